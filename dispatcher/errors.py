@@ -1,0 +1,46 @@
+"""The error tree of the caller's side.
+
+::
+
+    PodrelayError
+    ├── InvalidSpecError        the spec, a file or a setting is wrong: mend it; nothing was published
+    ├── SettingsError           a PODRELAY_* variable is misspelled or unusable
+    ├── RedisUnavailableError   Redis cannot be reached, or refuses: try again later
+    ├── JobUnknownError         no such job in this Redis (never submitted, or past its retention)
+    └── ResultTimeoutError      the job has not ended within the time that the caller gave it
+
+A job that fails is not an exception but a result (:class:`dispatcher.events.JobResult`).
+"""
+
+
+class PodrelayError(Exception):
+    """What podrelay's own machinery raises."""
+
+
+class InvalidSpecError(PodrelayError):
+    """A spec that cannot be honoured. ``problems`` holds one line per mistake: path, what is wrong, what to do."""
+
+    def __init__(self, problems: list[str], source: str = "spec") -> None:
+        self.problems = problems
+        self.source = source
+        super().__init__(f"{source}: " + "; ".join(problems))
+
+
+class SettingsError(PodrelayError):
+    """A setting that cannot be used; the message names it, what was expected and what was found."""
+
+
+class RedisUnavailableError(PodrelayError):
+    """Redis cannot be reached or does not accept the command. The message holds the URL with its password masked."""
+
+
+class JobUnknownError(PodrelayError):
+    """No record of this job: it was never submitted to this Redis, or its retention is over."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id!r} is unknown: never submitted here, or its retention is over")
+
+
+class ResultTimeoutError(PodrelayError):
+    """The job is still going on; it was neither changed nor cancelled by this."""

@@ -1,0 +1,221 @@
+"""What a job's channel says: the events on the wire, the result, and what a reader adds of its own.
+
+On the wire (stream ``events:{<id>}``): :class:`StatusChanged`, :class:`Notice`, :class:`Ended`, as JSON in the field
+``e``; when they happened is the stream id's own time (Redis' clock). The log (stream ``log:{<id>}``) is bytes and never
+JSON: see :mod:`dispatcher.channel`. A reader yields these, plus :class:`LogChunk`, :class:`LogGap` and
+:class:`Silence`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from dispatcher.status import FailureReason, Status
+
+
+class _Wire(BaseModel):
+    """Frozen; reading is lenient, so that an older reader passes over a newer writer's fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ReturnValueOutcome(StrEnum):
+    """What became of the return value."""
+
+    NOT_ASKED = "not_asked"
+    PRESENT = "present"
+    MISSING = "missing"  #: the code wrote no file
+    TRUNCATED = "truncated"  #: the sidecar was cut off
+    NOT_JSON = "not_json"
+    TOO_LARGE = "too_large"
+
+
+class ContainerEnd(_Wire):
+    """The last known state of one container. ``state`` is waiting, running or terminated."""
+
+    name: str
+    state: Literal["waiting", "running", "terminated"]
+    is_init: bool = False
+    exit_code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class ClusterEvent(_Wire):
+    """A Kubernetes event about the job's pod (type Warning)."""
+
+    reason: str
+    message: str
+    count: int = 1
+    last_seen_at: datetime | None = None
+
+
+class LogSummary(_Wire):
+    """What was published of one container's log.
+
+    ``bytes``: what the container wrote, as far as it was read; ``sha256``: over exactly these bytes, in order (hex);
+    ``is_complete``: nothing is missing, and the end was seen.
+    """
+
+    bytes: int
+    sha256: str
+    is_complete: bool
+
+
+class JobResult(_Wire):
+    """How a job ended. A failed job is a result, not an exception."""
+
+    job_id: str
+    status: Status
+    reason: FailureReason | None = None
+    message: str = ""  #: for a person: what happened and what to do next
+    exit_code: int | None = None
+    return_value: Any = None
+    return_value_outcome: ReturnValueOutcome = ReturnValueOutcome.NOT_ASKED
+    attempt: int = 0
+    pod: str | None = None
+    pod_uid: str | None = None
+    namespace: str | None = None
+    node: str | None = None
+    containers: tuple[ContainerEnd, ...] = ()
+    warnings: tuple[ClusterEvent, ...] = ()
+    times: dict[str, datetime] = {}  #: status in lower case to when it was first reached (Redis' clock)
+    logs: dict[str, LogSummary] = {}  #: by container, of the last attempt
+    log_complete: bool = True
+    log_url: str | None = None
+    cancelled_by: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status is Status.SUCCEEDED
+
+
+class StatusChanged(_Wire):
+    """The job moved, or its ``detail`` changed within a status."""
+
+    kind: Literal["status"] = "status"
+    status: Status
+    detail: str = ""
+    attempt: int = 0
+    pod: str | None = None
+    namespace: str | None = None
+    node: str | None = None
+    reason: FailureReason | None = None
+
+
+class Notice(_Wire):
+    """Something worth telling that is no move: a takeover, a gap, a Kubernetes warning, an attempt that failed."""
+
+    kind: Literal["notice"] = "notice"
+    level: Literal["info", "warning", "error"] = "info"
+    text: str
+
+
+class Ended(_Wire):
+    """The final event. ``log_end`` is the id of the log's last entry, so that a reader drains exactly."""
+
+    kind: Literal["ended"] = "ended"
+    result: JobResult
+    log_end: str = "0-0"
+
+
+WireEvent = Annotated[StatusChanged | Notice | Ended, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[StatusChanged | Notice | Ended] = TypeAdapter(WireEvent)
+
+
+def encode_event(event: StatusChanged | Notice | Ended) -> str:
+    """The event as it crosses the wire."""
+    return event.model_dump_json(exclude_defaults=False, exclude_none=True)
+
+
+def decode_event(text: str | bytes) -> StatusChanged | Notice | Ended:
+    """Read an event from the wire.
+
+    Raises:
+        pydantic.ValidationError: it is none (another kind, or not JSON).
+    """
+    return _ADAPTER.validate_json(text)
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Bytes that a container wrote, exactly as it wrote them; ``start`` counts from the container's first byte.
+
+    A chunk may end within a line, or within a UTF-8 character.
+    """
+
+    container: str
+    attempt: int
+    start: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class LogGap:
+    """Bytes that this reader cannot get. ``end`` is None where nobody can know how many they were."""
+
+    container: str
+    attempt: int
+    start: int
+    end: int | None
+    why: str
+
+
+class SilenceKind(StrEnum):
+    """Why nothing is heard."""
+
+    JOB_UNKNOWN = "job_unknown"
+    NO_WORKER = "no_worker"  #: no worker is alive on the job's queue
+    OWNER_LOST = "owner_lost"  #: the job's worker stopped renewing its lease, nobody has taken over yet
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Told once when nothing will come for a reason that a person can act on. ``last_seen_at``: when a worker (or the
+    owner) was last alive; None where none ever was."""
+
+    kind: SilenceKind
+    queue: str
+    last_seen_at: datetime | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A reader's place in a channel. Its text form is what a caller keeps."""
+
+    generation: str = ""
+    event_id: str = "0-0"
+    log_id: str = "0-0"
+
+    def encode(self) -> str:
+        return f"{self.generation}/{self.event_id}/{self.log_id}"
+
+    @classmethod
+    def decode(cls, text: str) -> "Cursor":
+        """Read what :meth:`encode` wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        generation, event_id, log_id = text.split("/")
+        return cls(generation, event_id, log_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One thing a reader heard of a job: ``cursor`` is the place after it, ``at`` its time by Redis' clock."""
+
+    job_id: str
+    event: StatusChanged | Notice | Ended | LogChunk | LogGap | Silence
+    cursor: Cursor
+    at: datetime

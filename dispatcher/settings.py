@@ -1,0 +1,92 @@
+"""The settings of one process, read from ``PODRELAY_*`` once, at its entry point.
+
+pydantic-settings ignores variables it does not know, so a misspelled one would silently do nothing: we check the prefix
+ourselves and stop with the nearest known name.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dispatcher.errors import SettingsError
+from dispatcher.spec import QueueName, nearest
+
+PREFIX = "PODRELAY_"
+
+#: Variables that another part of podrelay reads (the worker's settings, the test suite): known here, not used here.
+#: A test holds this to those parts' own fields.
+READ_ELSEWHERE = frozenset(
+    {
+        "PODRELAY_API_CONNECTIONS",
+        "PODRELAY_CONCURRENCY",
+        "PODRELAY_DEFAULT_NAMESPACE",
+        "PODRELAY_HEARTBEAT_S",
+        "PODRELAY_LEASE_S",
+        "PODRELAY_LOG_BUFFER_BYTES",
+        "PODRELAY_LOG_FORMAT",
+        "PODRELAY_LOG_LEVEL",
+        "PODRELAY_LOG_URL_TEMPLATE",
+        "PODRELAY_MAX_JOBS",
+        "PODRELAY_METRICS_PORT",
+        "PODRELAY_NAMESPACES",
+        "PODRELAY_REDIS_MEMORY_LIMIT_BYTES",
+        "PODRELAY_RETURN_VALUE_IMAGE",
+        "PODRELAY_SWEEP_S",
+        "PODRELAY_WORKER_NAME",
+        "PODRELAY_IMAGE",
+        "PODRELAY_REDIS_IMAGE",
+        "PODRELAY_K3S_IMAGE",
+        "PODRELAY_PYTHON_IMAGE",
+        "PODRELAY_TEST_KUBECONFIG",
+        "PODRELAY_TEST_REDIS_SERVERS",
+        "PODRELAY_TEST_DIE_AFTER",
+    }
+)
+
+
+class ClientSettings(BaseSettings):
+    """What every process of podrelay knows."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    queue: QueueName = "default"
+    installation: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "podrelay"
+    redis_timeout_s: Annotated[float, Field(gt=0)] = 5
+    redis_retries: Annotated[int, Field(ge=0)] = 3
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+        """Read the settings; ``overrides`` (a command's flags) win over variables.
+
+        Raises:
+            SettingsError: a variable is unknown or its value unusable.
+        """
+        found = os.environ if environ is None else environ
+        known = {PREFIX + name.upper() for name in cls.model_fields} | READ_ELSEWHERE
+        for name in found:
+            if name.startswith(PREFIX) and name.upper() not in known:
+                raise SettingsError(f"{name}: no such setting{nearest(name, known)}")
+        given = {k: v for k, v in overrides.items() if v is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            problems = [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+            raise SettingsError("; ".join(problems)) from None
+
+    @property
+    def masked_redis_url(self) -> str:
+        return mask_url(self.redis_url.get_secret_value())
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password replaced by ``***``, for messages and logs."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

@@ -1,0 +1,235 @@
+"""What is asked: the job spec.
+
+Building is strict (an unknown field is an error that names the nearest known one, see :func:`parse_spec`); fields that
+hold Kubernetes objects take the API's own JSON and are checked by the API server (``fieldValidation=Strict``).
+
+Precedence, lowest first: the worker's defaults, ``pod_template``, the fields of the spec, what podrelay itself must set
+(name, labels and annotations of its own, the return-value sidecar). Fields merge into the template as Kubernetes'
+strategic merge does: maps by key, containers, volumes and env by ``name``, volume mounts by ``mountPath``, other lists
+are replaced; fields about one container (image, command, env …) go to the base container.
+"""
+
+import difflib
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from dispatcher.errors import InvalidSpecError
+from dispatcher.status import FailureReason
+
+#: A Kubernetes object as the API writes it in JSON.
+KubernetesObject = dict[str, Any]
+
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
+ContainerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Seconds = Annotated[float, Field(gt=0, le=366 * 86400)]
+
+
+class Priority(StrEnum):
+    """Which of a queue's waiting jobs goes first."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class OnFinish(StrEnum):
+    """What becomes of the pod when the job has ended (the words and meanings of Airflow's provider)."""
+
+    DELETE_POD = "delete_pod"
+    KEEP_POD = "keep_pod"
+    DELETE_SUCCEEDED_POD = "delete_succeeded_pod"
+    DELETE_ACTIVE_POD = "delete_active_pod"  #: delete it only where containers still run
+
+
+class EnvVar(BaseModel):
+    """One variable: a value, or a reference (``valueFrom`` as in the Kubernetes API: secret, config map, field)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(min_length=1)]
+    value: str | None = None
+    valueFrom: KubernetesObject | None = None  # noqa: N815 - the Kubernetes API's own name
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.value is not None and self.valueFrom is not None:
+            raise ValueError("give either value or valueFrom")
+        return self
+
+
+#: Left out of the digest: they say who asks and when, not what is asked.
+_NOT_ASKED = frozenset({"id", "trace", "try_number", "volatile_labels", "submitted_by"})
+
+
+class JobSpec(BaseModel):
+    """One job, as asked. Frozen; ``digest`` identifies what is asked apart from who asks and when."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
+    key: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    queue: QueueName = "default"
+    priority: Priority = Priority.NORMAL
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "job"
+
+    # The base container.
+    base_container: ContainerName = "base"
+    image: Annotated[str, StringConstraints(min_length=1)] | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    working_dir: str | None = None
+    env: tuple[EnvVar, ...] = ()
+    env_from: tuple[KubernetesObject, ...] = ()
+    ports: tuple[KubernetesObject, ...] = ()
+    resources: KubernetesObject | None = None
+    volume_mounts: tuple[KubernetesObject, ...] = ()
+    container_security_context: KubernetesObject | None = None
+    termination_message_policy: Literal["File", "FallbackToLogsOnError"] | None = None
+
+    # The pod.
+    namespace: str | None = None
+    labels: dict[str, str] = {}
+    volatile_labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    service_account_name: str | None = None
+    automount_service_account_token: bool | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[KubernetesObject, ...] = ()
+    affinity: KubernetesObject | None = None
+    volumes: tuple[KubernetesObject, ...] = ()
+    init_containers: tuple[KubernetesObject, ...] = ()
+    containers: tuple[KubernetesObject, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    security_context: KubernetesObject | None = None
+    priority_class_name: str | None = None
+    runtime_class_name: str | None = None
+    scheduler_name: str | None = None
+    host_network: bool | None = None
+    host_aliases: tuple[KubernetesObject, ...] = ()
+    hostname: str | None = None
+    subdomain: str | None = None
+    dns_policy: str | None = None
+    dns_config: KubernetesObject | None = None
+    termination_grace_period_s: Annotated[int, Field(ge=0)] | None = None
+    active_deadline_s: Annotated[int, Field(gt=0)] | None = None
+    pod_template: KubernetesObject | None = None
+
+    # Which containers' logs are published.
+    get_logs: bool = True
+    container_logs: Literal["all"] | tuple[ContainerName, ...] | None = None  #: None: the base container's
+    init_container_logs: Literal["all"] | tuple[ContainerName, ...] = ()
+    log_limit_bytes: Annotated[int, Field(ge=64 * 1024, le=1024**3)] = 16 * 1024 * 1024
+    log_drain_timeout_s: Seconds = 30
+
+    # Time limits, and what to do at the end.
+    queue_timeout_s: Seconds = 86400
+    startup_timeout_s: Seconds = 600
+    schedule_timeout_s: Seconds | None = None  #: None: only the startup timeout counts
+    image_pull_grace_s: Annotated[float, Field(ge=0)] = 60
+    run_timeout_s: Seconds | None = None
+    on_finish: OnFinish = OnFinish.DELETE_POD
+    fail_on: Literal["base", "all"] = "base"
+    return_value: bool = False
+    launch_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    retry_on: frozenset[FailureReason] = frozenset()
+    retention_s: Seconds = 86400
+    acknowledged_retention_s: Seconds = 3600
+
+    # Who asks; not part of the digest.
+    trace: dict[str, str] = {}
+    try_number: int | None = None
+    submitted_by: str | None = None
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _env_from_mapping(cls, value: object) -> object:
+        if isinstance(value, Mapping):
+            return tuple(
+                {"name": name, **v} if isinstance(v, Mapping) else {"name": name, "value": v}
+                for name, v in value.items()
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_honoured(self) -> Self:
+        template = self.pod_template or {}
+        pod_spec = template.get("spec") or {}
+        if not isinstance(pod_spec, dict):
+            raise ValueError("pod_template.spec: must be a Kubernetes pod spec (a mapping)")
+        if pod_spec.get("restartPolicy", "Never") != "Never":
+            raise ValueError("pod_template.spec.restartPolicy: only Never is accepted: a job is one run of its pod")
+        if self.image is None and not _template_has_image(pod_spec, self.base_container):
+            raise ValueError(f"image: required, unless pod_template has a container {self.base_container!r} with one")
+        if not self.get_logs and (self.container_logs is not None or self.init_container_logs):
+            raise ValueError("get_logs: false contradicts container_logs and init_container_logs")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what is asked, without id, trace, try number, volatile labels and submitter."""
+        asked = self.model_dump(mode="json", exclude=set(_NOT_ASKED), exclude_defaults=True)
+        if "retry_on" in asked:
+            asked["retry_on"] = sorted(asked["retry_on"])
+        text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def encode(self) -> str:
+        """The spec as it crosses the wire: JSON without the fields that have their default value; the id always."""
+        return json.dumps(
+            {"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":")
+        )
+
+
+def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool:
+    containers = pod_spec.get("containers") or []
+    return any(isinstance(c, dict) and c.get("name") == base_container and c.get("image") for c in containers)
+
+
+def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:
+    """Make a spec of plain data (YAML, JSON, keyword arguments).
+
+    Raises:
+        InvalidSpecError: with one problem per mistake, its path, and the nearest known name for a misspelled field.
+    """
+    try:
+        return JobSpec.model_validate(dict(data))
+    except ValidationError as error:
+        raise InvalidSpecError([_problem(e) for e in error.errors(include_url=False)], source) from None
+
+
+def decode_spec(text: str | bytes) -> JobSpec:
+    """Read a spec from the wire. Reading is lenient: fields of a newer version pass and are ignored.
+
+    Raises:
+        InvalidSpecError: what is there is no spec.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InvalidSpecError([f"not JSON: {error}"]) from error
+    if not isinstance(data, dict):
+        raise InvalidSpecError(["must be a JSON object"])
+    return parse_spec({name: value for name, value in data.items() if name in JobSpec.model_fields})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelled name: `` (did you mean 'x'?)``, or nothing where none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _problem(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        owner = EnvVar if error["loc"][0] == "env" and len(error["loc"]) > 1 else JobSpec
+        return f"{path}: unknown field{nearest(str(error['loc'][-1]), owner.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message

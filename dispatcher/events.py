@@ -58,8 +58,8 @@ class ClusterEvent(_Wire):
 class LogSummary(_Wire):
     """What was published of one container's log.
 
-    ``bytes``: what the container wrote, as far as it was read; ``sha256``: over exactly these bytes, in order (hex);
-    ``is_complete``: nothing is missing, and the end was seen.
+    ``bytes``: what the container wrote, as far as it was read; ``sha256``: the chained digest over its chunks (hex, see
+    :class:`dispatcher.record.Checkpoint`); ``is_complete``: nothing is missing, and the end was seen.
     """
 
     bytes: int
@@ -191,14 +191,20 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A reader's place in a channel. Its text form is what a caller keeps."""
+    """A reader's place in a channel. Its text form is what a caller keeps.
+
+    ``ends``: by (attempt, container), up to which byte the log was read: what makes a resumed reader drop what it has
+    and notice what is missing, also when Redis was emptied and the streams began anew.
+    """
 
     generation: str = ""
     event_id: str = "0-0"
     log_id: str = "0-0"
+    ends: tuple[tuple[int, str, int], ...] = ()
 
     def encode(self) -> str:
-        return f"{self.generation}/{self.event_id}/{self.log_id}"
+        ends = ",".join(f"{attempt}:{container}:{end}" for attempt, container, end in self.ends)
+        return f"{self.generation}/{self.event_id}/{self.log_id}/{ends}"
 
     @classmethod
     def decode(cls, text: str) -> "Cursor":
@@ -207,8 +213,9 @@ class Cursor:
         Raises:
             ValueError: it is none.
         """
-        generation, event_id, log_id = text.split("/")
-        return cls(generation, event_id, log_id)
+        generation, event_id, log_id, ends = text.split("/")
+        parts = [x.split(":") for x in ends.split(",") if x]
+        return cls(generation, event_id, log_id, tuple((int(a), c, int(end)) for a, c, end in parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class EnvVar(BaseModel):
 
     name: Annotated[str, StringConstraints(min_length=1)]
     value: str | None = None
-    valueFrom: KubernetesObject | None = None  # noqa: N815 - the Kubernetes API's own name
+    valueFrom: KubernetesObject | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -183,9 +183,7 @@ class JobSpec(BaseModel):
 
     def encode(self) -> str:
         """The spec as it crosses the wire: JSON without the fields that have their default value; the id always."""
-        return json.dumps(
-            {"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":")
-        )
+        return json.dumps({"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":"))
 
 
 def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool:

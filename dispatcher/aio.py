@@ -1,0 +1,108 @@
+"""The caller's client, asynchronous: as :mod:`dispatcher.client`, for one event loop, on two Redis connections however
+many jobs are followed."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Self
+
+from dispatcher import connection, names, steps
+from dispatcher.channel import WITHOUT_LOG
+from dispatcher.client import check_acknowledged
+from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
+from dispatcher.events import Cursor, Ended, Heard, JobResult
+from dispatcher.follow import Follower
+from dispatcher.record import JobRecord, decode_record
+from dispatcher.settings import ClientSettings
+from dispatcher.spec import JobSpec
+from dispatcher.steps import CancelOutcome, Submitted
+
+
+class AsyncDispatcher:
+    """Submit jobs and await what becomes of them. Use with ``async with``; errors as in
+    :class:`dispatcher.client.Dispatcher`."""
+
+    def __init__(self, settings: ClientSettings | None = None) -> None:
+        self.settings = settings or ClientSettings.from_environment()
+        self._url = self.settings.redis_url.get_secret_value()
+        limits = {"timeout_s": self.settings.redis_timeout_s, "retries": self.settings.redis_retries}
+        # One connection for every command: none of them blocks.
+        self._redis = connection.connect_async(self._url, max_connections=1, **limits)  # type: ignore[arg-type]
+        # The bell connection is read all the time; its end is noticed by PING (see Follower), never retried within.
+        self._bells = connection.connect_async(
+            self._url, timeout_s=self.settings.redis_timeout_s, retries=0, max_connections=1
+        )
+        self._follower = Follower(self._redis, self._bells, self._url)
+
+    async def __aenter__(self) -> Self:
+        await self._follower.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._follower.__aexit__()
+        await self._redis.aclose()
+        await self._bells.aclose()
+
+    async def submit(self, spec: JobSpec) -> Submitted:
+        """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless."""
+        async with connection.translated_async(self._url):
+            return await connection.run_async(self._redis, steps.submit(spec))
+
+    def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[Heard, None]:
+        """Yield what happens to the job, in order, from the cursor to its end: see :meth:`Follower.follow`."""
+        return self._follower.follow(job_id, cursor)
+
+    async def result(self, job_id: str, timeout_s: float | None = None) -> JobResult:
+        """Wait for the job's end and return its result, at once where it has ended.
+
+        Raises:
+            ResultTimeoutError: it has not ended after ``timeout_s``; it goes on.
+            JobUnknownError: there is no such job.
+        """
+        record = await self.get(job_id)
+        if record.result is not None:
+            return record.result
+        try:
+            async with asyncio.timeout(timeout_s):
+                async with aclosing(self._follower.follow(job_id, WITHOUT_LOG)) as following:
+                    async for heard in following:
+                        if isinstance(heard.event, Ended):
+                            return heard.event.result
+        except TimeoutError:
+            raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s} s; it goes on") from None
+        raise PodrelayError(f"the channel of job {job_id} ended without a result")
+
+    async def cancel(self, job_id: str, by: str) -> CancelOutcome:
+        """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself is heard on the channel.
+
+        Raises:
+            JobUnknownError: there is no such job.
+        """
+        async with connection.translated_async(self._url):
+            outcome = await connection.run_async(self._redis, steps.cancel(job_id, by))
+        if outcome is CancelOutcome.MISSING:
+            raise JobUnknownError(job_id)
+        return outcome
+
+    async def acknowledge(self, job_id: str) -> None:
+        """Say that the result is stored on the caller's side: the next submit of its key makes a new job.
+
+        Raises:
+            JobUnknownError: there is no such job.
+            PodrelayError: it has not ended.
+        """
+        async with connection.translated_async(self._url):
+            reply = await connection.run_async(self._redis, steps.acknowledge(job_id))
+        check_acknowledged(job_id, reply)
+
+    async def get(self, job_id: str) -> JobRecord:
+        """The job's record as it is now.
+
+        Raises:
+            JobUnknownError: there is no such job.
+        """
+        async with connection.translated_async(self._url):
+            fields: Any = await self._redis.hgetall(names.job(job_id))
+        if not fields:
+            raise JobUnknownError(job_id)
+        return decode_record(job_id, fields)

@@ -1,0 +1,211 @@
+"""The caller's client, synchronous. The asynchronous one is :mod:`dispatcher.aio`; both are thin shells over the same
+pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.silence`)."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from dispatcher import connection, names, silence, steps
+from dispatcher.channel import WITHOUT_LOG, ChannelReader, decode_xread
+from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
+from dispatcher.events import Cursor, Ended, Heard, JobResult
+from dispatcher.record import JobRecord, as_datetime, decode_record, decode_worker
+from dispatcher.settings import ClientSettings
+from dispatcher.spec import JobSpec
+from dispatcher.steps import CancelOutcome, Submitted
+
+#: How long one blocking read waits before the reader looks whether anybody is there.
+BLOCK_S = 4.0
+#: Entries per read: at most some 4 MB of log.
+READ_COUNT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker as its queue lists it, dead ones included. Times in seconds of Redis' clock."""
+
+    incarnation: str
+    queue: str
+    is_alive: bool
+    last_seen_at: float
+    info: dict[str, Any]
+
+
+class Dispatcher:
+    """Submit jobs and await what becomes of them.
+
+    Safe to share between threads. Every method raises :class:`~dispatcher.errors.RedisUnavailableError` when Redis
+    cannot be used within the settings' bounded retries; a failed job is a result, never an exception.
+    """
+
+    def __init__(self, settings: ClientSettings | None = None) -> None:
+        self.settings = settings or ClientSettings.from_environment()
+        self._url = self.settings.redis_url.get_secret_value()
+        limits = {"retries": self.settings.redis_retries}
+        self._redis = connection.connect(self._url, timeout_s=self.settings.redis_timeout_s, **limits)
+        # A blocking read is answered after BLOCK_S at the latest; only then does the reply's own limit begin.
+        self._reads = connection.connect(self._url, timeout_s=BLOCK_S + self.settings.redis_timeout_s, **limits)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+        self._reads.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ping(self) -> None:
+        """Check that Redis answers."""
+        with connection.translated(self._url):
+            self._redis.ping()
+
+    def submit(self, spec: JobSpec) -> Submitted:
+        """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless."""
+        with connection.translated(self._url):
+            return connection.run(self._redis, steps.submit(spec))
+
+    def follow(self, job_id: str, cursor: Cursor | None = None) -> Iterator[Heard]:
+        """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end.
+
+        The last thing yielded is :class:`~dispatcher.events.Ended`. Holds one connection while it waits.
+
+        Raises:
+            JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
+        """
+        reader, watch = ChannelReader(job_id, cursor), silence.SilenceWatch()
+        self._look(reader, expect_record=cursor is None)
+        unknown_since: float | None = None
+        while not reader.is_done:
+            with connection.translated(self._url):
+                keys: dict[Any, Any] = {names.events(job_id): reader.event_id, names.log(job_id): reader.log_id}
+                raw = self._reads.xread(keys, count=READ_COUNT, block=int(BLOCK_S * 1000))
+            found = decode_xread(raw)
+            log = found.get(names.log(job_id).encode(), [])
+            yield from reader.take(found.get(names.events(job_id).encode(), []), log)
+            if not log:
+                yield from reader.log_is_drained()
+            if found:
+                unknown_since = None
+                continue
+            present = self._look(reader)
+            news = watch.look(present)
+            if news is not None:
+                yield Heard(job_id, news, reader.cursor, as_datetime(present.at))
+            unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
+
+    def _look(self, reader: ChannelReader, *, expect_record: bool = False) -> silence.Presence:
+        with connection.translated(self._url):
+            present = connection.run(self._redis, silence.presence(reader.job_id))
+            if present.is_overdue:
+                connection.run(self._redis, steps.expire(reader.job_id, present.queue))
+        if expect_record and present.status is None:
+            raise JobUnknownError(reader.job_id)
+        reader.note_generation(present.generation)
+        return present
+
+    def result(self, job_id: str, timeout_s: float | None = None) -> JobResult:
+        """Wait for the job's end and return its result, at once where it has ended.
+
+        Raises:
+            ResultTimeoutError: it has not ended after ``timeout_s``; it goes on.
+            JobUnknownError: there is no such job.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        record = self.get(job_id)
+        if record.result is not None:
+            return record.result
+        reader, waiting = ChannelReader(job_id, WITHOUT_LOG), names.events(job_id)
+        while True:
+            left_s = BLOCK_S if deadline is None else min(BLOCK_S, deadline - time.monotonic())
+            if left_s <= 0:
+                raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
+            with connection.translated(self._url):
+                raw = self._reads.xread({waiting: reader.event_id}, count=READ_COUNT, block=max(1, int(left_s * 1000)))
+            for heard in [*reader.take(decode_xread(raw).get(waiting.encode(), []), []), *reader.log_is_drained()]:
+                if isinstance(heard.event, Ended):
+                    return heard.event.result
+            if not raw:
+                self._look(reader)
+
+    def cancel(self, job_id: str, by: str) -> CancelOutcome:
+        """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself is heard on the channel.
+
+        Raises:
+            JobUnknownError: there is no such job.
+        """
+        with connection.translated(self._url):
+            outcome = connection.run(self._redis, steps.cancel(job_id, by))
+        if outcome is CancelOutcome.MISSING:
+            raise JobUnknownError(job_id)
+        return outcome
+
+    def acknowledge(self, job_id: str) -> None:
+        """Say that the result is stored on the caller's side: the next submit of its key makes a new job.
+
+        Raises:
+            JobUnknownError: there is no such job.
+            PodrelayError: it has not ended.
+        """
+        with connection.translated(self._url):
+            reply = connection.run(self._redis, steps.acknowledge(job_id))
+        check_acknowledged(job_id, reply)
+
+    def get(self, job_id: str) -> JobRecord:
+        """The job's record as it is now.
+
+        Raises:
+            JobUnknownError: there is no such job.
+        """
+        with connection.translated(self._url):
+            fields: Any = self._redis.hgetall(names.job(job_id))
+        if not fields:
+            raise JobUnknownError(job_id)
+        return decode_record(job_id, fields)
+
+    def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
+        """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
+        found: list[JobRecord] = []
+        with connection.translated(self._url):
+            for name in [queue] if queue else self.queues():
+                for index in (names.active(name), names.recent(name)):
+                    job_ids: Any = self._redis.zrevrange(index, 0, limit - 1)
+                    found += self._records([x.decode() for x in job_ids])
+        return found
+
+    def _records(self, job_ids: Sequence[str]) -> "Sequence[JobRecord]":
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hgetall(names.job(job_id))
+        replies = pipe.execute()
+        return [decode_record(job_id, fields) for job_id, fields in zip(job_ids, replies, strict=True) if fields]
+
+    def queues(self) -> "Sequence[str]":
+        """Every queue that was ever used."""
+        with connection.translated(self._url):
+            found: Any = self._redis.smembers(names.queues())
+        return sorted({*(x.decode() for x in found), self.settings.queue})
+
+    def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
+        """The workers of a queue (default: of all), dead ones included, the last seen first."""
+        views = []
+        with connection.translated(self._url):
+            for name in [queue] if queue else self.queues():
+                found: Any = self._redis.hgetall(names.workers(name))
+                for incarnation, text in found.items():
+                    info = decode_worker(text)
+                    is_alive = bool(self._redis.exists(names.worker(incarnation.decode())))
+                    seen = float(str(info.pop("last_seen", 0)))
+                    views.append(WorkerView(incarnation.decode(), name, is_alive, seen, info))
+        return sorted(views, key=lambda view: (not view.is_alive, -view.last_seen_at))
+
+
+def check_acknowledged(job_id: str, reply: str) -> None:
+    """Read the reply of :func:`dispatcher.steps.acknowledge` for both shells."""
+    if reply == "missing":
+        raise JobUnknownError(job_id)
+    if reply == "illegal":
+        raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")

@@ -1,0 +1,144 @@
+"""The door to redis-py: connections with explicit limits, steps carried out, foreign errors translated.
+
+redis-py's defaults are not ours: RESP3 has other reply shapes, ``socket_timeout`` (5 s) would break a blocking read,
+and a missing one would hang for ever on a half-open connection. Retries are bounded and jittered and live here only;
+they are safe because every step has the effect of one when it is sent twice.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.backoff
+import redis.exceptions
+import redis.retry
+
+from dispatcher.errors import RedisUnavailableError
+from dispatcher.settings import mask_url
+from dispatcher.steps import Step, script_sha, script_text
+
+T = TypeVar("T")
+
+#: What says that Redis is away, loading, read-only after a failover, or full: worth another try, now or later.
+UNAVAILABLE = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.TryAgainError,
+    OSError,
+)
+
+
+def _options(timeout_s: float) -> dict[str, Any]:
+    return {
+        "protocol": 2,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "decode_responses": False,
+        "client_name": "podrelay",
+    }
+
+
+def _backoff() -> redis.backoff.ExponentialWithJitterBackoff:
+    return redis.backoff.ExponentialWithJitterBackoff(base=0.1, cap=2)
+
+
+def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":
+    """A synchronous client (nothing is sent yet).
+
+    ``timeout_s`` bounds each reply, ``retries`` counts the tries after the first.
+    A blocking read needs a client whose ``timeout_s`` is longer than its BLOCK.
+    """
+    return redis.Redis.from_url(
+        url, retry=redis.retry.Retry(_backoff(), retries), retry_on_error=list(UNAVAILABLE), **_options(timeout_s)
+    )
+
+
+def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: int = 8) -> "redis.asyncio.Redis":
+    """An asynchronous client. Callers wait for a free connection when all ``max_connections`` are in use."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=None,
+        retry=redis.asyncio.retry.Retry(_backoff(), retries),
+        retry_on_error=list(UNAVAILABLE),
+        **_options(timeout_s),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
+    """The one clear line about a Redis that cannot be used."""
+    what = str(error) or type(error).__name__
+    return RedisUnavailableError(f"Redis at {mask_url(url)} cannot be used: {what}")
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn redis-py's errors of an unavailable server into ours."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise unavailable(url, error) from error
+    except redis.exceptions.AuthenticationError as error:
+        raise unavailable(url, error) from error
+
+
+@asynccontextmanager
+async def translated_async(url: str) -> AsyncIterator[None]:
+    """As :func:`translated`."""
+    with translated(url):
+        yield
+
+
+def run(client: "redis.Redis", step: Step[T]) -> T:
+    """Carry out one step."""
+    try:
+        reply = client.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
+    except redis.exceptions.NoScriptError:
+        reply = client.eval(script_text(step.script), len(step.keys), *step.keys, *step.args)
+    return step.decode(reply)
+
+
+async def run_async(client: "redis.asyncio.Redis", step: Step[T]) -> T:
+    """Carry out one step."""
+    try:
+        reply = await client.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
+    except redis.exceptions.NoScriptError:
+        reply = await client.eval(script_text(step.script), len(step.keys), *step.keys, *step.args)
+    return step.decode(reply)
+
+
+async def run_many(client: "redis.asyncio.Redis", steps: Sequence[Step[T]]) -> list[T]:
+    """Carry out independent steps in one round trip, in this order (each is atomic, the whole is not).
+
+    Raises:
+        redis.exceptions.RedisError: the first error of any of them.
+    """
+    if not steps:
+        return []
+    replies = await _pipelined(client, steps)
+    if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
+        for name in {step.script for step in steps}:
+            await client.script_load(script_text(name))
+        again = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        for i, reply in zip(again, await _pipelined(client, [steps[i] for i in again]), strict=True):
+            replies[i] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return [step.decode(reply) for step, reply in zip(steps, replies, strict=True)]
+
+
+async def _pipelined(client: "redis.asyncio.Redis", steps: Sequence[Step[Any]]) -> list[Any]:
+    async with client.pipeline(transaction=False) as pipe:
+        for step in steps:
+            pipe.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
+        return list(await pipe.execute(raise_on_error=False))

@@ -1,0 +1,28 @@
+-- Append one chunk of a container's log (or the mark of a gap), fenced and exact.
+-- KEYS: job, log
+-- ARGV: job id, owner, epoch, checkpoint field, start, checkpoint after this chunk, limit of kept bytes,
+--       then the entry's fields and values; the data stands in the last of them
+-- Returns {outcome, who asked to cancel, checkpoint or entry id}: applied, fenced, missing, final, mismatch
+local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'cancel_by', ARGV[4], 'log_kept')
+local cancel = found[4] or ''
+if not found[1] then return {'missing', '', ''} end
+if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return {'fenced', cancel, ''} end
+local checkpoint = found[5] or '0'
+if checkpoint == ARGV[6] then return {'applied', cancel, ''} end
+if is_final(found[1]) then return {'final', cancel, ''} end
+if string.match(checkpoint, '^%d+') ~= ARGV[5] then return {'mismatch', cancel, found[5] or ''} end
+
+local entry = {}
+for i = 8, #ARGV do entry[#entry + 1] = ARGV[i] end
+local id = redis.call('XADD', KEYS[2], '*', unpack(entry))
+local kept = tonumber(found[6] or '0') + #ARGV[#ARGV]
+local limit = tonumber(ARGV[7])
+while kept > limit do
+  local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+  if not oldest or oldest[1] == id then break end
+  redis.call('XDEL', KEYS[2], oldest[1])
+  kept = kept - #oldest[2][#oldest[2]]
+end
+redis.call('HSET', KEYS[1], ARGV[4], ARGV[6], 'log_end', id, 'log_kept', tostring(kept))
+ring(ARGV[1])
+return {'applied', cancel, id}

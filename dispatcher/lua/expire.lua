@@ -1,0 +1,15 @@
+-- End a job that has waited in its queue beyond its limit. Unfenced: any client or worker may call it.
+-- KEYS: job
+-- ARGV: job id, event and result for queue_timeout, event and result for quota_timeout
+-- Returns expired, or early (not QUEUED, has a pod, or its time is not over), or missing
+local found = redis.call('HMGET', KEYS[1], 'status', 'pod', 'at:queued', 'queue_timeout_s', 'queue', 'owner', 'wait')
+if not found[1] then return 'missing' end
+local at = now()
+if found[1] ~= 'QUEUED' or (found[2] or '') ~= '' or at < tonumber(found[3]) + tonumber(found[4]) then return 'early' end
+local i, reason = 2, 'queue_timeout'
+if found[7] == 'quota' then i, reason = 4, 'quota_timeout' end
+redis.call('HSET', KEYS[1], 'status', 'FAILED', 'reason', reason, 'at:failed', text(at), 'result', ARGV[i + 1])
+append_event(ARGV[1], KEYS[1], ARGV[i], true)
+-- An owner may be between its create and its next step: it then finds the job final, deletes the pod and forgets.
+if (found[6] or '') == '' then forget(ARGV[1], KEYS[1], found[5], at) end
+return 'expired'

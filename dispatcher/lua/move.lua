@@ -1,0 +1,27 @@
+-- Change a job's record and tell it, fenced by owner and epoch.
+-- KEYS: job
+-- ARGV: job id, owner, epoch, step (unique: a repeated step is not carried out twice), statuses it may start from
+--       (' A B ', '' for any), new status ('' to keep), event ('' for none), then field, value, ... ('' deletes)
+-- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, illegal
+local job_id, target, event = ARGV[1], ARGV[6], ARGV[7]
+local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step', 'cancel_by')
+local status = found[1]
+if not status then return {'missing', '', '', '0'} end
+local at = now()
+local function reply(outcome) return {outcome, found[5] or '', status, text(at)} end
+if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return reply('fenced') end
+if found[4] == ARGV[4] then return reply('applied') end
+if ARGV[5] ~= '' and not string.find(ARGV[5], ' ' .. status .. ' ', 1, true) then return reply('illegal') end
+
+redis.call('HSET', KEYS[1], 'last_step', ARGV[4])
+for i = 8, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+  else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+if target ~= '' and target ~= status then
+  redis.call('HSET', KEYS[1], 'status', target, 'at:' .. string.lower(target), text(at))
+  if target == 'QUEUED' then redis.call('HDEL', KEYS[1], 'at:starting', 'at:running') end
+  status = target
+end
+if event ~= '' then append_event(job_id, KEYS[1], event, is_final(target)) end
+return reply('applied')

@@ -1,0 +1,50 @@
+-- Stands before every script. Time is Redis' own: no other machine's clock decides anything.
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1000000
+end
+local function text(seconds) return string.format('%.6f', seconds) end
+local function is_final(status) return status == 'SUCCEEDED' or status == 'FAILED' or status == 'CANCELLED' end
+local function ring(job_id) redis.call('PUBLISH', 'podrelay:bell:{' .. job_id .. '}', '') end
+
+-- The final event carries what only this step can know: the log's last entry, and when each status was reached.
+local function append_event(job_id, job, event, is_end)
+  local stream = 'podrelay:events:{' .. job_id .. '}'
+  local id
+  if is_end then
+    local reached = {}
+    local names = {'submitted', 'queued', 'starting', 'running', 'succeeded', 'failed', 'cancelled'}
+    for _, name in ipairs(names) do
+      local at = redis.call('HGET', job, 'at:' .. name)
+      if at then reached[#reached + 1] = name .. '=' .. at end
+    end
+    local log_end = redis.call('HGET', job, 'log_end') or '0-0'
+    id = redis.call('XADD', stream, '*', 'e', event, 'l', log_end, 't', table.concat(reached, ' '))
+  else
+    id = redis.call('XADD', stream, '*', 'e', event)
+  end
+  ring(job_id)
+  return id
+end
+
+-- Out of the active jobs, and the clock of its retention starts. Safe to run twice.
+local function forget(job_id, job, queue, at)
+  local kept = redis.call('HMGET', job, 'retention_s', 'acknowledged_retention_s', 'acknowledged', 'key', 'successor')
+  local keep_s = math.ceil(tonumber(kept[1] or '86400'))
+  if kept[3] then keep_s = math.min(keep_s, math.ceil(tonumber(kept[2] or '3600'))) end
+  redis.call('HSET', job, 'forgotten', text(at))
+  redis.call('ZREM', 'podrelay:queue:' .. queue .. ':active', job_id)
+  local recent = 'podrelay:queue:' .. queue .. ':recent'
+  redis.call('ZREMRANGEBYSCORE', recent, '-inf', text(at))
+  redis.call('ZADD', recent, text(at + keep_s), job_id)
+  redis.call('EXPIRE', job, keep_s)
+  redis.call('EXPIRE', 'podrelay:events:{' .. job_id .. '}', keep_s)
+  redis.call('EXPIRE', 'podrelay:log:{' .. job_id .. '}', keep_s)
+  if kept[4] then
+    local name = 'podrelay:key:' .. kept[4]
+    if redis.call('GET', name) == job_id then redis.call('EXPIRE', name, keep_s) end
+  end
+  if kept[5] then
+    redis.call('PUBLISH', 'podrelay:queue:' .. queue .. ':control', cjson.encode({wake = kept[5]}))
+  end
+end

@@ -1,0 +1,14 @@
+-- Hand over: this worker lets go of these jobs. The queue's other workers are told in one message.
+-- KEYS: control
+-- ARGV: incarnation, job ids...
+-- Returns how many were its own
+local released = 0
+for i = 2, #ARGV do
+  local job = 'podrelay:job:{' .. ARGV[i] .. '}'
+  if redis.call('HGET', job, 'owner') == ARGV[1] then
+    redis.call('HSET', job, 'owner', '')
+    released = released + 1
+  end
+end
+redis.call('PUBLISH', KEYS[1], cjson.encode({released = ARGV[1]}))
+return released

@@ -1,0 +1,63 @@
+"""The queue message, byte for byte what a Celery 5.7 worker reads (message protocol 2 over kombu's Redis transport).
+
+Written here so that a caller needs neither celery nor kombu, and so that the message goes out in the same atomic step
+as the record. A publisher in another language may write just this message with a whole spec as its one argument: the
+worker then makes the record. Held by golden tests to what Celery itself writes.
+"""
+
+import base64
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from dispatcher import names
+from dispatcher.spec import Priority
+
+#: kombu keeps four strict buckets per queue; 0 is served first.
+PRIORITY_BUCKETS = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6}
+
+
+def encode_message(job: str | Mapping[str, Any], *, queue: str, priority: Priority, origin: str = "podrelay") -> str:
+    """The message that asks for a launch: ``job`` is the id of a recorded job, or a whole spec."""
+    task_id = str(uuid.uuid4())
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    body = json.dumps([[job], {}, embed])
+    argument = job if isinstance(job, str) else job.get("id", "spec")
+    return json.dumps(
+        {
+            "body": base64.b64encode(body.encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "py",
+                "task": names.LAUNCH_TASK,
+                "id": task_id,
+                "shadow": None,
+                "eta": None,
+                "expires": None,
+                "group": None,
+                "group_index": None,
+                "retries": 0,
+                "timelimit": [None, None],
+                "root_id": task_id,
+                "parent_id": None,
+                "argsrepr": f"('{argument}',)",
+                "kwargsrepr": "{}",
+                "origin": origin,
+                "ignore_result": True,
+                "replaced_task_nesting": 0,
+                "stamped_headers": None,
+                "stamps": {},
+            },
+            "properties": {
+                "correlation_id": task_id,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": PRIORITY_BUCKETS[priority],
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+    )

@@ -1,0 +1,108 @@
+"""Telling why nothing is heard of a job, so that nobody waits in the dark: pure, on one look at who is there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher import names
+from dispatcher.errors import JobUnknownError
+from dispatcher.events import Silence, SilenceKind
+from dispatcher.record import as_datetime
+from dispatcher.status import Status
+from dispatcher.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who could say something about a job. ``status`` None: no record. ``is_overdue``: it waits in its queue beyond its
+    limit, which anybody may end (:func:`dispatcher.steps.expire`). Times in seconds of Redis' clock."""
+
+    at: float
+    generation: str
+    status: Status | None
+    owner: str
+    owner_is_alive: bool
+    queue: str
+    is_overdue: bool
+    workers_alive: int
+    last_seen_at: float | None
+    owner_last_seen_at: float | None
+
+
+def presence(job_id: str) -> Step[Presence]:
+    """Look who is there, in one round trip."""
+
+    def decode(reply: Any) -> Presence:
+        r = [x.decode() for x in reply]
+        return Presence(
+            at=float(r[0]),
+            generation=r[1],
+            status=Status(r[2]) if r[2] else None,
+            owner=r[3],
+            owner_is_alive=r[4] == "1",
+            queue=r[5],
+            is_overdue=r[6] == "1",
+            workers_alive=int(r[7]),
+            last_seen_at=float(r[8]) if r[8] else None,
+            owner_last_seen_at=float(r[9]) if r[9] else None,
+        )
+
+    return Step("presence", (names.job(job_id), names.GENERATION), (), decode)
+
+
+def silence(found: Presence) -> Silence | None:
+    """What a person should be told; None: somebody is at work, wait."""
+    if found.status is None:
+        text = "Redis has no record of this job (any more); a worker that follows its pod makes it again"
+        return Silence(SilenceKind.JOB_UNKNOWN, found.queue, None, text)
+    if found.status.is_final or found.owner_is_alive:
+        return None
+    if found.workers_alive == 0:
+        seen = _ago(found.last_seen_at, found.at)
+        text = f"no worker is alive on queue {found.queue!r} ({seen}); waiting until one is there"
+        return Silence(SilenceKind.NO_WORKER, found.queue, _when(found.last_seen_at), text)
+    if found.owner:
+        seen = _ago(found.owner_last_seen_at, found.at)
+        text = f"worker {found.owner} is lost ({seen}); another one takes over"
+        return Silence(SilenceKind.OWNER_LOST, found.queue, _when(found.owner_last_seen_at), text)
+    return None
+
+
+def _when(seconds: float | None) -> Any:
+    return None if seconds is None else as_datetime(seconds)
+
+
+def _ago(seconds: float | None, at: float) -> str:
+    if seconds is None:
+        return "none was ever seen"
+    return f"last seen {max(0, at - seconds):.0f} s ago, at {as_datetime(seconds):%Y-%m-%d %H:%M:%S} UTC"
+
+
+class SilenceWatch:
+    """Tells each kind of silence once, until it is over."""
+
+    def __init__(self) -> None:
+        self._told: SilenceKind | None = None
+
+    def look(self, found: Presence) -> Silence | None:
+        """The silence to tell now, if it is news."""
+        heard = silence(found)
+        told, self._told = self._told, heard.kind if heard else None
+        return heard if heard and heard.kind is not told else None
+
+
+#: How long Redis may have no record of a job (it was emptied, and the job's worker makes it again) before a reader
+#: gives up.
+UNKNOWN_GRACE_S = 60.0
+
+
+def unknown_since(job_id: str, found: Presence, since: float | None, now: float) -> float | None:
+    """Since when (monotonic seconds) the record has been missing; None where it is there.
+
+    Raises:
+        JobUnknownError: it has been missing for longer than :data:`UNKNOWN_GRACE_S`.
+    """
+    if found.status is not None:
+        return None
+    if since is not None and now - since > UNKNOWN_GRACE_S:
+        raise JobUnknownError(job_id)
+    return now if since is None else since

@@ -1,0 +1,353 @@
+"""The atomic steps on a job's record, as values: which script, its keys and arguments, and how to read its reply.
+
+Pure: :mod:`dispatcher.connection` carries them out, synchronously or not. Each script (``lua/*.lua``) is one step in
+Redis; every one may be sent twice (a lost reply) and then has the effect of one.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Any, Generic, TypeVar
+
+from dispatcher import names
+from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
+from dispatcher.message import PRIORITY_BUCKETS, encode_message
+from dispatcher.record import JobRecord, decode_record
+from dispatcher.spec import JobSpec
+from dispatcher.status import FailureReason, Status, may_start_from
+
+T = TypeVar("T")
+Argument = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[T]):
+    """One script call. ``decode`` reads the raw (bytes) reply."""
+
+    script: str
+    keys: tuple[str, ...]
+    args: tuple[Argument, ...]
+    decode: Callable[[Any], T]
+
+
+@cache
+def script_text(name: str) -> str:
+    """The script's source, with the prelude that all share."""
+    folder = resources.files("dispatcher") / "lua"
+    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+
+
+@cache
+def script_sha(name: str) -> str:
+    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
+
+
+class SubmitOutcome(StrEnum):
+    """What a submit did."""
+
+    CREATED = "created"
+    EXISTS = "exists"  #: this very id was submitted before (a repeated submit)
+    ATTACHED = "attached"  #: the key's job is active, or succeeded and was not acknowledged yet
+    SUCCESSOR = "successor"  #: the key's former job cannot serve; this one waits until its pod is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    outcome: SubmitOutcome
+    job_id: str
+    generation: str
+
+
+def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
+    """Submit or attach. ``with_message=False``: for a worker that already holds the message."""
+    message = ""
+    if with_message:
+        message = encode_message(spec.id, queue=spec.queue, priority=spec.priority)
+    return Step(
+        "submit",
+        (
+            names.job(spec.id),
+            names.active(spec.queue),
+            names.queues(),
+            names.GENERATION,
+            names.message_list(spec.queue, PRIORITY_BUCKETS[spec.priority]),
+        ),
+        (
+            spec.id,
+            spec.queue,
+            spec.encode(),
+            spec.digest,
+            encode_event(StatusChanged(status=Status.QUEUED)),
+            message,
+            uuid.uuid4().hex,
+            spec.key or "",
+            *retention_arguments(spec),
+        ),
+        lambda reply: Submitted(SubmitOutcome(_text(reply[0])), _text(reply[1]), _text(reply[2])),
+    )
+
+
+def retention_arguments(spec: JobSpec) -> tuple[float, float, float]:
+    return (spec.retention_s, spec.acknowledged_retention_s, spec.queue_timeout_s)
+
+
+class ClaimOutcome(StrEnum):
+    CLAIMED = "claimed"
+    MINE = "mine"  #: it was already this incarnation's
+    OWNED = "owned"
+    FINAL = "final"
+    MISSING = "missing"
+    NO_LEASE = "no_lease"  #: this worker's own lease is over: renew it first
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    outcome: ClaimOutcome
+    record: JobRecord | None
+
+
+def claim(job_id: str, incarnation: str, former_owner: str = "") -> Step[Claimed]:
+    """Take a job that has no owner, or whose ``former_owner``'s lease is over."""
+
+    def decode(reply: Any) -> Claimed:
+        outcome = ClaimOutcome(_text(reply[0]))
+        fields = dict(zip(reply[1::2], reply[2::2], strict=True))
+        return Claimed(outcome, decode_record(job_id, fields) if fields else None)
+
+    told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
+    return Step(
+        "claim",
+        (names.job(job_id), names.worker(incarnation)),
+        (job_id, incarnation, former_owner, encode_event(Notice(text=told))),
+        decode,
+    )
+
+
+class MoveOutcome(StrEnum):
+    APPLIED = "applied"
+    FENCED = "fenced"  #: another incarnation owns the job: let go of it
+    MISSING = "missing"  #: Redis has lost the record: recreate it (not the same thing)
+    ILLEGAL = "illegal"  #: the status does not allow it, e.g. the job was ended meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """``status`` is the record's after the step; ``at`` Redis' time in seconds."""
+
+    outcome: MoveOutcome
+    cancel_by: str
+    status: Status | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Who writes: refused by Redis as soon as another incarnation has claimed the job."""
+
+    owner: str
+    epoch: int
+
+
+def move(
+    job_id: str,
+    fence: Fence,
+    *,
+    target: Status | None = None,
+    event: StatusChanged | Notice | Ended | None = None,
+    fields: Mapping[str, str] | None = None,
+    only_from: Sequence[Status] | None = None,
+) -> Step[Moved]:
+    """Change the record and tell it. ``target`` is held to the table of legal moves; ``fields`` with an empty value are
+    deleted."""
+    sources = only_from if only_from is not None else may_start_from(target) if target else None
+    allowed = f" {' '.join(sources)} " if sources is not None else ""
+    pairs = [part for pair in (fields or {}).items() for part in pair]
+    return Step(
+        "move",
+        (names.job(job_id),),
+        (
+            job_id,
+            fence.owner,
+            fence.epoch,
+            uuid.uuid4().hex,
+            allowed,
+            target or "",
+            encode_event(event) if event else "",
+            *pairs,
+        ),
+        _decode_moved,
+    )
+
+
+def _decode_moved(reply: Any) -> Moved:
+    status = _text(reply[2])
+    return Moved(MoveOutcome(_text(reply[0])), _text(reply[1]), Status(status) if status else None, float(reply[3]))
+
+
+class AppendOutcome(StrEnum):
+    APPLIED = "applied"
+    FENCED = "fenced"
+    MISSING = "missing"
+    FINAL = "final"
+    MISMATCH = "mismatch"  #: the record's checkpoint is elsewhere (Redis lost writes): read the log again from there
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    outcome: AppendOutcome
+    cancel_by: str
+    checkpoint: str  #: on a mismatch, the record's ('' for none)
+
+
+def append_log(
+    job_id: str,
+    fence: Fence,
+    *,
+    checkpoint_field: str,
+    start: int,
+    checkpoint: str,
+    limit_bytes: int,
+    entry: Sequence[Argument],
+) -> Step[Appended]:
+    """Append an entry (:func:`dispatcher.channel.encode_chunk` or ``encode_gap``) after which ``checkpoint`` holds."""
+    return Step(
+        "append_log",
+        (names.job(job_id), names.log(job_id)),
+        (job_id, fence.owner, fence.epoch, checkpoint_field, start, checkpoint, limit_bytes, *entry),
+        lambda reply: Appended(AppendOutcome(_text(reply[0])), _text(reply[1]), _text(reply[2])),
+    )
+
+
+def forget(job_id: str, fence: Fence, queue: str) -> Step[str]:
+    """The owner's last step: applied, fenced, missing or illegal."""
+    return Step("forget", (names.job(job_id),), (job_id, fence.owner, fence.epoch, queue), _text)
+
+
+def acknowledge(job_id: str) -> Step[str]:
+    """Returns the job's status, ``missing``, or ``illegal`` for a job that has not ended."""
+    return Step("acknowledge", (names.job(job_id),), (job_id,), _text)
+
+
+class CancelOutcome(StrEnum):
+    CANCELLED = "cancelled"  #: it was only waiting, and has ended now
+    REQUESTED = "requested"  #: its worker ends it
+    FINAL = "final"  #: it had ended before
+    MISSING = "missing"
+
+
+def cancel(job_id: str, by: str) -> Step[CancelOutcome]:
+    """Ask for the job's end, telling who asked."""
+    result = JobResult(
+        job_id=job_id, status=Status.CANCELLED, message=f"cancelled by {by} before it had a pod", cancelled_by=by
+    )
+    return Step(
+        "cancel",
+        (names.job(job_id),),
+        (job_id, by, encode_event(Ended(result=result)), result.model_dump_json(exclude_none=True)),
+        lambda reply: CancelOutcome(_text(reply[0])),
+    )
+
+
+def expire(job_id: str, queue: str) -> Step[str]:
+    """End a job that waits beyond its queue timeout: expired, early or missing."""
+
+    def ended(reason: FailureReason, message: str) -> tuple[str, str]:
+        result = JobResult(job_id=job_id, status=Status.FAILED, reason=reason, message=message)
+        return encode_event(Ended(result=result)), result.model_dump_json(exclude_none=True)
+
+    return Step(
+        "expire",
+        (names.job(job_id),),
+        (
+            job_id,
+            *ended(
+                FailureReason.QUEUE_TIMEOUT,
+                f"no pod was created within the queue timeout: check that a worker serves queue {queue!r} and has "
+                "capacity (`podrelay workers`), or raise queue_timeout_s",
+            ),
+            *ended(
+                FailureReason.QUOTA_TIMEOUT,
+                "the namespace's resource quota left no room within the queue timeout: raise the quota, wait for "
+                "other pods to end, or raise queue_timeout_s",
+            ),
+        ),
+        _text,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyRow:
+    """An active job in short. ``status`` None: listed, but its record is gone."""
+
+    job_id: str
+    status: Status | None
+    owner: str
+    owner_is_alive: bool
+    epoch: int
+    cancel_by: str
+    wait: str
+    not_before: float
+
+
+def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
+    """The queue's active jobs of these ranks, oldest first."""
+
+    def decode(reply: Any) -> list[SurveyRow]:
+        rows = ([_text(field) for field in row] for row in reply)
+        return [
+            SurveyRow(r[0], Status(r[1]) if r[1] else None, r[2], r[3] == "1", int(r[4]), r[5], r[6], float(r[7] or 0))
+            for r in rows
+        ]
+
+    return Step("survey", (names.active(queue),), (first, last), decode)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """``at``: Redis' time in seconds. ``lease_was_alive``: False at the first, and after a freeze or an outage."""
+
+    at: float
+    generation: str
+    lease_was_alive: bool
+
+
+def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Heartbeat]:
+    """Renew the lease."""
+    return Step(
+        "heartbeat",
+        (names.worker(incarnation), names.workers(queue), names.GENERATION),
+        (incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex),
+        lambda reply: Heartbeat(float(reply[0]), _text(reply[1]), bool(reply[2])),
+    )
+
+
+def release(incarnation: str, queue: str, job_ids: Sequence[str]) -> Step[int]:
+    """Let go of jobs, so that another worker claims them at once."""
+    return Step("release", (names.control(queue),), (incarnation, *job_ids), int)
+
+
+def restore(record: JobRecord, *, owner: str, event: StatusChanged | Notice, fields: Mapping[str, str]) -> Step[str]:
+    """Make a lost record again: restored, or exists."""
+    spec = record.spec
+    always = {"spec": spec.encode(), "digest": record.digest, "status": record.status.value}
+    retention = zip(
+        ("retention_s", "acknowledged_retention_s", "queue_timeout_s"),
+        (str(x) for x in retention_arguments(spec)),
+        strict=True,
+    )
+    pairs = [part for pair in {**always, **dict(retention), **fields}.items() for part in pair]
+    return Step(
+        "restore",
+        (names.job(record.job_id), names.active(spec.queue), names.queues(), names.GENERATION),
+        (record.job_id, spec.queue, spec.key or "", encode_event(event), owner, *pairs),
+        _text,
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,176 @@
+"""Why a pod ended or cannot start: the reason, and the sentence for a person.
+
+The words that Kubernetes and the container runtimes use, translated once. Each message says what happened and what to
+do next; where the cause can only be told by somebody else, it says whom to ask.
+"""
+
+import re
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from dispatcher.status import FailureReason
+from worker.observation import START_ERRORS, STATUS_UNKNOWN, Container, Disruption, Observation
+
+#: The longest text taken over from a container or the cluster.
+MAX_QUOTED_CHARS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why, in our word and in a sentence."""
+
+    reason: FailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a container waits that should have started. ``may_heal``: give it its grace."""
+
+    failure: Failure
+    may_heal: bool
+
+
+_IMAGE_NEVER: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_IMAGE_MAY_HEAL: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"}
+)
+_CONFIG: Final = frozenset({"CreateContainerConfigError"})
+_START: Final = frozenset({"CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError"})
+
+#: ``status.reason`` of a pod that the kubelet ended.
+_STATUS_REASONS: Final = {
+    "DeadlineExceeded": FailureReason.RUN_TIMEOUT,
+    "Evicted": FailureReason.EVICTED,
+    "Terminated": FailureReason.EVICTED,  # the node is shutting down
+    "NodeShutdown": FailureReason.EVICTED,
+    "Shutdown": FailureReason.EVICTED,
+    "Preempting": FailureReason.PREEMPTED,
+    "NodeLost": FailureReason.NODE_LOST,
+}
+
+_DISRUPTIONS: Final = {
+    "PreemptionByScheduler": FailureReason.PREEMPTED,
+    "DeletionByPodGC": FailureReason.NODE_LOST,
+}
+
+_ADVICE: Final = {
+    FailureReason.RUN_TIMEOUT: "raise the time limit (active_deadline_s) or make the job shorter",
+    FailureReason.EVICTED: "submit it again; if it happens often, ask for the memory and disk it uses",
+    FailureReason.PREEMPTED: "a pod of higher priority took its place: submit it again, or give it a priority class",
+    FailureReason.NODE_LOST: "its node stopped answering: submit it again",
+}
+
+
+def trouble(container: Container) -> Trouble | None:
+    """Why this waiting container may never start; None where nothing is wrong so far."""
+    said = quoted(container.message) or container.reason
+    match container.reason:
+        case reason if reason in _IMAGE_NEVER:
+            return Trouble(_image(container, said), may_heal=False)
+        case reason if reason in _IMAGE_MAY_HEAL:
+            return Trouble(_image(container, said), may_heal=True)
+        case reason if reason in _CONFIG:
+            text = (
+                f"container {container.name!r} cannot be configured: {said}. Create what is missing or mend the spec."
+            )
+            return Trouble(Failure(FailureReason.CONFIG_ERROR, text), may_heal=True)
+        case reason if reason in _START:
+            return Trouble(start_error(container), may_heal=True)
+    return None
+
+
+def _image(container: Container, said: str) -> Failure:
+    advice = {
+        "InvalidImageName": "Mend the image's name.",
+        "ErrImageNeverPull": "Put the image on the node, or use another image_pull_policy.",
+    }.get(container.reason, "Check the image's name and tag, image_pull_secrets, and that nodes reach the registry.")
+    text = f"image of container {container.name!r}: {container.reason}: {said}. {advice}"
+    return Failure(FailureReason.IMAGE_PULL, text)
+
+
+def start_error(container: Container) -> Failure:
+    """The container was created but its process could not be started."""
+    said = runtime_error(container.message) or container.reason
+    if "not found" in said or "no such file" in said:
+        advice = "The image has no such command: check command and args, or use another image."
+    elif "permission denied" in said:
+        advice = (
+            "The command is not executable for the container's user: check its mode, or start it by an interpreter."
+        )
+    else:
+        advice = "Check command, working_dir, mounts and the security context."
+    text = f"container {container.name!r} could not be started: {said}. {advice}"
+    return Failure(FailureReason.START_ERROR, text)
+
+
+def runtime_error(message: str) -> str:
+    """Cut the runtime's own call chain off an error: what is left is what a person can act on."""
+    text = re.sub(r"^.*unable to start container process: ", "", message.strip(), flags=re.DOTALL)
+    text = re.sub(r"^(failed to [a-z ]+: |OCI runtime create failed: |runc create failed: )+", "", text)
+    return quoted(text.removesuffix(": unknown"))
+
+
+def own_end(container: Container) -> Failure | None:
+    """What the end of a container means by itself; None where it succeeded."""
+    if container.exit_code == 0:
+        return None
+    if container.reason in START_ERRORS and not container.has_started:
+        return start_error(container)
+    if container.reason == STATUS_UNKNOWN:
+        text = f"the node lost container {container.name!r} (was it rebooted?): {quoted(container.message)}"
+        return Failure(FailureReason.NODE_LOST, f"{text}. Submit the job again.")
+    if container.reason == "OOMKilled":
+        text = f"container {container.name!r} used more memory than its limit and was killed"
+        return Failure(FailureReason.OOM_KILLED, f"{text}. Raise resources.limits.memory, or use less.")
+    said = quoted(container.message)
+    text = f"container {container.name!r} {how_it_ended(container)}" + (f": {said}" if said else "")
+    return Failure(FailureReason.EXIT_CODE, f"{text}. See its log.")
+
+
+def how_it_ended(container: Container) -> str:
+    """``exited with code 3``, or with the signal that ended it."""
+    number = container.signal or ((container.exit_code or 0) - 128)
+    try:
+        name = signal.Signals(number).name if number > 0 else ""
+    except ValueError:
+        name = ""
+    return f"exited with code {container.exit_code}" + (f" ({name})" if name else "")
+
+
+def init_failure(container: Container) -> Failure:
+    """An init container failed, so the base container never starts."""
+    failure = own_end(container)
+    said = failure.message if failure else ""
+    return Failure(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
+
+
+def disrupted(disruption: Disruption) -> Failure:
+    """The cluster ended the pod, by its ``DisruptionTarget`` condition."""
+    reason = _DISRUPTIONS.get(disruption.reason, FailureReason.EVICTED)
+    text = f"the cluster ended the pod: {disruption.reason}: {quoted(disruption.message)}"
+    return Failure(reason, f"{text}. What to do: {_ADVICE[reason]}.")
+
+
+def by_status_reason(observation: Observation) -> Failure | None:
+    """The kubelet ended the pod, by ``status.reason``; None where that says nothing of the kind."""
+    reason = _STATUS_REASONS.get(observation.reason)
+    if reason is None:
+        return None
+    said = quoted(observation.message)
+    return Failure(reason, f"the cluster ended the pod: {observation.reason}: {said}. What to do: {_ADVICE[reason]}.")
+
+
+def rejected(observation: Observation) -> Failure:
+    """The pod is over and its base container never had a state: its node refused it (OutOfcpu, NodeAffinity …)."""
+    said = ": ".join(x for x in (observation.reason, quoted(observation.message)) if x) or observation.phase
+    text = f"node {observation.node!r} refused the pod: {said}. It may be accepted elsewhere: submit it again."
+    return Failure(FailureReason.CLUSTER_ERROR, text)
+
+
+def quoted(text: str) -> str:
+    """Somebody else's text within a sentence of ours: one line, not too long, no full stop at its end."""
+    flat = " ".join(text.split())
+    short = flat if len(flat) <= MAX_QUOTED_CHARS else flat[:MAX_QUOTED_CHARS] + "…"
+    return short.rstrip(".")

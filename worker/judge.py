@@ -1,0 +1,336 @@
+"""What a look at a pod makes of its job: a pure decision from what is there now.
+
+The caller judges on each watch event and when a verdict's ``look_again_at`` has come, and carries the verdict out; it
+decides nothing itself. A crash, a redelivery and a second look are one case, because nothing here depends on the way by
+which the present came about (the few things that only earlier looks tell are in :class:`worker.seen.Seen`, and losing
+them is safe).
+
+Two clocks, never compared: ``now``, ``record.reached`` and ``seen`` are seconds of Redis' clock; what the pod says is
+the cluster's.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dispatcher.record import DeletionIntent, JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.status import FailureReason, Status
+from worker.failures import (
+    Failure,
+    by_status_reason,
+    disrupted,
+    init_failure,
+    own_end,
+    rejected,
+    trouble,
+)
+from worker.observation import Container, Observation
+from worker.seen import Seen, blocker, deletion_came_first
+
+#: How long a missing secret or config map may take to appear.
+CONFIG_GRACE_S: Final = 30.0
+
+#: A pod that is to be deleted and has not ended this long after its grace is on a node that does not answer.
+NODE_LOST_AFTER_S: Final = 60.0
+
+_DISRUPTED_WITHOUT_DELETION: Final = "TerminationByKubelet"
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The pod exists, the base container has not started. ``detail`` says what it waits for."""
+
+    detail: str
+    look_again_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The base container has started. ``look_again_at``: when (seconds, Redis' clock) a time limit matters next."""
+
+    detail: str
+    look_again_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt is over and this is its outcome; ask :func:`worker.attempts.next_step` whether there is another.
+
+    The pod may still be there, with other containers running: it is the caller's to remove.
+    """
+
+    status: Status
+    reason: FailureReason | None
+    message: str
+    exit_code: int | None
+    user_code_started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MustEnd:
+    """Record this intent, then delete the pod; the outcome comes with a later look. Also said again while an intent
+    stands in the record and the deletion was not asked for yet (a worker died between the two)."""
+
+    intent: DeletionIntent
+    reason: FailureReason | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """There is nothing more to find out from this pod: the job has its outcome, or another attempt. Only remove it."""
+
+
+Verdict = Starting | Running | Ended | MustEnd | Settled
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    spec: JobSpec
+    record: JobRecord
+    pod: Observation
+    base: Container
+    now: float
+    seen: Seen
+
+
+def judge(
+    spec: JobSpec, record: JobRecord, observation: Observation | None, now: float, *, seen: Seen | None = None
+) -> Verdict:
+    """Judge the pod of the record's present attempt.
+
+    Args:
+        observation: None where the pod existed and is *proved* absent: a GET of its name answered 404 or another uid,
+            or the watch said DELETED (judge the object of that event first, it may be the only one that tells the end).
+        now: seconds of Redis' clock.
+        seen: what earlier looks taught. The caller keeps ``seen.after(observation, spec.base_container, now)``.
+    """
+    seen = seen or Seen()
+    if record.status.is_final or record.deletion_intent in (DeletionIntent.FINISHED, DeletionIntent.NEXT_ATTEMPT):
+        return Settled()
+    if observation is None:
+        return _absent(record, seen)
+    if observation.attempt not in (0, record.attempt):
+        return Settled()
+    base = observation.container(spec.base_container) or Container(spec.base_container, "main")
+    look = _Look(spec, record, observation, base, now, seen.after(observation, spec.base_container, now))
+    if record.deletion_intent is DeletionIntent.CANCELLED:
+        return _being_cancelled(look)
+    return _ended(look) or _to_be_cancelled(look) or _in_progress(look)
+
+
+def _absent(record: JobRecord, seen: Seen) -> Ended:
+    # Whoever never looked cannot know whether user code started: then it did.
+    started = seen.user_code_started is not False or record.reached_at("running") is not None
+    if record.cancel_requested or record.deletion_intent is DeletionIntent.CANCELLED:
+        return Ended(Status.CANCELLED, None, _cancelled_by(record), None, started)
+    if record.deletion_intent is DeletionIntent.FAILED:
+        failure = _intended(record)
+    else:
+        failure = disrupted(seen.disruption) if seen.disruption else _deleted(record.namespace)
+    return Ended(Status.FAILED, failure.reason, failure.message, None, started)
+
+
+def _being_cancelled(look: _Look) -> Verdict:
+    if not look.pod.is_being_deleted:
+        return MustEnd(DeletionIntent.CANCELLED, None, _cancelled_by(look.record))
+    if _is_overdue(look):
+        text = f"{_cancelled_by(look.record)}; its node {look.pod.node!r} does not answer, so the pod may still run"
+        return _end(look, Status.CANCELLED, None, text)
+    return _progress(look, "cancelled, waiting for the pod to go", _overdue_at(look))
+
+
+def _to_be_cancelled(look: _Look) -> MustEnd | None:
+    if not look.record.cancel_requested:
+        return None
+    return MustEnd(DeletionIntent.CANCELLED, None, _cancelled_by(look.record))
+
+
+def _ended(look: _Look) -> Ended | None:
+    if look.base.state == "terminated":
+        failure = _from_outside(look, look.base) or own_end(look.base) or _other_failure(look)
+    elif broken := _failed_init(look.pod):
+        failure = _from_outside(look, broken) or init_failure(broken)
+    elif look.pod.has_ended:
+        failure = by_status_reason(look.pod) or (
+            disrupted(look.pod.disruption) if look.pod.disruption else rejected(look.pod)
+        )
+    elif look.pod.reason == "NodeLost" or _is_overdue(look):
+        failure = _intended(look.record) if look.record.deletion_intent else _node_lost(look.pod)
+    else:
+        return None
+    if failure is None:
+        return _end(look, Status.SUCCEEDED, None, "")
+    if look.record.cancel_requested and failure.reason.traits.is_transient:
+        return _end(look, Status.CANCELLED, None, _cancelled_by(look.record))
+    return _end(look, Status.FAILED, failure.reason, failure.message)
+
+
+def _from_outside(look: _Look, container: Container) -> Failure | None:
+    """Who ended this container, where it did not end by itself."""
+    is_deletions = _deletion_came_first(look, container)
+    if is_deletions and look.record.deletion_intent is DeletionIntent.FAILED:
+        return _intended(look.record)
+    if (failure := by_status_reason(look.pod)) is not None:
+        return failure
+    disruption = look.pod.disruption
+    if is_deletions:
+        return disrupted(disruption) if disruption else _deleted(look.pod.namespace)
+    if disruption is None or disruption.reason != _DISRUPTED_WITHOUT_DELETION:
+        return None
+    ended_before = container.finished_at and disruption.since and container.finished_at < disruption.since
+    return None if ended_before else disrupted(disruption)
+
+
+def _deletion_came_first(look: _Look, container: Container) -> bool:
+    if container is look.base and look.seen.came_first is not None:
+        return look.seen.came_first == "deletion"
+    return deletion_came_first(look.pod, container)
+
+
+def _failed_init(pod: Observation) -> Container | None:
+    for container in pod.containers:
+        if container.kind == "init" and container.state == "terminated" and container.exit_code != 0:
+            return container
+    return None
+
+
+def _other_failure(look: _Look) -> Failure | None:
+    """With ``fail_on: all``: a plain extra container that failed before the base container ended."""
+    if look.spec.fail_on != "all":
+        return None
+    for other in look.pod.containers:
+        if other.kind != "main" or other.state != "terminated" or other.name == look.base.name:
+            continue
+        is_later = other.finished_at and look.base.finished_at and other.finished_at > look.base.finished_at
+        if not is_later and (failure := own_end(other)) is not None:
+            return Failure(FailureReason.CONTAINER_FAILED, f"the base container succeeded, but {failure.message}")
+    return None
+
+
+def _in_progress(look: _Look) -> Verdict:
+    record = look.record
+    if record.deletion_intent is DeletionIntent.FAILED and not look.pod.is_being_deleted:
+        return MustEnd(DeletionIntent.FAILED, record.intent_reason, record.intent_message)
+    if look.pod.is_being_deleted:
+        return _progress(look, "being deleted", _overdue_at(look))
+    if look.base.has_started or record.status is Status.RUNNING:
+        return _running(look)
+    return _starting(look)
+
+
+def _running(look: _Look) -> Running | MustEnd:
+    limit_s = look.spec.run_timeout_s
+    if limit_s is None:
+        return Running("", None)
+    since = look.record.reached_at("running")
+    if since is not None and look.now >= since + limit_s:
+        text = f"the base container ran longer than run_timeout_s ({limit_s:g} s). Raise it or make the job shorter."
+        return MustEnd(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, text)
+    return Running("", (look.now if since is None else since) + limit_s)
+
+
+def _starting(look: _Look) -> Starting | MustEnd:
+    waits = blocker(look.pod, look.spec.base_container) or look.base
+    detail = _detail(look.pod, waits)
+    failure, look_again_at = _trouble_limit(look, waits)
+    since = look.record.reached_at("starting")
+    startup_at = (look.now if since is None else since) + look.spec.startup_timeout_s
+    if not look.pod.scheduling.is_scheduled and look.spec.schedule_timeout_s is not None:
+        startup_at = min(startup_at, startup_at - look.spec.startup_timeout_s + look.spec.schedule_timeout_s)
+    if failure is not None and look.now >= min(look_again_at, startup_at):
+        return MustEnd(DeletionIntent.FAILED, failure.reason, failure.message)
+    if look.now >= startup_at:
+        failure = _start_timeout(look, detail)
+        return MustEnd(DeletionIntent.FAILED, failure.reason, failure.message)
+    return Starting(detail, min(look_again_at, startup_at))
+
+
+def _trouble_limit(look: _Look, waits: Container) -> tuple[Failure | None, float]:
+    """What is wrong with the container that should start, and until when that may heal."""
+    found = trouble(waits) if waits.state == "waiting" else None
+    if found is None:
+        return None, float("inf")
+    if not found.may_heal:
+        return found.failure, look.now
+    is_image = found.failure.reason is FailureReason.IMAGE_PULL
+    grace_s = look.spec.image_pull_grace_s if is_image else CONFIG_GRACE_S
+    since = look.seen.trouble_since
+    return found.failure, (look.now if since is None else since) + grace_s
+
+
+def _start_timeout(look: _Look, detail: str) -> Failure:
+    scheduling = look.pod.scheduling
+    if not scheduling.is_scheduled:
+        limit_s = min(look.spec.schedule_timeout_s or look.spec.startup_timeout_s, look.spec.startup_timeout_s)
+        text = f"no node took the pod within {limit_s:g} s: {_unscheduled(look.pod)}"
+        advice = "Ask for less, mend node_selector, affinity and tolerations, or add nodes."
+        return Failure(FailureReason.UNSCHEDULABLE, f"{text}. {advice}")
+    text = f"the base container did not start within startup_timeout_s ({look.spec.startup_timeout_s:g} s): {detail}"
+    advice = "See the pod's warnings (a volume, secret or network that is missing?), or raise the limit."
+    return Failure(FailureReason.START_TIMEOUT, f"{text}. {advice}")
+
+
+def _detail(pod: Observation, waits: Container) -> str:
+    if not pod.scheduling.is_scheduled:
+        return f"unscheduled: {_unscheduled(pod)}" if pod.scheduling.reason else "waiting to be scheduled"
+    if waits.state == "waiting" and trouble(waits) is not None:
+        return f"container {waits.name}: {waits.reason}: {waits.message}".removesuffix(": ")
+    if not pod.is_sandbox_ready and not any(c.has_started for c in pod.containers):
+        return "preparing volumes and network"
+    match waits.kind:
+        case "init":
+            inits = [c.name for c in pod.containers if c.kind == "init"]
+            return f"init container {inits.index(waits.name) + 1} of {len(inits)} ({waits.name})"
+        case "sidecar":
+            return f"sidecar {waits.name}"
+        case "main":
+            return "pulling image"
+
+
+def _unscheduled(pod: Observation) -> str:
+    return pod.scheduling.message.rstrip(".") or pod.scheduling.reason or "no scheduler has looked at it"
+
+
+def _progress(look: _Look, detail: str, look_again_at: float | None) -> Starting | Running:
+    if look.base.has_started or look.record.status is Status.RUNNING:
+        return Running(detail, look_again_at)
+    return Starting(detail, look_again_at)
+
+
+def _overdue_at(look: _Look) -> float | None:
+    """When (Redis' clock) the pod should long be gone, counted from when its deletion was first seen."""
+    if look.seen.deletion_seen_at is None:
+        return None
+    return look.seen.deletion_seen_at + look.pod.deletion_grace_s + NODE_LOST_AFTER_S
+
+
+def _is_overdue(look: _Look) -> bool:
+    overdue_at = _overdue_at(look)
+    return overdue_at is not None and look.now >= overdue_at
+
+
+def _end(look: _Look, status: Status, reason: FailureReason | None, message: str) -> Ended:
+    exit_code = look.base.exit_code if look.base.has_started else None
+    started = look.seen.user_code_started is not False or look.record.reached_at("running") is not None
+    return Ended(status, reason, message, exit_code, started)
+
+
+def _intended(record: JobRecord) -> Failure:
+    return Failure(record.intent_reason or FailureReason.CLUSTER_ERROR, record.intent_message)
+
+
+def _cancelled_by(record: JobRecord) -> str:
+    return f"cancelled by {record.cancel_requested_by}" if record.cancel_requested_by else "cancelled"
+
+
+def _deleted(namespace: str | None) -> Failure:
+    text = f"the pod was deleted, and not by podrelay. Find out who deletes pods in namespace {namespace!r}"
+    return Failure(FailureReason.POD_DELETED, f"{text} (kubectl, a drain, a cleaner), then submit the job again.")
+
+
+def _node_lost(pod: Observation) -> Failure:
+    if pod.node is None:
+        return _deleted(pod.namespace)
+    text = f"node {pod.node!r} does not answer: the pod was to be deleted and never reported its end"
+    return Failure(FailureReason.NODE_LOST, f"{text}. It may still run there. Submit the job again.")

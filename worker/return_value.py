@@ -1,0 +1,74 @@
+"""The return value, out of the sidecar's log.
+
+The sidecar (see :mod:`worker.manifest`) prints one header line, ``podrelay-return-value <bytes> <sha256>``, and then
+the file as it is; or a header that says why there is none. Each way in which this can go wrong has its own outcome and
+its own sentence, for they have different cures.
+"""
+
+import hashlib
+import json
+from typing import Any, Final, NoReturn
+
+from dispatcher import names
+from dispatcher.events import ReturnValueOutcome
+
+_WORD: Final = b"podrelay-return-value"
+
+#: How much of the sidecar's log is worth reading: the header and the largest value.
+MAX_LOG_BYTES: Final = names.MAX_RETURN_VALUE_BYTES + 256
+
+_FILE: Final = names.RETURN_VALUE_FILE
+
+
+def parse_return_value(log: bytes) -> tuple[ReturnValueOutcome, Any, str]:
+    """Read the sidecar's log (without timestamps): outcome, value (None unless present), and a sentence for a person
+    (empty where present)."""
+    header, newline, content = log.partition(b"\n")
+    words = header.split()
+    if not newline or not words or words[0] != _WORD:
+        return _truncated("the sidecar was ended before it could print the return value")
+    match words[1:]:
+        case [b"missing"]:
+            return ReturnValueOutcome.MISSING, None, f"the job wrote no return value ({_FILE} is missing or empty)"
+        case [b"unreadable"]:
+            return _truncated(f"the sidecar may not read {_FILE}: make it readable for all (chmod a+r)")
+        case [b"too-large", size]:
+            return _too_large(size.decode(errors="replace"))
+        case [size, digest] if size.isdigit():
+            return _content(content, int(size), digest.decode(errors="replace"))
+    return _truncated("the sidecar's output is damaged")
+
+
+def _content(content: bytes, size: int, digest: str) -> tuple[ReturnValueOutcome, Any, str]:
+    if size > names.MAX_RETURN_VALUE_BYTES:
+        return _too_large(str(size))
+    if len(content) < size:
+        return _truncated(f"only {len(content)} of {size} bytes of the return value arrived")
+    content = content[:size]
+    if hashlib.sha256(content).hexdigest() != digest:
+        return _truncated(
+            "the return value's checksum is wrong: bytes were lost, or the file changed while it was read"
+        )
+    try:
+        value = json.loads(content, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        text = f"the return value is not JSON: {error or 'nested too deep'}. Write JSON (UTF-8) to {_FILE}."
+        return ReturnValueOutcome.NOT_JSON, None, text
+    return ReturnValueOutcome.PRESENT, value, ""
+
+
+def _truncated(why: str) -> tuple[ReturnValueOutcome, None, str]:
+    return ReturnValueOutcome.TRUNCATED, None, f"the return value did not arrive whole: {why}"
+
+
+def _too_large(size: str) -> tuple[ReturnValueOutcome, None, str]:
+    limit = names.MAX_RETURN_VALUE_BYTES
+    text = (
+        f"the return value is too large: {size} bytes, at most {limit}. Store the data elsewhere and return its place."
+    )
+    return ReturnValueOutcome.TOO_LARGE, None, text
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not part of JSON")

@@ -1,0 +1,261 @@
+"""What runs in a container, behind one small interface: a process here, a simulation in `simulated.py`."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from devcluster.logs import LogFile
+from devcluster.undertaker import Undertaker
+
+_READ_BYTES = 64 * 1024
+_READS_AT_THE_END = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended, in the kubelet's words."""
+
+    code: int
+    reason: str
+
+    @classmethod
+    def of(cls, code: int) -> "Exit":
+        return cls(code, "Completed" if code == 0 else "Error")
+
+
+class StartTrouble(Exception):
+    """A container that could not be started: `StartError`, exit code 128, with this message."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create "
+            f"failed: unable to start container process: {why}: unknown"
+        )
+
+
+class Running(Protocol):
+    """A started container."""
+
+    ended: asyncio.Future[Exit]
+
+    def terminate(self) -> None:
+        """Send TERM, as the kubelet does first."""
+
+    def kill(self) -> None:
+        """Send KILL, or shorten what is simulated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that is needed to start a container."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    search_path: str
+    directory: Path
+    working_directory: str
+    memory_limit_bytes: int = 0
+
+
+def _executable(plan: Plan) -> str:
+    name = plan.command[0]
+    if "/" not in name:
+        found = shutil.which(name, path=plan.environment.get("PATH", plan.search_path))
+        if found is None:
+            raise StartTrouble(f'exec: "{name}": executable file not found in $PATH')
+        return found
+    path = name if name.startswith("/") else os.path.join(plan.working_directory, name)
+    if not os.path.exists(path):
+        raise StartTrouble(f'exec: "{name}": stat {name}: no such file or directory')
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        raise StartTrouble(f'exec: "{name}": permission denied')
+    return path
+
+
+class ProcessContainer:
+    """A process in a session of its own, with its output going to a log."""
+
+    def __init__(self, plan: Plan, log: LogFile, undertaker: Undertaker) -> None:
+        """Start the process; raises StartTrouble."""
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Exit] = self._loop.create_future()
+        self._log = log
+        self._undertaker = undertaker
+        self.out_of_memory = False
+        self._pipes: dict[int, str] = {}
+        executable = _executable(plan)
+        undertaker.start()
+        try:
+            self._process = subprocess.Popen(
+                list(plan.command),
+                executable=executable,
+                env=dict(plan.environment),
+                cwd=plan.working_directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                close_fds=False,
+            )
+        except OSError as error:
+            raise StartTrouble(f'exec: "{plan.command[0]}": {(error.strerror or str(error)).lower()}') from error
+        self.pid = self._process.pid
+        undertaker.expect(self.pid)
+        self._open_pipes()
+        self._watch_for_end()
+
+    def terminate(self) -> None:
+        """TERM to the main process only; ignored unless it has a handler, as by process 1 of a container."""
+        if not self.ended.done() and _handles_term(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        if not self.ended.done():
+            self._kill_group()
+
+    def kill_for_memory(self) -> None:
+        self.out_of_memory = True
+        self.kill()
+
+    def resident_bytes(self) -> int:
+        """Memory in use by the main process and its children; 0 where /proc is not there."""
+        return resident_bytes(self.pid)
+
+    def _open_pipes(self) -> None:
+        for stream, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
+            assert pipe is not None
+            fd = pipe.fileno()
+            os.set_blocking(fd, False)
+            self._pipes[fd] = stream
+            self._loop.add_reader(fd, self._read, fd)
+
+    def _read(self, fd: int) -> bool:
+        """Move what is there into the log; False at the end of the stream or when nothing is there now."""
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if data:
+            self._log.append(self._pipes[fd], data)
+            return True
+        self._loop.remove_reader(fd)
+        return False
+
+    def _watch_for_end(self) -> None:
+        if hasattr(os, "pidfd_open"):
+            pidfd = os.pidfd_open(self.pid)
+            self._loop.add_reader(pidfd, self._ended_by_pidfd, pidfd)
+        else:
+            waiting = self._loop.run_in_executor(None, self._process.wait)
+            waiting.add_done_callback(lambda _done: self._finish())
+
+    def _ended_by_pidfd(self, pidfd: int) -> None:
+        self._loop.remove_reader(pidfd)
+        os.close(pidfd)
+        self._finish()
+
+    def _finish(self) -> None:
+        """The main process is dead: the rest of the container dies with it, and what it wrote is read to the end."""
+        self._kill_group()
+        code = self._process.wait()
+        for fd in self._pipes:
+            for _ in range(_READS_AT_THE_END):
+                if not self._read(fd):
+                    break
+            self._loop.remove_reader(fd)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._log.end_of_stream()
+        self._undertaker.release(self.pid)
+        if not self.ended.done():
+            self.ended.set_result(self._exit(code))
+
+    def _exit(self, code: int) -> Exit:
+        if self.out_of_memory:
+            return Exit(137, "OOMKilled")
+        return Exit.of(128 - code if code < 0 else code)
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _handles_term(pid: int) -> bool:
+    """Whether a process has a handler for TERM; true where that cannot be known."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "ffffffffffffffff")
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (OSError, IndexError):
+        return 0
+    return pages * _PAGE_BYTES + sum(resident_bytes(int(child)) for child in children)
+
+
+class MemoryWarden:
+    """Kills containers that use more memory than their limit, by looking at them often.
+
+    Often means every 10 ms in a container's first two seconds and while it uses more than half of its limit, else every
+    100 ms. Containers without a limit cost nothing.
+    """
+
+    QUICK_S = 0.01
+    SLOW_EVERY = 10
+    QUICK_ROUNDS = 200
+
+    def __init__(self) -> None:
+        self._watched: dict[ProcessContainer, tuple[int, int]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._round = 0
+
+    def watch(self, container: ProcessContainer, limit_bytes: int) -> None:
+        self._watched[container] = (limit_bytes, self._round + self.QUICK_ROUNDS)
+        container.ended.add_done_callback(lambda _done: self._watched.pop(container, None))
+        if self._timer is None:
+            self._look()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._watched.clear()
+
+    def _look(self) -> None:
+        self._round += 1
+        for container, (limit, quick_until) in list(self._watched.items()):
+            if self._round < quick_until or self._round % self.SLOW_EVERY == 0:
+                self._judge(container, limit)
+        if not self._watched:
+            self._timer = None
+            return
+        self._timer = asyncio.get_running_loop().call_later(self.QUICK_S, self._look)
+
+    def _judge(self, container: ProcessContainer, limit: int) -> None:
+        used = container.resident_bytes()
+        if used > limit:
+            container.kill_for_memory()
+        elif used > limit // 2:
+            self._watched[container] = (limit, self._round + self.QUICK_ROUNDS)
+
+
+Starter = Callable[[Plan, LogFile], Running]

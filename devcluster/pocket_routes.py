@@ -1,0 +1,113 @@
+"""The controls for tests, over HTTP: `/pocket/…`.
+
+GET  /pocket/pods                                every pod ever created, with bytes and digests of what it wrote
+GET  /pocket/requests                            API requests so far, by verb and resource
+POST /pocket/nodes/{node}/lose[?kill=true]       the node is heard of no more
+POST /pocket/nodes/{node}/restore
+POST /pocket/namespaces/{ns}/pods/{name}/evict   through the eviction API
+POST /pocket/namespaces/{ns}/pods/{name}/preempt
+POST /pocket/namespaces/{ns}/pods/{name}/press-out   by a kubelet short of memory
+POST /pocket/namespaces/{ns}/quota?pods=N        without `pods`: lifted
+POST /pocket/history/trim                        watches from the past are told 410
+POST /pocket/watches/end                         all watches are cut
+POST /pocket/images?name=REF&kind=busybox        this image can be pulled from now on
+POST /pocket/deny?verb=V&resource=R, /pocket/allow?…
+"""
+
+import json
+from typing import Protocol
+
+from aiohttp import web
+
+from devcluster.answers import Json, no_such_path, not_found
+from devcluster.record import Record
+
+
+class Controls(Protocol):
+    """What the cluster offers tests."""
+
+    record: Record
+
+    def evict(self, namespace: str, name: str) -> None: ...
+    def preempt(self, namespace: str, name: str) -> None: ...
+    def press_out(self, namespace: str, name: str) -> None: ...
+    def lose_node(self, name: str, *, kill: bool = False) -> None: ...
+    def restore_node(self, name: str) -> None: ...
+    def trim_history(self) -> None: ...
+    def end_watches(self) -> None: ...
+    def deny(self, verb: str, resource: str) -> None: ...
+    def allow(self, verb: str, resource: str) -> None: ...
+    def add_image(self, reference: str, kind: str) -> None: ...
+    def quota(self, namespace: str, *, pods: int | None) -> None: ...
+
+
+class PocketRoutes:
+    """Answers for `/pocket/…`."""
+
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
+
+    async def answer(self, request: web.Request) -> web.Response:
+        steps = request.path.strip("/").split("/")[1:]
+        if request.method == "GET":
+            return _answer(self._read(steps))
+        if request.method != "POST":
+            raise no_such_path()
+        self._act(steps, request)
+        return _answer({"done": True})
+
+    def _read(self, steps: list[str]) -> Json:
+        match steps:
+            case ["pods"]:
+                return {"pods": [pod.as_json() for pod in self._controls.record.pods.values()]}
+            case ["requests"]:
+                return {"requests": self._controls.record.requests}
+            case _:
+                raise no_such_path()
+
+    def _act(self, steps: list[str], request: web.Request) -> None:
+        query = request.query
+        match steps:
+            case ["nodes", name, what]:
+                self._act_on_node(name, what, kill=query.get("kill") == "true")
+            case ["namespaces", namespace, "pods", name, what]:
+                self._act_on_pod(namespace, name, what)
+            case ["namespaces", namespace, "quota"]:
+                self._controls.quota(namespace, pods=int(query["pods"]) if "pods" in query else None)
+            case ["history", "trim"]:
+                self._controls.trim_history()
+            case ["watches", "end"]:
+                self._controls.end_watches()
+            case ["images"]:
+                self._controls.add_image(query["name"], query.get("kind", "busybox"))
+            case ["deny" | "allow" as what]:
+                change = self._controls.deny if what == "deny" else self._controls.allow
+                change(query["verb"], query["resource"])
+            case _:
+                raise no_such_path()
+
+    def _act_on_node(self, name: str, what: str, *, kill: bool) -> None:
+        try:
+            if what == "lose":
+                self._controls.lose_node(name, kill=kill)
+            elif what == "restore":
+                self._controls.restore_node(name)
+            else:
+                raise no_such_path()
+        except KeyError as error:
+            raise not_found("nodes", name) from error
+
+    def _act_on_pod(self, namespace: str, name: str, what: str) -> None:
+        match what:
+            case "evict":
+                self._controls.evict(namespace, name)
+            case "preempt":
+                self._controls.preempt(namespace, name)
+            case "press-out":
+                self._controls.press_out(namespace, name)
+            case _:
+                raise no_such_path()
+
+
+def _answer(body: Json) -> web.Response:
+    return web.Response(text=json.dumps(body), content_type="application/json")

@@ -1,0 +1,250 @@
+"""The pod endpoints: create, read, list, watch, patch, delete, log, eviction."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+
+from devcluster.admission import admit, quality_of_service, terminating_namespace, validate, with_defaults
+from devcluster.answers import Declined, Json, bad_request, not_found, success
+from devcluster.control_plane import ControlPlane
+from devcluster.logs import LogQuery, parse_since, read_log, seconds_ago
+from devcluster.patching import apply_patch, check_pod_change
+from devcluster.paths import Target
+from devcluster.pods import PodLife
+from devcluster.schema import decode_pod, refuse_unknown
+from devcluster.status import ContainerView
+from devcluster.store import Store, Stored
+
+_TRUE = ("1", "true", "True")
+
+
+def json_body(text: bytes) -> Json:
+    """A request's object; raises `Declined` (400)."""
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise bad_request(f"the object provided is unrecognized (must be of type Pod): {error}") from error
+    if not isinstance(body, dict):
+        raise bad_request("the object provided is unrecognized (must be of type Pod): not an object")
+    return body
+
+
+def check_namespace(store: Store, resource: str, namespace: str, name: str) -> None:
+    """Nothing is created in a namespace that does not exist or is going."""
+    stored = store.find("namespaces", ("", namespace))
+    if stored is None:
+        raise not_found("namespaces", namespace)
+    if "deletionTimestamp" in stored.object["metadata"]:
+        raise terminating_namespace(resource, name, namespace)
+
+
+def named(obj: Json, namespace: str) -> Json:
+    """The object with its namespace and, from `generateName`, its name."""
+    metadata = dict(obj.get("metadata") or {})
+    if metadata.get("namespace", namespace) != namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    if namespace:
+        metadata["namespace"] = namespace
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = f"{metadata['generateName'][:58]}{uuid4().hex[:5]}"
+    for given_by_server in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "generation"):
+        metadata.pop(given_by_server, None)
+    return {**obj, "metadata": metadata}
+
+
+class PodRoutes:
+    """Answers for `pods`; each method gives a response or raises `Declined`."""
+
+    def __init__(self, control: ControlPlane, store: Store) -> None:
+        self._control = control
+        self._store = store
+
+    async def create(self, request: web.Request, target: Target) -> web.Response:
+        decoded = decode_pod(json_body(await request.read()))
+        validation = request.query.get("fieldValidation", "Warn")
+        if validation == "Strict":
+            refuse_unknown(decoded.unknown)
+        pod = with_defaults(named(decoded.pod, target.namespace))
+        name = pod["metadata"].get("name", "")
+        check_namespace(self._store, "pods", target.namespace, name)
+        validate(pod)
+        active = self._control.active_pods(target.namespace) if self._has_quota(target.namespace) else 0
+        admit(self._store, pod, active_pods=active)
+        pod["status"] = {"qosClass": quality_of_service(pod["spec"])}
+        if request.query.get("dryRun"):
+            return _answer(pod, 201)
+        stored = self._control.create_pod(pod)
+        response = web.Response(body=stored.bytes, status=201, content_type="application/json")
+        if validation == "Warn":
+            for path in decoded.unknown:
+                response.headers.add("Warning", f'299 - "unknown field \\"{path}\\""')
+        return response
+
+    def _has_quota(self, namespace: str) -> bool:
+        return next(self._store.each("resourcequotas", namespace), None) is not None
+
+    async def patch(self, request: web.Request, target: Target) -> web.Response:
+        before = self._store.read("pods", target.key).object
+        patch = json.loads(await request.read())
+        after = check_pod_change(before, apply_patch(request.content_type, before, patch))
+        return _stored_answer(self._replace(target, before, after))
+
+    async def replace(self, request: web.Request, target: Target) -> web.Response:
+        before = self._store.read("pods", target.key).object
+        after = with_defaults(json_body(await request.read()))
+        after.pop("status", None)
+        return _stored_answer(self._replace(target, before, check_pod_change(before, after)))
+
+    def _replace(self, target: Target, before: Json, after: Json) -> Stored:
+        if after == before:
+            return self._store.read("pods", target.key)
+        metadata = after["metadata"]
+        if metadata.get("deletionGracePeriodSeconds") == 0 and not metadata.get("finalizers"):
+            unchanged = self._store.read("pods", target.key)
+            self._control.remove_pod(target.key)
+            return unchanged
+        gated = before["spec"].get("schedulingGates")
+        if gated and not after["spec"].get("schedulingGates"):
+            after = {**after, "status": {k: v for k, v in after["status"].items() if k != "conditions"}}
+        stored = self._store.update("pods", target.key, after)
+        if gated:
+            self._control.schedule_soon(target.key)
+        return stored
+
+    async def delete(self, request: web.Request, target: Target) -> web.Response:
+        options = await _delete_options(request)
+        return _stored_answer(self._delete(target.key, options))
+
+    def _delete(self, key: tuple[str, str], options: Json) -> Stored:
+        preconditions = options.get("preconditions") or {}
+        return self._control.delete_pod(
+            key,
+            grace_s=options.get("gracePeriodSeconds"),
+            uid=preconditions.get("uid"),
+            version=preconditions.get("resourceVersion"),
+        )
+
+    async def delete_all(self, request: web.Request, target: Target, keys: list[tuple[str, str]]) -> web.Response:
+        options = await _delete_options(request)
+        deleted = [self._delete(key, options).object for key in keys]
+        metadata = {"resourceVersion": str(self._store.version)}
+        return _answer({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": deleted}, 200)
+
+    async def evict(self, request: web.Request, target: Target) -> web.Response:
+        body = json_body(await request.read())
+        options = body.get("deleteOptions") or {}
+        self._control.evict(target.key, grace_s=options.get("gracePeriodSeconds"))
+        return _answer(success(201), 201)
+
+    async def log(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """The log endpoint; a follow is a stream that ends a little after the container."""
+        pod = self._store.read("pods", target.key).object
+        container = _chosen_container(pod, request.query.get("container", ""))
+        query = _log_query(request.query)
+        node = pod["spec"].get("nodeName")
+        if not node:
+            raise bad_request(f"pod {target.name} does not have a host assigned")
+        if self._control.nodes.by_name[node].is_lost:
+            raise _unreachable(self._control.nodes.by_name[node].ip, target, container)
+        life = self._control.lives.get(pod["metadata"]["uid"])
+        view = life.container(container) if life else None
+        if life is None or view is None:
+            raise bad_request(_is_waiting(target.name, container, "ContainerCreating"))
+        if request.query.get("previous", "") in _TRUE:
+            return await self._previous(request, life, view, query)
+        log = life.logs.get(container)
+        if log is None or ("waiting" in view.state and not view.last_state):
+            raise bad_request(_is_waiting(target.name, container, view.state.get("waiting", {}).get("reason", "")))
+        return await self._send_log(request, life, log, query)
+
+    async def _previous(
+        self, request: web.Request, life: PodLife, view: ContainerView, query: LogQuery
+    ) -> web.StreamResponse:
+        previous = life.previous_logs.get(view.name)
+        if previous is None and not (view.has_terminated or view.last_state):
+            raise bad_request(f'previous terminated container "{view.name}" in pod "{life.key[1]}" not found')
+        if view.is_running and previous is not None:
+            return await self._send_log(request, life, previous, query)
+        # Only one dead instance is kept, and that is the last one (recording `restart-on-failure`).
+        last = view.last_state.get("terminated") or view.state.get("terminated") or {}
+        text = f"unable to retrieve container logs for {last.get('containerID', view.container_id)}"
+        return web.Response(text=text, content_type="text/plain")
+
+    async def _send_log(self, request: web.Request, life: PodLife, log: Any, query: LogQuery) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response.enable_chunked_encoding()
+        task = asyncio.current_task()
+        assert task is not None
+        self._control.log_reader_opened(life.node.name, task)
+        try:
+            await response.prepare(request)
+            async for chunk in read_log(log, query):
+                await response.write(chunk)
+        finally:
+            self._control.log_reader_closed(life.node.name, task)
+        return response
+
+
+def _answer(body: Json, status: int) -> web.Response:
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return web.Response(text=text + "\n", status=status, content_type="application/json")
+
+
+def _stored_answer(stored: Stored) -> web.Response:
+    return web.Response(body=stored.bytes, content_type="application/json")
+
+
+async def _delete_options(request: web.Request) -> Json:
+    text = await request.read()
+    options = json_body(text) if text else {}
+    if "gracePeriodSeconds" in request.query:
+        options["gracePeriodSeconds"] = int(request.query["gracePeriodSeconds"])
+    return options
+
+
+def _chosen_container(pod: Json, asked: str) -> str:
+    spec, name = pod["spec"], pod["metadata"]["name"]
+    mains = [container["name"] for container in spec["containers"]]
+    inits = [container["name"] for container in spec.get("initContainers", [])]
+    if asked:
+        if asked not in (*mains, *inits):
+            raise bad_request(f"container {asked} is not valid for pod {name}")
+        return asked
+    if len(mains) == 1 and not inits:
+        return str(mains[0])
+    choices = f"choose one of: [{' '.join(mains)}]"
+    if inits:
+        choices = f"choose one of: [{' '.join([*inits, *mains])}]"
+    if len(mains) == 1:
+        return str(mains[0])
+    raise bad_request(f"a container name must be specified for pod {name}, {choices}")
+
+
+def _log_query(query: Mapping[str, str]) -> LogQuery:
+    try:
+        since = parse_since(query["sinceTime"]) if query.get("sinceTime") else None
+        if query.get("sinceSeconds"):
+            since = seconds_ago(int(query["sinceSeconds"]))
+        return LogQuery(
+            follow=query.get("follow", "") in _TRUE,
+            timestamps=query.get("timestamps", "") in _TRUE,
+            since=since,
+            tail_lines=int(query["tailLines"]) if query.get("tailLines") else None,
+            limit_bytes=int(query["limitBytes"]) if query.get("limitBytes") else None,
+        )
+    except ValueError as error:
+        raise bad_request(str(error)) from error
+
+
+def _is_waiting(pod: str, container: str, reason: str) -> str:
+    why = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+    return f'container "{container}" in pod "{pod}" is waiting to start: {why.get(reason, reason)}'
+
+
+def _unreachable(ip: str, target: Target, container: str) -> Declined:
+    url = f"https://{ip}:10250/containerLogs/{target.namespace}/{target.name}/{container}"
+    return Declined(500, "InternalError", f'Get "{url}": dial tcp {ip}:10250: connect: no route to host')

@@ -118,6 +118,7 @@ class ChannelReader:
         if b"g" in fields:
             end = int(fields[b"e"]) if fields[b"e"] else None
             self._ends[key] = max(known, end or start)
+            self._chains[key] = None
             self._step()
             gap = LogGap(container, attempt, start, end, fields[b"g"].decode())
             return [self._tell(gap, at)] if end is None or end > known else []
@@ -161,6 +162,9 @@ class ChannelReader:
             if known < summary.bytes:
                 why = "trimmed to the job's log limit, or lost by Redis"
                 heard.append(self._tell(LogGap(container, event.result.attempt, known, summary.bytes, why), at))
+            elif self._chains.get((event.result.attempt, container)) not in (None, summary.sha256):
+                why = "the chained digest of what was read is not the result's"
+                heard.append(self._tell(LogGap(container, event.result.attempt, known, known, why), at))
         return [*heard, self._tell(event, at)]
 
     def _tell(self, event: StatusChanged | Notice | Ended | LogChunk | LogGap, at: datetime) -> Heard:

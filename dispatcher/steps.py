@@ -87,6 +87,7 @@ def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
             uuid.uuid4().hex,
             spec.key or "",
             *retention_arguments(spec),
+            spec.namespace or "",
         ),
         lambda reply: Submitted(SubmitOutcome(_text(reply[0])), _text(reply[1]), _text(reply[2])),
     )
@@ -103,6 +104,7 @@ class ClaimOutcome(StrEnum):
     FINAL = "final"
     MISSING = "missing"
     NO_LEASE = "no_lease"  #: this worker's own lease is over: renew it first
+    NOT_SERVED = "not_served"  #: its namespace is not among this worker's
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,9 @@ class Claimed:
     record: JobRecord | None
 
 
-def claim(job_id: str, incarnation: str, former_owner: str = "") -> Step[Claimed]:
-    """Take a job that has no owner, or whose ``former_owner``'s lease is over."""
+def claim(job_id: str, incarnation: str, *, namespaces: Sequence[str], former_owner: str = "") -> Step[Claimed]:
+    """Take a job that has no owner, or whose ``former_owner``'s lease is over. ``namespaces``: those that this worker
+    serves; a job that names none is anybody's."""
 
     def decode(reply: Any) -> Claimed:
         outcome = ClaimOutcome(_text(reply[0]))
@@ -120,10 +123,14 @@ def claim(job_id: str, incarnation: str, former_owner: str = "") -> Step[Claimed
         return Claimed(outcome, decode_record(job_id, fields) if fields else None)
 
     told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
+    unserved = StatusChanged(status=Status.QUEUED, detail="no worker of this queue serves the job's namespace")
     return Step(
         "claim",
         (names.job(job_id), names.worker(incarnation)),
-        (job_id, incarnation, former_owner, encode_event(Notice(text=told))),
+        (
+            *(job_id, incarnation, former_owner, encode_event(Notice(text=told))),
+            *(f" {' '.join(namespaces)} ", encode_event(unserved)),
+        ),
         decode,
     )
 
@@ -282,7 +289,8 @@ def expire(job_id: str, queue: str) -> Step[str]:
 
 @dataclass(frozen=True, slots=True)
 class SurveyRow:
-    """An active job in short. ``status`` None: listed, but its record is gone."""
+    """An active job in short. ``status`` None: listed, but its record is gone. ``owner_seen_at``: when its owner last
+    renewed (seconds of Redis' clock; 0 for never)."""
 
     job_id: str
     status: Status | None
@@ -290,8 +298,13 @@ class SurveyRow:
     owner_is_alive: bool
     epoch: int
     cancel_by: str
-    wait: str
+    namespace: str
     not_before: float
+    owner_seen_at: float
+
+    @property
+    def is_ownerless(self) -> bool:
+        return self.owner == ""
 
 
 def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
@@ -300,11 +313,21 @@ def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
     def decode(reply: Any) -> list[SurveyRow]:
         rows = ([_text(field) for field in row] for row in reply)
         return [
-            SurveyRow(r[0], Status(r[1]) if r[1] else None, r[2], r[3] == "1", int(r[4]), r[5], r[6], float(r[7] or 0))
+            SurveyRow(
+                job_id=r[0],
+                status=Status(r[1]) if r[1] else None,
+                owner=r[2],
+                owner_is_alive=r[3] == "1",
+                epoch=int(r[4]),
+                cancel_by=r[5],
+                namespace=r[6],
+                not_before=float(r[7] or 0),
+                owner_seen_at=float(r[8] or 0),
+            )
             for r in rows
         ]
 
-    return Step("survey", (names.active(queue),), (first, last), decode)
+    return Step("survey", (names.active(queue), names.workers(queue)), (first, last), decode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 -- Take a job: ownerless, or (takeover) of the named former owner whose lease is over.
 -- KEYS: job, own lease
--- ARGV: job id, own incarnation, former owner ('' for none), notice of a takeover
--- Returns {outcome, record...}: claimed, mine, owned, final, missing, no_lease
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'forgotten')
+-- ARGV: job id, own incarnation, former owner ('' for none), notice of a takeover, namespaces served (' a b '),
+--       event that says that no worker serves the job's namespace
+-- Returns {outcome, record...}: claimed, mine, owned, final, missing, no_lease, not_served
+local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail')
 if not found[1] then return {'missing'} end
 if found[3] then return {'final'} end
 local owner = found[2] or ''
@@ -12,6 +13,24 @@ if owner ~= '' and (owner ~= ARGV[3] or redis.call('EXISTS', 'podrelay:worker:' 
 end
 -- A claim without a lease could be taken over at once by a third worker.
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_lease'} end
+
+local namespace = found[4] or ''
+if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true) then
+  local workers = redis.call('HGETALL', 'podrelay:queue:' .. found[5] .. ':workers')
+  for i = 1, #workers, 2 do
+    if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
+      for _, served in ipairs(cjson.decode(workers[i + 1]).namespaces or {}) do
+        if served == namespace then return {'not_served'} end
+      end
+    end
+  end
+  if (found[6] or '') == '' then
+    redis.call('HSET', KEYS[1], 'detail', 'no worker serves namespace ' .. namespace)
+    append_event(ARGV[1], KEYS[1], ARGV[6], false)
+  end
+  return {'not_served'}
+end
+
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'at:claimed', text(now()))
 if redis.call('HSETNX', KEYS[1], 'first_owner', ARGV[2]) == 0 then

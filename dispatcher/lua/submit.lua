@@ -1,7 +1,7 @@
 -- Submit a job, or attach to the one that its key stands for: record, index, event and queue message in one step.
 -- KEYS: job, active, queues, generation, message list
 -- ARGV: job id, queue, spec, digest, event, message ('' for none), new generation, key ('' for none),
---       retention_s, acknowledged_retention_s, queue_timeout_s, submitted by
+--       retention_s, acknowledged_retention_s, queue_timeout_s, namespace ('' for the worker's own)
 -- Returns {outcome, job id, generation}: created, exists (this very id), attached, successor
 local job_id, queue, digest, key = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
 if redis.call('SETNX', KEYS[4], ARGV[7]) == 1 then redis.call('PERSIST', KEYS[4]) end
@@ -36,6 +36,7 @@ end
 redis.call('HSET', KEYS[1], 'spec', ARGV[3], 'digest', digest, 'queue', queue, 'status', 'QUEUED',
   'generation', generation, 'attempt', '0', 'epoch', '0', 'at:submitted', text(at), 'at:queued', text(at),
   'retention_s', ARGV[9], 'acknowledged_retention_s', ARGV[10], 'queue_timeout_s', ARGV[11])
+if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'namespace', ARGV[12]) end
 if key ~= '' then redis.call('HSET', KEYS[1], 'key', key) end
 if predecessor then redis.call('HSET', KEYS[1], 'predecessor', predecessor) end
 redis.call('ZADD', KEYS[2], text(at), job_id)

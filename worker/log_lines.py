@@ -194,8 +194,8 @@ class LogLines:
     def drop_oldest(self, keep_bytes: int) -> Lost | None:
         """Give up the oldest payload until at most ``keep_bytes`` are buffered (a little less may be left)."""
         start = self._at.end
-        while len(self._raw) > keep_bytes:
-            if not self._advance(min(65536, len(self._raw) - keep_bytes)):
+        while self._search is None and (excess := len(self._raw) - keep_bytes) > 0:
+            if not self._next_part(min(excess, 65_536), is_first=True):
                 break
         return Lost(start, self._at) if self._at.end > start else None
 

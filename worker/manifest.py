@@ -33,7 +33,7 @@ _NOBODY: Final = 65534
 _PRINT_RETURN_VALUE: Final = f"""\
 f={names.RETURN_VALUE_FILE}
 emit() {{
-  kill "$p"
+  kill "$p" 2>/dev/null
   if [ ! -s "$f" ]; then echo "podrelay-return-value missing"; exit 0; fi
   if [ ! -r "$f" ]; then echo "podrelay-return-value unreadable"; exit 0; fi
   n=$(($(wc -c < "$f")))

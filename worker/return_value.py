@@ -7,12 +7,14 @@ its own sentence, for they have different cures.
 
 import hashlib
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from dispatcher import names
 from dispatcher.events import ReturnValueOutcome
 
-_WORD: Final = b"podrelay-return-value"
+#: The header, also behind whatever else the shell had to say first.
+_HEADER: Final = re.compile(rb"^podrelay-return-value (.*)\n", re.MULTILINE)
 
 #: How much of the sidecar's log is worth reading: the header and the largest value.
 MAX_LOG_BYTES: Final = names.MAX_RETURN_VALUE_BYTES + 256
@@ -23,11 +25,10 @@ _FILE: Final = names.RETURN_VALUE_FILE
 def parse_return_value(log: bytes) -> tuple[ReturnValueOutcome, Any, str]:
     """Read the sidecar's log (without timestamps): outcome, value (None unless present), and a sentence for a person
     (empty where present)."""
-    header, newline, content = log.partition(b"\n")
-    words = header.split()
-    if not newline or not words or words[0] != _WORD:
-        return _truncated("the sidecar was ended before it could print the return value")
-    match words[1:]:
+    header = _HEADER.search(log)
+    if header is None:
+        return _truncated("the sidecar was ended before it could print it")
+    match header[1].split():
         case [b"missing"]:
             return ReturnValueOutcome.MISSING, None, f"the job wrote no return value ({_FILE} is missing or empty)"
         case [b"unreadable"]:
@@ -35,7 +36,7 @@ def parse_return_value(log: bytes) -> tuple[ReturnValueOutcome, Any, str]:
         case [b"too-large", size]:
             return _too_large(size.decode(errors="replace"))
         case [size, digest] if size.isdigit():
-            return _content(content, int(size), digest.decode(errors="replace"))
+            return _content(log[header.end() :], int(size), digest.decode(errors="replace"))
     return _truncated("the sidecar's output is damaged")
 
 
@@ -43,11 +44,11 @@ def _content(content: bytes, size: int, digest: str) -> tuple[ReturnValueOutcome
     if size > names.MAX_RETURN_VALUE_BYTES:
         return _too_large(str(size))
     if len(content) < size:
-        return _truncated(f"only {len(content)} of {size} bytes of the return value arrived")
+        return _truncated(f"only {len(content)} of {size} bytes arrived")
     content = content[:size]
     if hashlib.sha256(content).hexdigest() != digest:
         return _truncated(
-            "the return value's checksum is wrong: bytes were lost, or the file changed while it was read"
+            "its checksum is wrong: bytes were lost, or the file changed while it was read"
         )
     try:
         value = json.loads(content, parse_constant=_refuse)

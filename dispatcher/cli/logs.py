@@ -1,0 +1,49 @@
+"""`podrelay logs`: a job's log, so far or to its end."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli import session
+from dispatcher.cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from dispatcher.events import Cursor
+
+
+def logs(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Job id.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to the end; exit as the job does.")] = False,
+    container: Annotated[str | None, typer.Option("--container", "-c", help="Only this container's log.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Only what comes after this place (see --json).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line, with cursors.")] = False,
+) -> None:
+    """Print a job's log.
+
+    Its bytes go to stdout as the containers wrote them, everything else to stderr.
+    """
+    with session.dispatcher() as client:
+        from dispatcher.cli import following, screens
+        from dispatcher.cli.so_far import read_so_far
+        from dispatcher.events import LogChunk, LogGap
+
+        place, wanted = _place(cursor), following.of_container(container)
+        if follow:
+            with screens.screen(as_json=as_json) as screen:
+                code = following.follow_to_end(client, job, screen, place, wanted=wanted)
+            raise typer.Exit(code)
+        plain = screens.JsonScreen() if as_json else screens.PlainScreen()
+        for heard in read_so_far(client.settings, job, place):
+            if wanted(heard) and (as_json or isinstance(heard.event, LogChunk | LogGap)):
+                plain.show(heard)
+
+
+def _place(cursor: str | None) -> "Cursor | None":
+    from dispatcher.events import Cursor
+
+    try:
+        return Cursor.decode(cursor) if cursor else None
+    except ValueError:
+        session.fail(
+            f"--cursor: {cursor!r} is no cursor (copy one from --json, or from what Ctrl-C told)", ExitCode.BAD_INPUT
+        )

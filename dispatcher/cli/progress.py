@@ -1,0 +1,121 @@
+"""The screen for a person at a terminal: the log scrolls by above one line that says where the job is.
+
+The line is written over in place: cleared before anything else is written, drawn again after. It waits while the log
+stands in the middle of a line, so that it never breaks one in two.
+"""
+
+import sys
+import threading
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.text import Text
+
+from dispatcher.cli import words
+from dispatcher.cli.screens import write_bytes
+from dispatcher.events import Ended, Heard, LogChunk, LogGap, Silence, StatusChanged
+from dispatcher.status import Status
+from dispatcher.steps import Submitted
+
+_CLEAR = "\r\x1b[2K"
+_REDRAW_S = 0.1
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_STYLE = {
+    Status.QUEUED: "yellow",
+    Status.STARTING: "cyan",
+    Status.RUNNING: "blue",
+    Status.SUCCEEDED: "bold green",
+    Status.FAILED: "bold red",
+    Status.CANCELLED: "bold magenta",
+}
+
+
+class ProgressScreen:
+    """Use as a context manager. Draws from a thread of its own, as the reader blocks; one lock guards the terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._drawer = threading.Thread(target=self._draw_until_done, name="progress", daemon=True)
+        self._now = StatusChanged(status=Status.QUEUED)
+        self._began = time.monotonic()
+        self._is_drawn = False
+        self._mid_line = False
+        self._shares_terminal = sys.stdout.isatty()
+
+    def __enter__(self) -> Self:
+        self._drawer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._drawer.join()
+        with self._lock:
+            self._clear()
+            self._end_line()
+
+    def submitted(self, found: Submitted, queue: str) -> None:
+        self.tell(words.submitted(found, queue))
+
+    def show(self, heard: Heard) -> None:
+        event = heard.event
+        if isinstance(event, LogChunk):
+            self._write(event.data)
+        elif isinstance(event, StatusChanged):
+            self._now = event
+        elif isinstance(event, Ended):
+            self._done.set()
+            mark = {Status.SUCCEEDED: "✔", Status.FAILED: "✘"}.get(event.result.status, "■")
+            self._print(f"{mark} {words.end(event.result)}", _STYLE[event.result.status])
+        else:
+            is_warning = isinstance(event, LogGap | Silence)
+            self._print(words.line(heard) or "", "yellow" if is_warning else "dim")
+
+    def tell(self, text: str) -> None:
+        self._print(text, "dim")
+
+    def _write(self, data: bytes) -> None:
+        with self._lock:
+            self._clear()
+            write_bytes(data)
+            if self._shares_terminal and data:
+                self._mid_line = not data.endswith(b"\n")
+
+    def _print(self, text: str, style: str) -> None:
+        with self._lock:
+            self._clear()
+            self._end_line()
+            self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def _draw_until_done(self) -> None:
+        while not self._done.wait(_REDRAW_S):
+            with self._lock:
+                if not self._mid_line and not self._done.is_set():
+                    self._draw()
+
+    def _draw(self) -> None:
+        elapsed_s = time.monotonic() - self._began
+        frame = _SPINNER[int(elapsed_s / _REDRAW_S) % len(_SPINNER)]
+        status, _, rest = words.move(self._now).partition(" ")
+        line: Any = Text.assemble(
+            (f"{frame} {status}", _STYLE[self._now.status]), f" {elapsed_s:.0f} s ", (rest, "dim")
+        )
+        self._console.file.write(_CLEAR)
+        self._console.print(line, end="", no_wrap=True, overflow="ellipsis", crop=True)
+        self._console.file.flush()
+        self._is_drawn = True
+
+    def _clear(self) -> None:
+        if self._is_drawn:
+            self._console.file.write(_CLEAR)
+            self._console.file.flush()
+            self._is_drawn = False
+
+    def _end_line(self) -> None:
+        """Begin a new line where the log did not end its last one."""
+        if self._mid_line:
+            self._console.file.write("\n")
+            self._console.file.flush()
+            self._mid_line = False

@@ -1,0 +1,95 @@
+"""Where a followed job is shown: as plain lines, as JSON objects, or on a terminal with a line of progress.
+
+Log bytes go to stdout as the container wrote them; whatever podrelay says itself goes to stderr. So `> file` and
+`| grep` get the log and nothing else, and bytes that are not UTF-8 pass unharmed.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from dispatcher.cli import words
+from dispatcher.events import Heard, LogChunk
+from dispatcher.steps import Submitted
+
+
+class Screen(Protocol):
+    """What a follower shows on."""
+
+    def submitted(self, found: Submitted, queue: str) -> None: ...
+
+    def show(self, heard: Heard) -> None: ...
+
+    def tell(self, text: str) -> None: ...
+
+
+@contextmanager
+def screen(*, as_json: bool) -> Iterator[Screen]:
+    """The screen that fits where the output goes."""
+    if as_json:
+        yield JsonScreen()
+    elif sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from dispatcher.cli.progress import ProgressScreen
+
+        with ProgressScreen() as progress:
+            yield progress
+    else:
+        yield PlainScreen()
+
+
+class PlainScreen:
+    """Log to stdout, one line for everything else to stderr."""
+
+    def submitted(self, found: Submitted, queue: str) -> None:
+        self.tell(words.submitted(found, queue))
+
+    def show(self, heard: Heard) -> None:
+        if isinstance(heard.event, LogChunk):
+            write_bytes(heard.event.data)
+            return
+        text = words.line(heard)
+        if text is not None:
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        print(f"podrelay: {text}", file=sys.stderr, flush=True)
+
+
+class JsonScreen:
+    """One JSON object a line on stdout; what is no part of the job's channel goes to stderr as text."""
+
+    def submitted(self, found: Submitted, queue: str) -> None:
+        write_object(submitted_object(found))
+
+    def show(self, heard: Heard) -> None:
+        write_object(words.as_object(heard))
+
+    def tell(self, text: str) -> None:
+        print(f"podrelay: {text}", file=sys.stderr, flush=True)
+
+
+def tell_submitted(found: Submitted, *, as_json: bool) -> None:
+    """The whole output of a submit that does not follow: the id alone, for ``$(…)``."""
+    if as_json:
+        write_object(submitted_object(found))
+    else:
+        print(found.job_id)
+
+
+def submitted_object(found: Submitted) -> dict[str, Any]:
+    """What the submit did, as the first JSON object of a follow."""
+    return {"kind": "submitted", "job_id": found.job_id, "outcome": found.outcome.value}
+
+
+def write_object(found: dict[str, Any]) -> None:
+    """One JSON object on one line of stdout, at once."""
+    print(json.dumps(found, ensure_ascii=False), flush=True)
+
+
+def write_bytes(data: bytes) -> None:
+    """Log bytes to stdout as they are, at once."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

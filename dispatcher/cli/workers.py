@@ -1,0 +1,62 @@
+"""`podrelay workers`: who serves which queue, and who did."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dispatcher.cli import session, tables
+from dispatcher.cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from dispatcher.client import WorkerView
+
+
+def workers(
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="Only this queue's workers.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only workers of this name.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Print nothing; exit 1 unless one is alive.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line.")] = False,
+) -> None:
+    """List workers, dead ones included."""
+    with session.dispatcher() as client:
+        from dispatcher.cli import screens
+
+        views = [v for v in client.workers(queue) if name is None or _is_named(v, name)]
+        if check:
+            raise typer.Exit(ExitCode.DONE if any(v.is_alive for v in views) else ExitCode.NO)
+        if as_json:
+            for view in views:
+                screens.write_object(_object(view))
+            return
+        columns = ("WORKER", "QUEUE", "ALIVE", "LAST SEEN", "JOBS", "NAMESPACES")
+        tables.show(columns, [_row(view, time.time()) for view in views])
+
+
+def _is_named(view: "WorkerView", name: str) -> bool:
+    """An incarnation is the worker's name and a random part."""
+    return view.info.get("name") == name or view.incarnation == name or view.incarnation.rpartition("-")[0] == name
+
+
+def _object(view: "WorkerView") -> dict[str, Any]:
+    from dispatcher.record import as_datetime
+
+    return {
+        "worker": view.incarnation,
+        "queue": view.queue,
+        "is_alive": view.is_alive,
+        "last_seen_at": as_datetime(view.last_seen_at).isoformat(),
+        "info": view.info,
+    }
+
+
+def _row(view: "WorkerView", now: float) -> tuple[str, ...]:
+    namespaces = view.info.get("namespaces") or ()
+    return (
+        view.incarnation,
+        view.queue,
+        "yes" if view.is_alive else "no",
+        f"{max(0.0, now - view.last_seen_at):.0f} s ago",
+        f"{view.info.get('jobs', '?')}/{view.info.get('max_jobs', '?')}",
+        " ".join(map(str, namespaces)),
+    )

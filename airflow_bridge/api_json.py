@@ -1,0 +1,73 @@
+"""Kubernetes objects as the API writes them in JSON, whatever library they come from.
+
+Users hand us ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. Importing the
+client to recognise its classes would cost seconds and a dependency, so objects are recognised by what they can do.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+
+class ApiObject(dict[str, Any]):
+    """A Kubernetes object given as an object: true even when it is empty, as a model object is.
+
+    KPO merges by truth value, so ``V1ResourceRequirements()`` replaces a template's resources and ``{}`` does not.
+    """
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def to_json(value: Any) -> Any:
+    """Translate a value to plain JSON data; fields that are None are left out.
+
+    Raises:
+        TypeError: it is no Kubernetes object and no plain data.
+    """
+    if value is None or isinstance(value, str | bool | int | float) and not isinstance(value, Enum):
+        return value
+    if isinstance(value, Mapping):
+        return type_of(value)({str(k): to_json(v) for k, v in value.items() if v is not None})
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    return _object_to_json(value)
+
+
+def type_of(mapping: Mapping[Any, Any]) -> type[dict[str, Any]]:
+    """The kind of dict that keeps the mapping's truth value."""
+    return ApiObject if isinstance(mapping, ApiObject) else dict
+
+
+def _object_to_json(value: Any) -> Any:
+    names = getattr(value, "attribute_map", None)
+    if isinstance(names, Mapping):
+        given = ((json_name, getattr(value, name, None)) for name, json_name in names.items())
+        return ApiObject({json_name: to_json(part) for json_name, part in given if part is not None})
+    for way in ("to_k8s_client_obj", "to_dict"):
+        convert = getattr(value, way, None)
+        if callable(convert):
+            return to_json(convert())
+    raise TypeError(f"expected a Kubernetes object or plain data, got {type(value).__name__}: {value!r}")
+
+
+def objects(values: Iterable[Any] | None) -> list[Any]:
+    """A list of objects as JSON; None is an empty list."""
+    return [to_json(value) for value in values or ()]
+
+
+def texts(mapping: Mapping[str, Any] | None) -> dict[str, str]:
+    """Labels or annotations as the API takes them: texts; None becomes the empty text, as KPO makes it."""
+    return {key: "" if value is None else _text(value) for key, value in (mapping or {}).items()}
+
+
+def _text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)

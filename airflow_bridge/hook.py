@@ -1,0 +1,161 @@
+"""The connection type ``podrelay``: where Redis is, and which queue, namespace and deployment name are meant by default.
+
+All that Airflow holds is a Redis URL. It is resolved where it is used (task process, triggerer), never written into a
+trigger's arguments, and its password is masked in the log.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+if TYPE_CHECKING:
+    from dispatcher.client import Dispatcher
+    from dispatcher.settings import ClientSettings
+
+DEFAULT_CONNECTION = "podrelay_default"
+
+#: Where a task's key says that it comes from, when neither the connection nor the configuration says it.
+DEFAULT_DEPLOYMENT = "airflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A resolved connection."""
+
+    settings: "ClientSettings"
+    deployment: str
+    namespace: str | None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What a job takes where its task says nothing."""
+        return {"queue": self.settings.queue, "namespace": self.namespace}
+
+
+def redis_url(connection: Any) -> str:
+    """The URL that a connection stands for: extra's ``redis_url``, else its host, port, login, password and schema.
+
+    ``schema`` is the database's number; ``tls`` in extra makes it ``rediss://``.
+    """
+    extra = connection.extra_dejson
+    if extra.get("redis_url"):
+        return str(extra["redis_url"])
+    user = quote(connection.login or "", safe="")
+    password = f":{quote(connection.password, safe='')}" if connection.password else ""
+    account = f"{user}{password}@" if user or password else ""
+    scheme = "rediss" if _is_true(extra.get("tls")) else "redis"
+    return f"{scheme}://{account}{connection.host or '127.0.0.1'}:{connection.port or 6379}/{connection.schema or 0}"
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).strip().lower() in {"true", "1", "yes", "on"}
+
+
+def relay_of(connection: Any) -> Relay:
+    """Read a connection.
+
+    Raises:
+        dispatcher.errors.SettingsError: a value cannot be used.
+    """
+    from dispatcher.settings import ClientSettings
+
+    url = redis_url(connection)
+    _mask(urlsplit(url).password)
+    extra: Mapping[str, Any] = connection.extra_dejson
+    settings = ClientSettings.from_environment(redis_url=url, queue=extra.get("queue") or None)
+    return Relay(settings, extra.get("deployment") or _deployment(), extra.get("namespace") or None)
+
+
+def relay_of_environment() -> Relay | None:
+    """Without a connection: what ``PODRELAY_REDIS_URL`` says; None where it says nothing."""
+    import os
+
+    from dispatcher.settings import ClientSettings
+
+    if not os.environ.get("PODRELAY_REDIS_URL"):
+        return None
+    settings = ClientSettings.from_environment()
+    _mask(urlsplit(settings.redis_url.get_secret_value()).password)
+    return Relay(settings, _deployment(), None)
+
+
+def _deployment() -> str:
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("podrelay", "deployment", fallback=DEFAULT_DEPLOYMENT))
+
+
+def _mask(password: str | None) -> None:
+    if password:
+        from airflow.sdk.log import mask_secret
+
+        mask_secret(password)
+
+
+class PodRelayHook(BaseHook):
+    """Resolves the connection and opens the client."""
+
+    conn_name_attr = "podrelay_conn_id"
+    default_conn_name = DEFAULT_CONNECTION
+    conn_type = "podrelay"
+    hook_name = "podrelay"
+
+    def __init__(self, podrelay_conn_id: str = DEFAULT_CONNECTION) -> None:
+        super().__init__()
+        self.podrelay_conn_id = podrelay_conn_id
+
+    def relay(self) -> Relay:
+        """The resolved connection.
+
+        Raises:
+            AirflowNotFoundException: there is none, nor ``PODRELAY_REDIS_URL``.
+        """
+        try:
+            connection = self.get_connection(self.podrelay_conn_id)
+        except AirflowNotFoundException:
+            return self._without_connection()
+        return relay_of(connection)
+
+    async def arelay(self) -> Relay:
+        """As :meth:`relay`, for an event loop."""
+        try:
+            connection = await self.aget_connection(self.podrelay_conn_id)
+        except AirflowNotFoundException:
+            return self._without_connection()
+        return relay_of(connection)
+
+    def _without_connection(self) -> Relay:
+        relay = relay_of_environment()
+        if relay is None:
+            raise AirflowNotFoundException(
+                f"connection {self.podrelay_conn_id!r} is not defined: add one of type podrelay (the address of Redis), "
+                "or set PODRELAY_REDIS_URL"
+            )
+        return relay
+
+    def get_conn(self) -> "Dispatcher":
+        """The dispatcher's client; the caller closes it."""
+        from dispatcher.client import Dispatcher
+
+        return Dispatcher(self.relay().settings)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ping Redis, and say which workers are alive: the connection form's *test* button."""
+        from dispatcher.errors import PodrelayError
+
+        try:
+            relay = self.relay()
+            with self.get_conn() as dispatcher:
+                dispatcher.ping()
+                workers = dispatcher.workers(relay.settings.queue)
+        except PodrelayError as error:
+            return False, str(error)
+        alive = [worker.incarnation for worker in workers if worker.is_alive]
+        at = f"Redis at {relay.settings.masked_redis_url} answers; queue {relay.settings.queue!r}"
+        if not alive:
+            return True, f"{at} has no live worker: tasks will wait until one is there"
+        return True, f"{at} is served by {len(alive)} worker(s): {', '.join(sorted(alive)[:5])}"

@@ -1,0 +1,18 @@
+"""The link to a pod's log elsewhere: for sites whose logs go to Loki, Elasticsearch or the like, and ``get_logs=False``.
+
+The worker is configured with the site's URL template; its result carries the finished URL.
+"""
+
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+
+
+class PodLogLink(BaseOperatorLink):
+    """Shown on the task instance's page; empty where the worker has no template."""
+
+    name = "Pod log"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Called in the task's own process after it has ended: the operator knows the result."""
+        return getattr(operator, "log_url", None) or ""

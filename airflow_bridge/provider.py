@@ -1,0 +1,87 @@
+"""What Airflow's provider manager is told: connection type with its form, operators, decorators, link, setting.
+
+Airflow imports this module at every start of every component, so it imports nothing.
+"""
+
+from typing import Any
+
+_NAME = "podrelay"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The entry point ``apache_airflow_provider``."""
+    return {
+        "package-name": "podrelay",
+        "name": _NAME,
+        "description": "Run containers on Kubernetes clusters that Airflow cannot reach and has no credentials for.",
+        "integrations": [{"integration-name": _NAME, "external-doc-url": "https://podrelay.dev/", "tags": ["service"]}],
+        "operators": [{"integration-name": _NAME, "python-modules": ["airflow_bridge.operator"]}],
+        "hooks": [{"integration-name": _NAME, "python-modules": ["airflow_bridge.hook"]}],
+        "triggers": [{"integration-name": _NAME, "python-modules": ["airflow_bridge.trigger"]}],
+        "connection-types": [_connection_type()],
+        "extra-links": ["airflow_bridge.links.PodLogLink"],
+        "task-decorators": [
+            {"class-name": "airflow_bridge.decorators.podrelay_task", "name": "podrelay"},
+            {"class-name": "airflow_bridge.decorators.podrelay_cmd_task", "name": "podrelay_cmd"},
+        ],
+        "config": {"podrelay": {"description": "Settings of podrelay's operator.", "options": {"deployment": _DEPLOYMENT}}},
+    }
+
+
+_DEPLOYMENT = {
+    "description": (
+        "How this Airflow is called among those that share one podrelay installation (one Redis). It is part of the key by\n"
+        "which a task's retry finds its job again, so two Airflows with the same DAGs must have different names.\n"
+    ),
+    "version_added": None,
+    "type": "string",
+    "example": "production",
+    "default": "airflow",
+}
+
+
+def _connection_type() -> dict[str, Any]:
+    text = {"type": ["string", "null"]}
+    return {
+        "connection-type": _NAME,
+        "hook-class-name": "airflow_bridge.hook.PodRelayHook",
+        "hook-name": "podrelay",
+        "conn-fields": {
+            "queue": {
+                "label": "Queue",
+                "schema": text,
+                "description": "The queue whose workers run the pods, where a task names none. Default: default.",
+            },
+            "namespace": {
+                "label": "Namespace",
+                "schema": text,
+                "description": "For pods whose task names none. Default: the worker's own.",
+            },
+            "deployment": {
+                "label": "Deployment",
+                "schema": text,
+                "description": "How this Airflow is called among those that share this Redis. Default: airflow.",
+            },
+            "tls": {
+                "label": "TLS",
+                "schema": {"type": ["boolean", "null"]},
+                "description": "Connect to Redis over TLS (rediss://).",
+            },
+            "redis_url": {
+                "label": "Redis URL",
+                "schema": {**text, "format": "password"},
+                "description": "The whole URL; replaces host, port, login, password, database and TLS.",
+            },
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": [],
+            "relabeling": {
+                "host": "Redis host",
+                "port": "Redis port",
+                "login": "Redis user",
+                "password": "Redis password",
+                "schema": "Redis database",
+            },
+            "placeholders": {"host": "redis.example.com", "port": "6379", "schema": "0"},
+        },
+    }

@@ -1,0 +1,85 @@
+"""Who asks: the task instance, as labels of its pod and as the key under which its next try finds the same job.
+
+Labels are KPO's, made safe in KPO's way, so that dashboards, network policies and ``kubectl -l`` go on working.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Kubernetes' limit of a label's value.
+MAX_LABEL_LENGTH = 63
+
+#: What :class:`dispatcher.spec.JobSpec` takes as a key.
+MAX_KEY_LENGTH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIdentity:
+    """One task instance. ``map_index`` is -1 for an unmapped task; ``deployment`` names this Airflow among those that
+    share an installation."""
+
+    deployment: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+    try_number: int
+    airflow_version: str
+
+    @classmethod
+    def of(cls, context: Mapping[str, Any], *, deployment: str, airflow_version: str) -> "TaskIdentity":
+        """The task instance that the context tells of."""
+        ti = context["ti"]
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return cls(deployment, ti.dag_id, ti.task_id, context["run_id"], map_index, ti.try_number, airflow_version)
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same for every try, another for every other task instance."""
+        text = json.dumps([self.deployment, self.dag_id, self.run_id, self.task_id, self.map_index])
+        if len(text) <= MAX_KEY_LENGTH:
+            return text
+        return f"{self.deployment[:100]}:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """KPO's labels that are the same for every try."""
+        labels = {
+            "dag_id": self.dag_id,
+            "task_id": self.task_id,
+            "run_id": self.run_id,
+            "kubernetes_pod_operator": "True",
+        }
+        if self.map_index >= 0:
+            labels["map_index"] = str(self.map_index)
+        return {name: safe_label_value(value) for name, value in labels.items()}
+
+    @property
+    def volatile_labels(self) -> dict[str, str]:
+        """KPO's labels that may differ between tries, so they are no part of what is asked."""
+        return {
+            "try_number": safe_label_value(str(self.try_number)),
+            "airflow_version": self.airflow_version.replace("+", "-"),
+        }
+
+    @property
+    def reader(self) -> str:
+        """Who reads the channel: each try shows the whole log once."""
+        return f"airflow-{self.try_number}"
+
+    def __str__(self) -> str:
+        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
+        return f"{self.deployment}: {self.dag_id}.{self.task_id}{mapped} of {self.run_id}"
+
+
+def safe_label_value(text: str) -> str:
+    """A valid label value, by KPO's rule: what had to be changed or cut gets a hash of the original."""
+    safe = re.sub(r"^[^a-z0-9A-Z]*|[^a-zA-Z0-9_\-\.]|[^a-z0-9A-Z]*$", "", text)
+    if len(safe) <= MAX_LABEL_LENGTH and safe == text:
+        return safe
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:9]
+    return safe[: MAX_LABEL_LENGTH - len(digest) - 1] + "-" + digest

@@ -27,9 +27,10 @@ _REPLACED_MEMBERS: Final = {"volumes": "name", "env": "name"}
 #: Nobody: for the sidecar of a pod that must not run as root, where no user is named.
 _NOBODY: Final = 65534
 
-#: Waits for TERM and reacts to it at once (``wait`` is interrupted, ``sleep`` would not be), then prints one line of
-#: header and the file. The kubelet sends TERM to a native sidecar when the last main container has ended. POSIX sh:
-#: busybox, alpine, debian.
+#: Waits for TERM and reacts to it at once (``wait`` is interrupted, a ``sleep`` in front would not be), then prints one
+#: line of header and the file. The kubelet sends TERM to a native sidecar when the last main container has ended. A
+#: shell can miss a signal in the microseconds before ``wait`` begins (dash does) and then reacts when the sleep is
+#: over. POSIX sh: busybox, alpine, debian.
 _PRINT_RETURN_VALUE: Final = f"""\
 f={names.RETURN_VALUE_FILE}
 emit() {{
@@ -44,7 +45,7 @@ emit() {{
   exit 0
 }}
 trap emit TERM INT
-while :; do sleep 3600 & p=$!; wait "$p"; done
+while :; do sleep 5 & p=$!; wait "$p"; done
 """
 
 

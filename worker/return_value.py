@@ -47,9 +47,7 @@ def _content(content: bytes, size: int, digest: str) -> tuple[ReturnValueOutcome
         return _truncated(f"only {len(content)} of {size} bytes arrived")
     content = content[:size]
     if hashlib.sha256(content).hexdigest() != digest:
-        return _truncated(
-            "its checksum is wrong: bytes were lost, or the file changed while it was read"
-        )
+        return _truncated("its checksum is wrong: bytes were lost, or the file changed while it was read")
     try:
         value = json.loads(content, parse_constant=_refuse)
         json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,569 @@
+import copy
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import SITUATIONS, Step, steps
+
+from dispatcher.record import DeletionIntent, JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.status import FailureReason, Status
+from worker.judge import NODE_LOST_AFTER_S, Ended, MustEnd, Running, Settled, Starting, Verdict, judge
+from worker.observation import observe
+from worker.seen import Seen
+
+GOLDEN = Path(__file__).parent / "golden" / "verdicts.txt"
+WATCHED = [s for s in SITUATIONS if steps(s)]
+
+#: Redis' clock is far from the cluster's, on purpose.
+EPOCH_S = 1_000_000.0
+
+
+def spec_of(**fields: Any) -> JobSpec:
+    return JobSpec(**{"id": "j", "image": "python:3", "image_pull_grace_s": 15, "startup_timeout_s": 600, **fields})
+
+
+def record_of(spec: JobSpec, **fields: Any) -> JobRecord:
+    fields = {"status": Status.STARTING, "reached": {"starting": EPOCH_S}, **fields}
+    return JobRecord("j", spec, spec.digest, attempt=1, namespace="ns", **fields)
+
+
+class Follower:
+    """Carries verdicts out as the supervisor does, as far as the record goes."""
+
+    def __init__(self, spec: JobSpec, record: JobRecord | None = None) -> None:
+        self.spec, self.record, self.seen = spec, record or record_of(spec), Seen()
+
+    def see(self, pod: dict[str, Any] | None, t: float) -> Verdict:
+        now = EPOCH_S + t
+        observation = None if pod is None else observe(pod)
+        verdict = judge(self.spec, self.record, observation, now, seen=self.seen)
+        if observation is not None:
+            self.seen = self.seen.after(observation, self.spec.base_container, now)
+        self._note(verdict, now)
+        return verdict
+
+    def _note(self, verdict: Verdict, now: float) -> None:
+        record = self.record
+        match verdict:
+            case Running() if record.status is not Status.RUNNING:
+                self.record = replace(record, status=Status.RUNNING, reached={**record.reached, "running": now})
+            case MustEnd(intent, reason, message):
+                self.record = replace(record, deletion_intent=intent, intent_reason=reason, intent_message=message)
+            case Ended(status):
+                self.record = replace(record, status=status)
+            case Starting() | Running() | Settled():
+                pass
+
+    def follow(self, watched: list[Step]) -> Iterator[tuple[Step, Verdict]]:
+        for step in watched:
+            yield step, self.see(step.pod, step.t)
+            if step.type == "DELETED":
+                yield Step(step.t, "(gone)", {}), self.see(None, step.t)
+
+
+def follow(situation: str, **fields: Any) -> list[Verdict]:
+    return [verdict for _, verdict in Follower(spec_of(**fields)).follow(steps(situation))]
+
+
+def outcome(situation: str, **fields: Any) -> Ended:
+    return next(v for v in follow(situation, **fields) if isinstance(v, Ended))
+
+
+def told(verdict: Verdict) -> str:
+    match verdict:
+        case Starting(detail, look_again_at) | Running(detail, look_again_at):
+            again = "" if look_again_at is None else f" (again at {look_again_at - EPOCH_S:g})"
+            return f"{type(verdict).__name__} {detail!r}{again}"
+        case Ended(status, reason, message, exit_code, user_code_started):
+            began = "user code started" if user_code_started else "no user code"
+            return f"Ended {status} {reason or '-'} {exit_code} ({began}) {message}"
+        case MustEnd(intent, reason, message):
+            return f"MustEnd {intent} {reason or '-'} {message}"
+        case Settled():
+            return "Settled"
+
+
+def render() -> str:
+    """The golden file: ``python tests/unit/test_judge.py`` prints it anew."""
+    out = []
+    for situation in WATCHED:
+        out.append(situation)
+        before = ""
+        for step, verdict in Follower(spec_of()).follow(steps(situation)):
+            out += [f"  {step.t:6} {step.type:8} {told(verdict)}"] if told(verdict) != before else []
+            before = told(verdict)
+    return "\n".join(out) + "\n"
+
+
+def test_every_step_of_every_recording_is_judged_as_before() -> None:
+    assert render() == GOLDEN.read_text()
+
+
+OUTCOMES = {
+    "command-not-found": (Status.FAILED, FailureReason.START_ERROR, None, False),
+    "deadline-exceeded": (Status.FAILED, FailureReason.RUN_TIMEOUT, 137, True),
+    "deleted-while-running": (Status.FAILED, FailureReason.POD_DELETED, 0, True),
+    "deleted-while-running-ignores-term": (Status.FAILED, FailureReason.POD_DELETED, 137, True),
+    "evicted-through-api": (Status.FAILED, FailureReason.EVICTED, 137, True),
+    "exit-code": (Status.FAILED, FailureReason.EXIT_CODE, 3, True),
+    "finalizer-holds-pod": (Status.FAILED, FailureReason.POD_DELETED, 137, True),
+    "force-deleted": (Status.FAILED, FailureReason.POD_DELETED, None, True),
+    "image-pull-failure": (Status.FAILED, FailureReason.IMAGE_PULL, None, False),
+    "init-container-fails": (Status.FAILED, FailureReason.INIT_FAILED, None, True),
+    "init-container-ok": (Status.SUCCEEDED, None, 0, True),
+    "killed-by-signal": (Status.FAILED, FailureReason.EXIT_CODE, 1, True),
+    "log-follow-across-delete": (Status.FAILED, FailureReason.POD_DELETED, 0, True),
+    "log-follow-details": (Status.SUCCEEDED, None, 0, True),
+    "native-sidecar-return-value": (Status.SUCCEEDED, None, 0, True),
+    "oom-killed": (Status.FAILED, FailureReason.OOM_KILLED, 137, True),
+    "plain-sidecar-keeps-running": (Status.SUCCEEDED, None, 0, True),
+    "restart-on-failure": (Status.FAILED, FailureReason.EXIT_CODE, 1, True),
+    "scheduling-gate": (Status.SUCCEEDED, None, 0, True),
+    "secret-env-ok": (Status.SUCCEEDED, None, 0, True),
+    "success": (Status.SUCCEEDED, None, 0, True),
+    "termination-message": (Status.SUCCEEDED, None, 0, True),
+}
+
+
+@pytest.mark.parametrize("situation", OUTCOMES)
+def test_a_recorded_situation_ends_as_it_should(situation: str) -> None:
+    found = outcome(situation)
+    assert (found.status, found.reason, found.exit_code, found.user_code_started) == OUTCOMES[situation]
+
+
+@pytest.mark.parametrize("situation", OUTCOMES)
+def test_a_worker_that_comes_late_finds_the_same_outcome(situation: str) -> None:
+    """Whichever step of the watch is the first that it sees, up to the first that tells the end."""
+    expected = OUTCOMES[situation]
+    watched = steps(situation)
+    for first in range(len(watched)):
+        follower = Follower(spec_of(), record_of(spec_of(), status=Status.RUNNING))
+        if situation in ("command-not-found", "init-container-fails", "image-pull-failure"):
+            follower = Follower(spec_of(image_pull_grace_s=0))
+        ends = [v for _, v in follower.follow(watched[first:]) if isinstance(v, Ended)]
+        if (situation, watched[first].pod["metadata"].get("deletionGracePeriodSeconds")) in UNTOLD:
+            continue
+        assert (ends[0].status, ends[0].reason) == expected[:2], watched[first].t
+
+
+#: Seen for the first time in the milliseconds in which the kubelet has hidden when the deletion was asked for, or has
+#: already deleted a pod that was never seen in trouble.
+UNTOLD = {("plain-sidecar-keeps-running", 0), ("image-pull-failure", 0)}
+
+
+def test_a_false_success_is_never_read_out_of_a_pod_that_no_longer_tells() -> None:
+    last = steps("plain-sidecar-keeps-running")[-1]
+    verdict = Follower(spec_of()).see(last.pod, last.t)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.POD_DELETED
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+@pytest.mark.parametrize("situation", WATCHED)
+def test_the_difference_between_the_two_clocks_changes_nothing(situation: str, minutes: int) -> None:
+    def shifted(match: re.Match[str]) -> str:
+        found = datetime.fromisoformat(match[0])
+        return match[0] if found.year == 1970 else f"{found + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
+
+    stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+    other = [s._replace(pod=json.loads(stamp.sub(shifted, json.dumps(s.pod)))) for s in steps(situation)]
+    spec = spec_of(run_timeout_s=3)
+    expected = [told(v) for _, v in Follower(spec).follow(steps(situation))]
+    assert [told(v) for _, v in Follower(spec).follow(other)] == expected
+
+
+@pytest.mark.parametrize("situation", WATCHED)
+def test_looking_twice_is_looking_once(situation: str) -> None:
+    follower = Follower(spec_of())
+    for step in steps(situation):
+        verdict = follower.see(step.pod, step.t)
+        again = judge(spec_of(), follower.record, observe(step.pod), EPOCH_S + step.t, seen=follower.seen)
+        if not isinstance(verdict, Ended | MustEnd):
+            assert again == verdict
+
+
+# --- starting -----------------------------------------------------------------------------------------------------
+
+
+def test_the_message_of_a_start_error_keeps_what_a_person_can_act_on() -> None:
+    found = outcome("command-not-found")
+    assert '"python": executable file not found in $PATH' in found.message
+    assert "containerd" not in found.message
+    assert "check command and args, or use another image" in found.message
+
+
+def test_image_trouble_is_given_its_grace_from_when_it_was_first_seen() -> None:
+    watched = steps("image-pull-failure")
+    follower = Follower(spec_of(image_pull_grace_s=15))
+    verdicts = {s.t: follower.see(s.pod, s.t) for s in watched[:6]}
+    assert verdicts[1.732] == Starting(verdicts[1.732].detail, EPOCH_S + 16.732)  # type: ignore[union-attr]
+    assert isinstance(verdicts[13.343], Starting)  # ImagePullBackOff is the same trouble
+    assert verdicts[13.343].look_again_at == EPOCH_S + 16.732
+    late = follower.see(watched[5].pod, 16.732)
+    assert isinstance(late, MustEnd)
+    assert (late.intent, late.reason) == (DeletionIntent.FAILED, FailureReason.IMAGE_PULL)
+    assert "no such host" in late.message
+
+
+def test_image_trouble_that_healed_and_comes_back_has_its_grace_anew() -> None:
+    trouble, fine = steps("image-pull-failure")[4], steps("image-pull-failure")[3]
+    follower = Follower(spec_of(image_pull_grace_s=15))
+    follower.see(trouble.pod, 0)
+    follower.see(fine.pod, 10)
+    verdict = follower.see(trouble.pod, 20)
+    assert isinstance(verdict, Starting)
+    assert verdict.look_again_at == EPOCH_S + 35
+
+
+@pytest.mark.parametrize("situation", ["invalid-image-name", "image-never-pull"])
+def test_an_image_that_can_never_come_gets_no_grace(situation: str) -> None:
+    verdict = follow(situation, image_pull_grace_s=600)[-1]
+    assert isinstance(verdict, MustEnd)
+    assert verdict.reason is FailureReason.IMAGE_PULL
+
+
+def test_a_missing_secret_is_a_config_error_after_its_grace() -> None:
+    last = steps("missing-secret-env")[-1]
+    follower = Follower(spec_of())
+    assert isinstance(follower.see(last.pod, 2), Starting)
+    verdict = follower.see(last.pod, 32)
+    assert isinstance(verdict, MustEnd)
+    assert verdict.reason is FailureReason.CONFIG_ERROR
+    assert 'secret "nope" not found' in verdict.message
+
+
+@pytest.mark.parametrize("situation", ["unschedulable-cpu", "unschedulable-selector"])
+@pytest.mark.parametrize("limits", [{"schedule_timeout_s": 20}, {"startup_timeout_s": 20}])
+def test_a_pod_that_no_node_takes_is_unschedulable(situation: str, limits: dict[str, Any]) -> None:
+    last = steps(situation)[-1]
+    follower = Follower(spec_of(**limits))
+    verdict = follower.see(last.pod, 19)
+    assert isinstance(verdict, Starting)
+    assert verdict.detail.startswith("unscheduled: 0/1 nodes are available: ")
+    assert verdict.look_again_at == EPOCH_S + 20
+    verdict = follower.see(last.pod, 20)
+    assert isinstance(verdict, MustEnd)
+    assert verdict.reason is FailureReason.UNSCHEDULABLE
+    assert "0/1 nodes are available" in verdict.message
+
+
+def test_the_schedule_timeout_does_not_count_once_a_node_took_the_pod() -> None:
+    last = steps("missing-secret-volume")[-1]
+    verdict = Follower(spec_of(schedule_timeout_s=5)).see(last.pod, 100)
+    assert isinstance(verdict, Starting)
+    assert verdict.look_again_at == EPOCH_S + 600
+
+
+def test_a_pod_that_does_not_start_in_time_fails_and_says_how_far_it_came() -> None:
+    last = steps("missing-secret-volume")[-1]
+    verdict = Follower(spec_of(startup_timeout_s=20)).see(last.pod, 20)
+    assert isinstance(verdict, MustEnd)
+    assert verdict.reason is FailureReason.START_TIMEOUT
+    assert "preparing volumes and network" in verdict.message
+
+
+def test_the_startup_timeout_ends_image_trouble_with_a_longer_grace() -> None:
+    trouble = steps("image-pull-failure")[4]
+    verdict = Follower(spec_of(image_pull_grace_s=600, startup_timeout_s=20)).see(trouble.pod, 20)
+    assert isinstance(verdict, MustEnd)
+    assert verdict.reason is FailureReason.IMAGE_PULL
+
+
+def test_no_time_limit_counts_before_its_status_is_recorded() -> None:
+    spec = spec_of(startup_timeout_s=20)
+    record = record_of(spec, status=Status.QUEUED, reached={"queued": EPOCH_S - 9999})
+    first = steps("success")[0]
+    assert judge(spec, record, observe(first.pod), EPOCH_S) == Starting("waiting to be scheduled", EPOCH_S + 20)
+
+
+def test_details_tell_init_containers_apart() -> None:
+    pod = copy.deepcopy(steps("init-container-ok")[4].pod)
+    pod["spec"]["initContainers"].append({"name": "more"})
+    verdict = Follower(spec_of()).see(pod, 1)
+    assert isinstance(verdict, Starting)
+    assert verdict.detail == "init container 1 of 2 (prep)"
+
+
+def test_a_running_job_never_goes_back_to_starting() -> None:
+    first = steps("success")[0]
+    verdict = Follower(spec_of(), record_of(spec_of(), status=Status.RUNNING)).see(first.pod, 1)
+    assert isinstance(verdict, Running)
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+def test_the_run_timeout_counts_from_when_running_was_recorded() -> None:
+    running = steps("success")[4]
+    follower = Follower(spec_of(run_timeout_s=10))
+    assert follower.see(running.pod, 100) == Running("", EPOCH_S + 110)
+    assert follower.see(running.pod, 109) == Running("", EPOCH_S + 110)
+    verdict = follower.see(running.pod, 110)
+    assert isinstance(verdict, MustEnd)
+    assert (verdict.intent, verdict.reason) == (DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT)
+
+
+def test_the_base_containers_end_is_the_jobs_end_before_the_phase_says_so() -> None:
+    step = steps("success")[5]
+    assert step.pod["status"]["phase"] == "Running"
+    assert isinstance(Follower(spec_of()).see(step.pod, step.t), Ended)
+
+
+def test_a_later_deletion_does_not_change_an_end_that_was_seen() -> None:
+    verdicts = follow("plain-sidecar-keeps-running")
+    ends = [v for v in verdicts if isinstance(v, Ended)]
+    assert ends[0].status is Status.SUCCEEDED
+    assert all(isinstance(v, Settled) for v in verdicts[verdicts.index(ends[0]) + 1 :])
+
+
+# --- our own deletions --------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_deletes_the_pod_and_is_cancelled_when_it_is_gone() -> None:
+    spec = spec_of()
+    follower = Follower(spec, record_of(spec, cancel_requested_by="ada"))
+    verdicts = [v for _, v in follower.follow(steps("deleted-while-running"))]
+    assert isinstance(verdicts[0], MustEnd)
+    assert verdicts[0].intent is DeletionIntent.CANCELLED
+    assert [type(v) for v in verdicts].count(Ended) == 1
+    assert verdicts[-1] == Ended(Status.CANCELLED, None, "cancelled by ada", None, True)
+    assert isinstance(verdicts[-2], Running)  # trapped TERM and reported 0: still waiting for the pod to go
+
+
+def test_a_cancel_that_comes_after_the_end_changes_nothing() -> None:
+    spec = spec_of()
+    step = steps("success")[5]
+    verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
+    assert isinstance(verdict, Ended)
+    assert verdict.status is Status.SUCCEEDED
+
+
+def test_a_cancel_wins_over_an_eviction() -> None:
+    spec = spec_of()
+    step = steps("evicted-through-api")[-1]
+    verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
+    assert isinstance(verdict, Ended)
+    assert verdict.status is Status.CANCELLED
+
+
+def test_a_cancel_whose_node_does_not_answer_comes_to_an_end() -> None:
+    spec = spec_of()
+    deleted = steps("deleted-while-running")[6]
+    record = record_of(spec, cancel_requested_by="ada", deletion_intent=DeletionIntent.CANCELLED)
+    follower = Follower(spec, record)
+    assert isinstance(follower.see(deleted.pod, 0), Running)
+    verdict = follower.see(deleted.pod, 5 + NODE_LOST_AFTER_S)
+    assert isinstance(verdict, Ended)
+    assert verdict.status is Status.CANCELLED
+    assert "may still run" in verdict.message
+
+
+TIMED_OUT: dict[str, Any] = {
+    "deletion_intent": DeletionIntent.FAILED,
+    "intent_reason": FailureReason.RUN_TIMEOUT,
+    "intent_message": "too long",
+}
+
+
+def test_a_pod_that_we_ended_fails_for_our_reason_although_it_reported_0() -> None:
+    spec = spec_of()
+    follower = Follower(spec, record_of(spec, **TIMED_OUT))
+    ends = [v for _, v in follower.follow(steps("deleted-while-running")[6:]) if isinstance(v, Ended)]
+    assert ends == [Ended(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", 0, True)]
+
+
+def test_an_end_before_our_deletion_stands() -> None:
+    spec = spec_of()
+    for step in steps("plain-sidecar-keeps-running")[4:8]:
+        verdict = Follower(spec, record_of(spec, **TIMED_OUT)).see(step.pod, step.t)
+        assert isinstance(verdict, Ended)
+        assert verdict.status is Status.SUCCEEDED
+
+
+def test_an_intent_whose_delete_was_never_sent_is_said_again() -> None:
+    spec = spec_of()
+    running = steps("success")[4]
+    verdict = Follower(spec, record_of(spec, **TIMED_OUT)).see(running.pod, 1)
+    assert verdict == MustEnd(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, "too long")
+
+
+def test_a_pod_that_is_gone_by_our_intent_fails_for_our_reason() -> None:
+    spec = spec_of()
+    verdict = Follower(spec, record_of(spec, **TIMED_OUT)).see(None, 1)
+    assert verdict == Ended(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", None, True)
+
+
+@pytest.mark.parametrize("intent", [DeletionIntent.FINISHED, DeletionIntent.NEXT_ATTEMPT])
+@pytest.mark.parametrize("situation", WATCHED)
+def test_a_settled_pod_is_judged_no_more(situation: str, intent: DeletionIntent) -> None:
+    spec = spec_of()
+    record = record_of(spec, deletion_intent=intent)
+    assert {type(v) for _, v in Follower(spec, record).follow(steps(situation))} == {Settled}
+
+
+def test_a_pod_of_another_attempt_is_only_to_be_removed() -> None:
+    pod = copy.deepcopy(steps("success")[4].pod)
+    pod["metadata"]["labels"]["podrelay.dev/attempt"] = "2"
+    assert Follower(spec_of()).see(pod, 1) == Settled()
+
+
+# --- the cluster's doing ------------------------------------------------------------------------------------------
+
+
+def test_a_pod_that_vanished_unseen_may_have_run_user_code() -> None:
+    verdict = Follower(spec_of()).see(None, 1)
+    assert isinstance(verdict, Ended)
+    assert (verdict.reason, verdict.user_code_started) == (FailureReason.POD_DELETED, True)
+
+
+def test_a_pod_that_vanished_while_it_was_watched_starting_ran_no_user_code() -> None:
+    follower = Follower(spec_of())
+    follower.see(steps("success")[2].pod, 1)
+    verdict = follower.see(None, 2)
+    assert isinstance(verdict, Ended)
+    assert not verdict.user_code_started
+
+
+def test_a_lost_node_is_judged_when_the_deletion_is_overdue() -> None:
+    deleted = steps("deleted-while-running")[6]
+    follower = Follower(spec_of())
+    verdict = follower.see(deleted.pod, 0)
+    assert verdict == Running("being deleted", EPOCH_S + 5 + NODE_LOST_AFTER_S)
+    verdict = follower.see(deleted.pod, 5 + NODE_LOST_AFTER_S)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.NODE_LOST
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        ("PreemptionByScheduler", FailureReason.PREEMPTED),
+        ("DeletionByTaintManager", FailureReason.EVICTED),
+        ("EvictionByEvictionAPI", FailureReason.EVICTED),
+        ("TerminationByKubelet", FailureReason.EVICTED),
+        ("DeletionByPodGC", FailureReason.NODE_LOST),
+        ("SomethingNew", FailureReason.EVICTED),
+    ],
+)
+def test_a_disruption_names_its_reason(why: str, reason: FailureReason) -> None:
+    pod = copy.deepcopy(steps("evicted-through-api")[-1].pod)
+    condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
+    condition["reason"] = why
+    verdict = Follower(spec_of()).see(pod, 1)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is reason
+
+
+def test_a_pod_that_vanished_after_a_disruption_was_ended_by_it() -> None:
+    follower = Follower(spec_of())
+    follower.see(steps("evicted-through-api")[5].pod, 1)
+    verdict = follower.see(None, 2)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.EVICTED
+
+
+def test_a_node_that_shuts_down_ends_a_pod_without_deleting_it() -> None:
+    pod = copy.deepcopy(steps("evicted-through-api")[-1].pod)
+    del pod["metadata"]["deletionTimestamp"]
+    condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
+    condition["reason"] = "TerminationByKubelet"
+    verdict = Follower(spec_of()).see(pod, 1)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.EVICTED
+    condition["lastTransitionTime"] = "2026-11-22T09:06:30Z"  # after the container's own end
+    verdict = Follower(spec_of()).see(pod, 1)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.EXIT_CODE
+
+
+REFUSED = [
+    ("Evicted", FailureReason.EVICTED),
+    ("Preempting", FailureReason.PREEMPTED),
+    ("NodeShutdown", FailureReason.EVICTED),
+    ("NodeLost", FailureReason.NODE_LOST),
+    ("OutOfcpu", FailureReason.CLUSTER_ERROR),
+    ("NodeAffinity", FailureReason.CLUSTER_ERROR),
+    ("UnexpectedAdmissionError", FailureReason.CLUSTER_ERROR),
+]
+
+
+@pytest.mark.parametrize(("why", "reason"), REFUSED)
+def test_a_pod_that_failed_without_any_container_status_ran_no_user_code(why: str, reason: FailureReason) -> None:
+    pod = copy.deepcopy(steps("success")[1].pod)
+    pod["status"] = {"phase": "Failed", "reason": why, "message": "because"}
+    verdict = Follower(spec_of()).see(pod, 1)
+    assert isinstance(verdict, Ended)
+    assert (verdict.reason, verdict.user_code_started) == (reason, False)
+    assert why in verdict.message
+    assert reason.traits.is_transient
+
+
+def with_base_end(**terminated: Any) -> dict[str, Any]:
+    pod = copy.deepcopy(steps("exit-code")[5].pod)
+    pod["status"]["containerStatuses"][0]["state"]["terminated"].update(terminated)
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("terminated", "reason", "words"),
+    [
+        ({"exitCode": 137, "reason": "Error"}, FailureReason.EXIT_CODE, "exited with code 137 (SIGKILL)"),
+        ({"exitCode": 139, "reason": "Error"}, FailureReason.EXIT_CODE, "exited with code 139 (SIGSEGV)"),
+        ({"exitCode": 255, "reason": "Error"}, FailureReason.EXIT_CODE, "exited with code 255. "),
+        ({"exitCode": 1, "message": "no rows\n"}, FailureReason.EXIT_CODE, "exited with code 1: no rows. "),
+        ({"exitCode": 137, "reason": "ContainerStatusUnknown"}, FailureReason.NODE_LOST, "rebooted"),
+        ({"exitCode": 127, "reason": "ContainerCannotRun"}, FailureReason.START_ERROR, "could not be started"),
+    ],
+)
+def test_the_end_of_the_base_container_is_told_in_words(
+    terminated: dict[str, Any], reason: FailureReason, words: str
+) -> None:
+    verdict = Follower(spec_of()).see(with_base_end(**terminated), 1)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is reason
+    assert words in verdict.message
+
+
+def test_a_process_that_survived_the_death_of_its_child_by_memory_succeeded() -> None:
+    verdict = Follower(spec_of()).see(with_base_end(exitCode=0, reason="OOMKilled"), 1)
+    assert isinstance(verdict, Ended)
+    assert verdict.status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "finished", "reason"),
+    [
+        ("base", "06:37", None),
+        ("all", "06:37", FailureReason.CONTAINER_FAILED),
+        ("all", "06:38", None),
+    ],
+)
+def test_other_containers_count_only_when_asked_and_only_when_they_ended_before(
+    fail_on: str, finished: str, reason: FailureReason | None
+) -> None:
+    pod = copy.deepcopy(steps("plain-sidecar-keeps-running")[4].pod)
+    side = next(s for s in pod["status"]["containerStatuses"] if s["name"] == "side")
+    stamp = f"2026-11-22T09:{finished}Z"
+    side["state"] = {"terminated": {"exitCode": 9, "reason": "Error", "startedAt": stamp, "finishedAt": stamp}}
+    verdict = Follower(spec_of(fail_on=fail_on)).see(pod, 1)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is reason
+
+
+def test_times_of_the_cluster_are_datetimes_and_times_of_redis_are_floats() -> None:
+    seen = Seen().after(observe(steps("deleted-while-running")[6].pod), "base", 1.0)
+    assert isinstance(seen.deletion_seen_at, float)
+    assert observe(steps("deleted-while-running")[6].pod).deletion_due_at == datetime(
+        2026, 11, 22, 9, 5, 45, tzinfo=UTC
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

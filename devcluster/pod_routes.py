@@ -108,8 +108,6 @@ class PodRoutes:
             self._control.remove_pod(target.key)
             return unchanged
         gated = before["spec"].get("schedulingGates")
-        if gated and not after["spec"].get("schedulingGates"):
-            after = {**after, "status": {k: v for k, v in after["status"].items() if k != "conditions"}}
         stored = self._store.update("pods", target.key, after)
         if gated:
             self._control.schedule_soon(target.key)

@@ -400,7 +400,7 @@ class PodLife:
 
     async def _stop_sidecars(self) -> None:
         """The main containers have ended: TERM to the sidecars, the last one first."""
-        for name in reversed(self._sidecars):
+        for left, name in enumerate(reversed(self._sidecars), 1 - len(self._sidecars)):
             self._sidecars[name].cancel()
             running = self._running.get(name)
             if running is not None:
@@ -408,8 +408,11 @@ class PodLife:
                 running.terminate()
                 grace_s = self._pod["spec"]["terminationGracePeriodSeconds"]
                 timer = asyncio.get_running_loop().call_later(grace_s, running.kill)
-                self._ended(name, await asyncio.shield(running.ended))
+                exit_ = await asyncio.shield(running.ended)
                 timer.cancel()
+                # The sandbox goes with the last sidecar, before the phase (recording `native-sidecar-return-value`).
+                self._view = replace(self._view, has_sandbox=left < 0)
+                self._ended(name, exit_)
 
     def _finish(self) -> None:
         phase = "Failed" if outcome_failed(self._view) else "Succeeded"

@@ -1,0 +1,112 @@
+"""The pocket cluster as a process: its first words, its end, and that its containers never outlive it."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cluster_driver import ClusterDriver, pods, simple_pod
+
+from devcluster.server import PocketCluster
+
+
+@asynccontextmanager
+async def started(directory: Path, *arguments: str) -> AsyncIterator[tuple[Process, str, ClusterDriver]]:
+    """A pocket cluster in a process of its own, with its banner."""
+    kubeconfig = directory / "kubeconfig"
+    command = [sys.executable, "-m", "devcluster", "--kubeconfig", str(kubeconfig), *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    assert process.stdout is not None
+    banner = ""
+    try:
+        async with asyncio.timeout(30):
+            while not banner.splitlines()[-1:] or not banner.splitlines()[-1].startswith("ready "):
+                banner += (await process.stdout.readline()).decode()
+        async with ClusterDriver(kubeconfig, is_pocket=True) as driver:
+            yield process, banner, driver
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def long_sleeper(driver: ClusterDriver) -> int:
+    """The pid of a grandchild that only a kill of the whole group reaches."""
+    script = "sleep 300 & echo $!; trap '' TERM; wait"
+    await driver.request("POST", pods("default"), simple_pod("job", "busybox:1.36", ["sh", "-c", script]))
+    async for event in driver.stream(pods("default", query="watch=1")):
+        if event["object"]["status"]["phase"] == "Running":
+            break
+    url = f"{driver.url}{pods('default', 'job/log', 'follow=true')}"
+    async with driver.session.get(url) as response:
+        return int(await response.content.readline())
+
+
+async def has_ended(pid: int) -> bool:
+    """Whether a process ends within seconds."""
+    script = f"for i in $(seq 100); do kill -0 {pid} 2>/dev/null || exit 0; sleep 0.05; done; exit 1"
+    waiting = await asyncio.create_subprocess_exec("sh", "-c", script)
+    return await waiting.wait() == 0
+
+
+async def test_it_says_what_it_is_not_and_then_that_it_is_ready(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_process, banner, driver):
+        assert "It is not a cluster" in banner
+        assert banner.splitlines()[-1] == f"ready {driver.url}"
+        assert (tmp_path / "kubeconfig").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_asked_to_end_it_takes_its_containers_along(tmp_path: Path, number: signal.Signals) -> None:
+    async with started(tmp_path, "--data-dir", str(tmp_path / "data")) as (process, _banner, driver):
+        pid = await long_sleeper(driver)
+        process.send_signal(number)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+        assert await has_ended(pid)
+
+
+async def test_killed_it_takes_its_containers_along(tmp_path: Path) -> None:
+    async with started(tmp_path) as (process, _banner, driver):
+        pid = await long_sleeper(driver)
+        process.kill()
+        await process.wait()
+        assert await has_ended(pid)
+
+
+async def test_quota_and_namespaces_can_be_given(tmp_path: Path) -> None:
+    arguments = ("--namespace", "jobs", "--quota", "jobs=pods:1", "--nodes", "3", "--latency", "terminated_to_phase=0")
+    async with started(tmp_path, *arguments) as (_process, _banner, driver):
+        sleeper = simple_pod("a", "simulated:1", ["--duration=60"])
+        assert (await driver.request("POST", pods("jobs"), sleeper)).status == 201
+        assert (await driver.request("POST", pods("jobs"), simple_pod("b", "simulated:1"))).status == 403
+        assert len((await driver.request("GET", "/api/v1/nodes")).json["items"]) == 3
+
+
+async def test_rotation_loses_what_a_plain_read_comes_too_late_for(tmp_path: Path) -> None:
+    async with PocketCluster(log_rotate_bytes=2000) as pocket:
+        pocket.write_kubeconfig(tmp_path / "kubeconfig")
+        async with ClusterDriver(tmp_path / "kubeconfig", is_pocket=True) as driver:
+            command = ["--lines=60", "--rate=300", "--line-bytes=50"]
+            await driver.request("POST", pods("default"), simple_pod("job", "simulated:1", command))
+            async for event in driver.stream(pods("default", query="watch=1")):
+                if event["object"]["status"]["phase"] == "Running":
+                    break
+            followed = await driver.request("GET", pods("default", "job/log", "follow=true"))
+            late = await driver.request("GET", pods("default", "job/log"))
+    assert len(followed.body.splitlines()) == 60
+    assert 0 < len(late.body.splitlines()) < 60
+    assert followed.body.endswith(late.body)
+
+
+async def test_nothing_stays_behind(tmp_path: Path) -> None:
+    async with PocketCluster() as pocket:
+        directory = pocket.data_dir
+        assert directory.exists()
+    assert not directory.exists()
+    assert os.path.isdir(tmp_path)

@@ -5,6 +5,8 @@ and a missing one would hang for ever on a half-open connection. Retries are bou
 they are safe because every step has the effect of one when it is sent twice.
 """
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -33,6 +35,10 @@ UNAVAILABLE = (
     OSError,
 )
 
+#: Everything that Redis or the way to it can answer instead of a reply, also what no retry within a call mends (no
+#: permission, a disk that is full, a script that blocks the server).
+REFUSED = (redis.exceptions.RedisError, OSError)
+
 
 def _options(timeout_s: float) -> dict[str, Any]:
     return {
@@ -50,6 +56,11 @@ def _backoff() -> redis.backoff.ExponentialWithJitterBackoff:
     return redis.backoff.ExponentialWithJitterBackoff(base=0.1, cap=2)
 
 
+def backoff_s(failures: int) -> float:
+    """How long to wait after so many failures in a row: jittered, doubling, at most some 5 s."""
+    return random.uniform(0.5, 1) * min(5.0, 0.1 * 2.0 ** min(failures, 10))
+
+
 def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":
     """A synchronous client (nothing is sent yet).
 
@@ -63,15 +74,44 @@ def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":
 
 def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: int = 8) -> "redis.asyncio.Redis":
     """An asynchronous client. Callers wait for a free connection when all ``max_connections`` are in use."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    pool = _WaitingPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=None,
         retry=redis.asyncio.retry.Retry(_backoff(), retries),
         retry_on_error=list(UNAVAILABLE),
         **_options(timeout_s),
     )
     return redis.asyncio.Redis.from_pool(pool)
+
+
+class _WaitingPool(redis.asyncio.ConnectionPool):
+    """Callers wait for a free connection, in order, and may be cancelled at any point.
+
+    redis-py's own ``BlockingConnectionPool`` waits on an ``asyncio.Condition``, which before Python 3.13 loses a
+    wake-up when the woken task is cancelled in that moment: everybody else then waits for ever (gh-112202).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._free = asyncio.Semaphore(self.max_connections)
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        await self._free.acquire()
+        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            if connection.should_reconnect():
+                await connection.disconnect()
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        # Nothing is awaited here, so that a cancellation cannot come between.
+        self._in_use_connections.remove(connection)
+        self._available_connections.append(connection)
+        self._free.release()
 
 
 def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
@@ -82,12 +122,10 @@ def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn redis-py's errors of an unavailable server into ours."""
+    """Turn redis-py's errors into ours."""
     try:
         yield
-    except UNAVAILABLE as error:
-        raise unavailable(url, error) from error
-    except redis.exceptions.AuthenticationError as error:
+    except REFUSED as error:
         raise unavailable(url, error) from error
 
 
@@ -98,21 +136,47 @@ async def translated_async(url: str) -> AsyncIterator[None]:
         yield
 
 
+#: What a script's command may be refused for, by how Redis words it within the script's own error (before 7.0 always
+#: ``ERR``): redis-py knows only errors that begin with these words.
+_REFUSALS_IN_SCRIPTS = {
+    "OOM command not allowed": redis.exceptions.OutOfMemoryError,
+    "READONLY You can't write": redis.exceptions.ReadOnlyError,
+    "MISCONF ": redis.exceptions.TryAgainError,
+    "NOREPLICAS ": redis.exceptions.TryAgainError,
+    "BUSY Redis is busy": redis.exceptions.TryAgainError,
+    "MASTERDOWN ": redis.exceptions.TryAgainError,
+}
+
+
+def _recognised(error: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
+    """The same error under the class that says that Redis cannot be used now."""
+    for words, kind in _REFUSALS_IN_SCRIPTS.items():
+        if words in str(error) and not isinstance(error, UNAVAILABLE):
+            return kind(str(error))
+    return error
+
+
 def run(client: "redis.Redis", step: Step[T]) -> T:
     """Carry out one step."""
     try:
-        reply = client.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
-    except redis.exceptions.NoScriptError:
-        reply = client.eval(script_text(step.script), len(step.keys), *step.keys, *step.args)
+        try:
+            reply = client.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
+        except redis.exceptions.NoScriptError:
+            reply = client.eval(script_text(step.script), len(step.keys), *step.keys, *step.args)
+    except redis.exceptions.ResponseError as error:
+        raise _recognised(error) from None
     return step.decode(reply)
 
 
 async def run_async(client: "redis.asyncio.Redis", step: Step[T]) -> T:
     """Carry out one step."""
     try:
-        reply = await client.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
-    except redis.exceptions.NoScriptError:
-        reply = await client.eval(script_text(step.script), len(step.keys), *step.keys, *step.args)
+        try:
+            reply = await client.evalsha(script_sha(step.script), len(step.keys), *step.keys, *step.args)
+        except redis.exceptions.NoScriptError:
+            reply = await client.eval(script_text(step.script), len(step.keys), *step.keys, *step.args)
+    except redis.exceptions.ResponseError as error:
+        raise _recognised(error) from None
     return step.decode(reply)
 
 
@@ -132,6 +196,8 @@ async def run_many(client: "redis.asyncio.Redis", steps: Sequence[Step[T]]) -> l
         for i, reply in zip(again, await _pipelined(client, [steps[i] for i in again]), strict=True):
             replies[i] = reply
     for reply in replies:
+        if isinstance(reply, redis.exceptions.ResponseError):
+            raise _recognised(reply)
         if isinstance(reply, Exception):
             raise reply
     return [step.decode(reply) for step, reply in zip(steps, replies, strict=True)]

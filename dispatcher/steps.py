@@ -135,6 +135,20 @@ def claim(job_id: str, incarnation: str, *, namespaces: Sequence[str], former_ow
     )
 
 
+def read_record(job_id: str) -> Step[JobRecord | None]:
+    """The job's record; None where there is none."""
+
+    def decode(reply: Any) -> JobRecord | None:
+        return decode_record(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
+
+    return Step("read_record", (names.job(job_id),), (), decode)
+
+
+def exists(key: str) -> Step[bool]:
+    """Whether Redis has the key."""
+    return Step("exists", (key,), (), bool)
+
+
 class MoveOutcome(StrEnum):
     APPLIED = "applied"
     FENCED = "fenced"  #: another incarnation owns the job: let go of it
@@ -289,18 +303,21 @@ def expire(job_id: str, queue: str) -> Step[str]:
 
 @dataclass(frozen=True, slots=True)
 class SurveyRow:
-    """An active job in short. ``status`` None: listed, but its record is gone. ``owner_seen_at``: when its owner last
-    renewed (seconds of Redis' clock; 0 for never)."""
+    """An active job in short. ``status`` None: listed, but its record is gone. Times in seconds of Redis' clock;
+    ``owner_seen_at`` (when its owner last renewed) is 0 for never. ``is_overdue``: it waits beyond its queue timeout."""
 
     job_id: str
+    submitted_at: float
     status: Status | None
     owner: str
     owner_is_alive: bool
+    owner_seen_at: float
     epoch: int
     cancel_by: str
     namespace: str
-    not_before: float
-    owner_seen_at: float
+    attempt: int
+    pod_uid: str
+    is_overdue: bool
 
     @property
     def is_ownerless(self) -> bool:
@@ -315,14 +332,17 @@ def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
         return [
             SurveyRow(
                 job_id=r[0],
-                status=Status(r[1]) if r[1] else None,
-                owner=r[2],
-                owner_is_alive=r[3] == "1",
-                epoch=int(r[4]),
-                cancel_by=r[5],
-                namespace=r[6],
-                not_before=float(r[7] or 0),
-                owner_seen_at=float(r[8] or 0),
+                submitted_at=float(r[1]),
+                status=Status(r[2]) if r[2] else None,
+                owner=r[3],
+                owner_is_alive=r[4] == "1",
+                owner_seen_at=float(r[5] or 0),
+                epoch=int(r[6]),
+                cancel_by=r[7],
+                namespace=r[8],
+                attempt=int(r[9]),
+                pod_uid=r[10],
+                is_overdue=r[11] == "1",
             )
             for r in rows
         ]
@@ -343,8 +363,8 @@ def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str,
     """Renew the lease."""
     return Step(
         "heartbeat",
-        (names.worker(incarnation), names.workers(queue), names.GENERATION),
-        (incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex),
+        (names.worker(incarnation), names.workers(queue), names.GENERATION, names.queues()),
+        (incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex, queue),
         lambda reply: Heartbeat(float(reply[0]), _text(reply[1]), bool(reply[2])),
     )
 
@@ -367,7 +387,7 @@ def restore(record: JobRecord, *, owner: str, event: StatusChanged | Notice, fie
     return Step(
         "restore",
         (names.job(record.job_id), names.active(spec.queue), names.queues(), names.GENERATION),
-        (record.job_id, spec.queue, spec.key or "", encode_event(event), owner, *pairs),
+        (record.job_id, spec.queue, spec.key or "", encode_event(event), owner, uuid.uuid4().hex, *pairs),
         _text,
     )
 

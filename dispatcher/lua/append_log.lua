@@ -8,7 +8,10 @@ local cancel = found[4] or ''
 if not found[1] then return {'missing', '', ''} end
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return {'fenced', cancel, ''} end
 local checkpoint = found[5] or '0'
-if checkpoint == ARGV[6] then return {'applied', cancel, ''} end
+-- This very chunk was the last one (its reply was lost). But a gap of unknown length moves nothing: the record notes it.
+local gap_told = ARGV[#ARGV - 1] == 'g' and 'gap:' .. ARGV[4]
+local is_repeated = not gap_told or redis.call('HGET', KEYS[1], gap_told) == checkpoint
+if checkpoint == ARGV[6] and is_repeated then return {'applied', cancel, ''} end
 if is_final(found[1]) then return {'final', cancel, ''} end
 if string.match(checkpoint, '^%d+') ~= ARGV[5] then return {'mismatch', cancel, found[5] or ''} end
 
@@ -24,5 +27,6 @@ while kept > limit do
   kept = kept - #oldest[2][#oldest[2]]
 end
 redis.call('HSET', KEYS[1], ARGV[4], ARGV[6], 'log_end', id, 'log_kept', tostring(kept))
+if gap_told then redis.call('HSET', KEYS[1], gap_told, ARGV[6]) end
 ring(ARGV[1])
 return {'applied', cancel, id}

@@ -24,7 +24,7 @@ if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true
       end
     end
   end
-  if (found[6] or '') == '' then
+  if found[1] == 'QUEUED' and (found[6] or '') == '' then
     redis.call('HSET', KEYS[1], 'detail', 'no worker serves namespace ' .. namespace)
     append_event(ARGV[1], KEYS[1], ARGV[6], false)
   end

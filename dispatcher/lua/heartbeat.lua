@@ -1,12 +1,26 @@
 -- Renew a worker's lease and tell the queue that it lives.
--- KEYS: lease, workers, generation
--- ARGV: incarnation, lease in milliseconds, what it says of itself (JSON object without last_seen), new generation
+-- KEYS: lease, workers, generation, queues
+-- ARGV: incarnation, lease in milliseconds, what it says of itself (JSON object without last_seen), new generation,
+--       queue
 -- Returns {time, generation, whether the lease had still been there}
 local at = now()
 local had = redis.call('EXISTS', KEYS[1])
 redis.call('SET', KEYS[1], text(at), 'PX', ARGV[2])
-local info = cjson.decode(ARGV[3])
-info.last_seen = at
-redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(info))
+-- Not through cjson, which writes an empty list as an empty object.
+local said = string.match(ARGV[3], '^(.*)}%s*$')
+local comma = string.find(said, '{%s*$') and '' or ','
+redis.call('HSET', KEYS[2], ARGV[1], said .. comma .. '"last_seen":' .. text(at) .. '}')
+redis.call('SADD', KEYS[4], ARGV[5])
 redis.call('SETNX', KEYS[3], ARGV[4])
+-- The dead are kept, but each restart adds one: a starting worker drops all but the last 32.
+if had == 0 then
+  local dead, workers = {}, redis.call('HGETALL', KEYS[2])
+  for i = 1, #workers, 2 do
+    if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 0 then
+      dead[#dead + 1] = {workers[i], cjson.decode(workers[i + 1]).last_seen or 0}
+    end
+  end
+  table.sort(dead, function(a, b) return a[2] > b[2] end)
+  for i = 33, #dead do redis.call('HDEL', KEYS[2], dead[i][1]) end
+end
 return {text(at), redis.call('GET', KEYS[3]), had}

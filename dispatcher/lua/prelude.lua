@@ -27,9 +27,20 @@ local function append_event(job_id, job, event, is_end)
   return id
 end
 
+-- Of a job and those that it waited for, the first that is not forgotten: while there is one, the key may have a pod.
+local function standing(job_id)
+  for _ = 1, 1000 do
+    if not job_id then return nil end
+    local f = redis.call('HMGET', 'podrelay:job:{' .. job_id .. '}', 'status', 'forgotten', 'predecessor')
+    if f[1] and not f[2] then return job_id end
+    job_id = f[1] and f[3]
+  end
+end
+
 -- Out of the active jobs, and the clock of its retention starts. Safe to run twice.
 local function forget(job_id, job, queue, at)
-  local kept = redis.call('HMGET', job, 'retention_s', 'acknowledged_retention_s', 'acknowledged', 'key', 'successor')
+  local kept = redis.call('HMGET', job,
+    'retention_s', 'acknowledged_retention_s', 'acknowledged', 'key', 'successor', 'predecessor')
   local keep_s = math.ceil(tonumber(kept[1] or '86400'))
   if kept[3] then keep_s = math.min(keep_s, math.ceil(tonumber(kept[2] or '3600'))) end
   redis.call('HSET', job, 'forgotten', text(at))
@@ -44,7 +55,14 @@ local function forget(job_id, job, queue, at)
     local name = 'podrelay:key:' .. kept[4]
     if redis.call('GET', name) == job_id then redis.call('EXPIRE', name, keep_s) end
   end
-  if kept[5] then
+  local successor = kept[5] and 'podrelay:job:{' .. kept[5] .. '}'
+  if successor and redis.call('EXISTS', successor) == 1 then
+    -- A job that ended while it waited hands on what it waited for.
+    local other = standing(kept[6])
+    if other then
+      redis.call('HSET', successor, 'predecessor', other)
+      redis.call('HSET', 'podrelay:job:{' .. other .. '}', 'successor', kept[5])
+    end
     redis.call('PUBLISH', 'podrelay:queue:' .. queue .. ':control', cjson.encode({wake = kept[5]}))
   end
 end

@@ -20,14 +20,12 @@ if key ~= '' then
     local is_untaken = found[1] == 'SUCCEEDED' and not found[3]
     if same and (is_active or is_untaken) then return {'attached', other, generation} end
     outcome = 'successor'
-    if not found[5] then
-      predecessor = other
-      redis.call('HSET', other_job, 'successor', job_id)
-      if is_active then
-        -- Nobody waits for the other spec's result any more, and the two must not run side by side.
-        redis.call('HSET', other_job, 'cancel_by', 'its successor ' .. job_id, 'cancel_at', text(at))
-        redis.call('PUBLISH', 'podrelay:queue:' .. found[6] .. ':control', cjson.encode({cancel = other}))
-      end
+    predecessor = standing(other)
+    if predecessor then redis.call('HSET', 'podrelay:job:{' .. predecessor .. '}', 'successor', job_id) end
+    if is_active then
+      -- Nobody waits for the other spec's result any more, and the two must not run side by side.
+      redis.call('HSET', other_job, 'cancel_by', 'its successor ' .. job_id, 'cancel_at', text(at))
+      redis.call('PUBLISH', 'podrelay:queue:' .. found[6] .. ':control', cjson.encode({cancel = other, by = 'its successor ' .. job_id}))
     end
   end
   redis.call('SET', 'podrelay:key:' .. key, job_id)

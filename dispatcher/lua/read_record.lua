@@ -1,0 +1,3 @@
+-- KEYS: job
+-- Returns the whole record, empty where there is none.
+return redis.call('HGETALL', KEYS[1])

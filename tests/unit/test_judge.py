@@ -323,6 +323,26 @@ def test_a_later_deletion_does_not_change_an_end_that_was_seen() -> None:
     assert all(isinstance(v, Settled) for v in verdicts[verdicts.index(ends[0]) + 1 :])
 
 
+def test_the_order_of_the_looks_wins_over_the_clocks_of_api_server_and_node() -> None:
+    *_, running, ended = steps("log-follow-across-delete")
+    pod = copy.deepcopy(ended.pod)
+    state = pod["status"]["containerStatuses"][0]["state"]
+    state["terminated"]["finishedAt"] = "2026-11-22T09:08:06Z"  # the node's clock is behind
+    follower = Follower(spec_of())
+    follower.see(running.pod, running.t)
+    verdict = follower.see(pod, ended.t)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.POD_DELETED
+
+
+def test_an_end_that_was_seen_first_stands_when_the_pod_no_longer_tells() -> None:
+    ended, hidden = steps("plain-sidecar-keeps-running")[4], steps("plain-sidecar-keeps-running")[-1]
+    seen = Seen().after(observe(ended.pod), "base", EPOCH_S)
+    verdict = judge(spec_of(), record_of(spec_of()), observe(hidden.pod), EPOCH_S + 9, seen=seen)
+    assert isinstance(verdict, Ended)
+    assert verdict.status is Status.SUCCEEDED
+
+
 # --- our own deletions --------------------------------------------------------------------------------------------
 
 
@@ -343,6 +363,14 @@ def test_a_cancel_that_comes_after_the_end_changes_nothing() -> None:
     verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
     assert isinstance(verdict, Ended)
     assert verdict.status is Status.SUCCEEDED
+
+
+def test_a_cancel_that_comes_after_a_failure_of_the_jobs_own_changes_nothing() -> None:
+    spec = spec_of()
+    step = steps("exit-code")[5]
+    verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
+    assert isinstance(verdict, Ended)
+    assert verdict.reason is FailureReason.EXIT_CODE
 
 
 def test_a_cancel_wins_over_an_eviction() -> None:

@@ -150,6 +150,16 @@ def test_the_nth_line_of_one_timestamp_is_counted_across_pieces() -> None:
     assert join(read(LogLines(pieces[3].checkpoint), same * 9)) == b"same\n" * (9 - pieces[3].checkpoint.nth)
 
 
+def test_lines_of_one_timestamp_are_counted_anew_after_another() -> None:
+    """A clock that steps back can bring a timestamp again."""
+    raw = b"2026-11-22T09:07:54.000000005Z a\n2026-11-22T09:07:54.000000009Z b\n2026-11-22T09:07:54.000000005Z c\n"
+    (piece,) = read(LogLines(), raw)
+    assert piece.checkpoint.nth == 1
+    rest = LogLines(piece.checkpoint)
+    assert join(read(rest, raw + b"2026-11-22T09:07:54.000000006Z d\n")) == b"d\n"
+    assert rest.found
+
+
 def test_the_checkpoints_line_counts_only_with_its_own_content() -> None:
     first = LogLines()
     read(first, b"2026-11-22T09:07:54.000000001Z this\n")

@@ -1,7 +1,7 @@
 """Kubernetes objects as the API writes them in JSON, whatever library they come from.
 
-Users hand us ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. Importing the
-client to recognise its classes would cost seconds and a dependency, so objects are recognised by what they can do.
+Users hand us ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. Importing
+the client to recognise its classes would cost seconds and a dependency, so objects are recognised by what they can do.
 """
 
 import datetime as dt
@@ -27,7 +27,7 @@ def to_json(value: Any) -> Any:
     Raises:
         TypeError: it is no Kubernetes object and no plain data.
     """
-    if value is None or isinstance(value, str | bool | int | float) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, str | bool | int | float) and not isinstance(value, Enum)):
         return value
     if isinstance(value, Mapping):
         return type_of(value)({str(k): to_json(v) for k, v in value.items() if v is not None})

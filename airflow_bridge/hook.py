@@ -1,4 +1,4 @@
-"""The connection type ``podrelay``: where Redis is, and which queue, namespace and deployment name are meant by default.
+"""The connection type ``podrelay``: where Redis is, and which queue, namespace and deployment are meant by default.
 
 All that Airflow holds is a Redis URL. It is resolved where it is used (task process, triggerer), never written into a
 trigger's arguments, and its password is masked in the log.
@@ -132,8 +132,8 @@ class PodRelayHook(BaseHook):
         relay = relay_of_environment()
         if relay is None:
             raise AirflowNotFoundException(
-                f"connection {self.podrelay_conn_id!r} is not defined: add one of type podrelay (the address of Redis), "
-                "or set PODRELAY_REDIS_URL"
+                f"connection {self.podrelay_conn_id!r} is not defined: add one of type podrelay (Redis' address), or "
+                "set PODRELAY_REDIS_URL"
             )
         return relay
 

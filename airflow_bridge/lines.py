@@ -1,8 +1,8 @@
 """Lines for a task's log out of the bytes of a container's log.
 
 A chunk may end within a line or within a UTF-8 character, and a reader may be replaced at any moment by another one (a
-triggerer restarts). So what is not yet a whole line is kept back, and :meth:`LineAssembler.place` tells the place in the
-channel from which a successor would get exactly the lines that were not told.
+triggerer restarts). So what is not yet a whole line is kept back, and :meth:`LineAssembler.place` tells the place in
+the channel from which a successor would get exactly the lines that were not told.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The link to a pod's log elsewhere: for sites whose logs go to Loki, Elasticsearch or the like, and ``get_logs=False``.
+"""The link to a pod's log elsewhere: for sites whose logs go to Loki, Elasticsearch …, and for ``get_logs=False``.
 
 The worker is configured with the site's URL template; its result carries the finished URL.
 """

@@ -14,7 +14,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "podrelay",
         "name": _NAME,
         "description": "Run containers on Kubernetes clusters that Airflow cannot reach and has no credentials for.",
-        "integrations": [{"integration-name": _NAME, "external-doc-url": "https://podrelay.dev/", "tags": ["service"]}],
+        "integrations": [{"integration-name": _NAME, "tags": ["service"]}],
         "operators": [{"integration-name": _NAME, "python-modules": ["airflow_bridge.operator"]}],
         "hooks": [{"integration-name": _NAME, "python-modules": ["airflow_bridge.hook"]}],
         "triggers": [{"integration-name": _NAME, "python-modules": ["airflow_bridge.trigger"]}],
@@ -24,14 +24,16 @@ def get_provider_info() -> dict[str, Any]:
             {"class-name": "airflow_bridge.decorators.podrelay_task", "name": "podrelay"},
             {"class-name": "airflow_bridge.decorators.podrelay_cmd_task", "name": "podrelay_cmd"},
         ],
-        "config": {"podrelay": {"description": "Settings of podrelay's operator.", "options": {"deployment": _DEPLOYMENT}}},
+        "config": {
+            "podrelay": {"description": "Settings of podrelay's operator.", "options": {"deployment": _DEPLOYMENT}}
+        },
     }
 
 
 _DEPLOYMENT = {
     "description": (
-        "How this Airflow is called among those that share one podrelay installation (one Redis). It is part of the key by\n"
-        "which a task's retry finds its job again, so two Airflows with the same DAGs must have different names.\n"
+        "How this Airflow is called among those that share one podrelay installation (one Redis). It is part\n"
+        "of the key by which a task's retry finds its job again, so two Airflows with the same DAGs must differ.\n"
     ),
     "version_added": None,
     "type": "string",

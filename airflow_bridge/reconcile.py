@@ -1,8 +1,8 @@
 """KPO's way to merge two pods (``PodGenerator.reconcile_pods``), on JSON.
 
-It is no strategic merge: containers merge by *position*, lists of a container are appended to the template's, and a value
-counts as given when it is true. Users' templates rely on it, so it is reproduced here as it is, quirks included, and held
-to the original by a Hypothesis test.
+It is no strategic merge: containers merge by *position*, lists of a container are appended to the template's, and a
+value counts as given when it is true. Users' templates rely on it, so it is reproduced here as it is, quirks included,
+and held to the original by a Hypothesis test.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,215 @@
+"""Callbacks: KPO's hooks under KPO's names, with our own objects where KPO gives a Kubernetes client and ``V1Pod``.
+
+``pod`` is a :class:`PodView` (``pod.metadata.name``, ``pod.metadata.namespace`` and ``pod.status.phase`` as in
+``V1Pod``), ``client`` a :class:`JobClient`, in the triggerer an :class:`AsyncJobClient`. A hook may be a plain function
+or a coroutine function, wherever it is called. Which hook is called where: ``docs/migrating-from-kpo.md``.
+"""
+
+import asyncio
+import importlib
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dispatcher.aio import AsyncDispatcher
+    from dispatcher.client import Dispatcher
+    from dispatcher.events import JobResult, StatusChanged
+    from dispatcher.record import JobRecord
+    from dispatcher.steps import CancelOutcome
+
+
+class ExecutionMode(StrEnum):
+    """Where a hook is called: in the task's process, or in the triggerer."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+_PHASES = {"QUEUED": "Pending", "STARTING": "Pending", "RUNNING": "Running", "SUCCEEDED": "Succeeded"}
+
+
+@dataclass(frozen=True, slots=True)
+class PodMetadata:
+    name: str | None
+    namespace: str | None
+    uid: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """What is known of the job's pod, without asking the cluster. ``result``: once the job has ended."""
+
+    job_id: str
+    metadata: PodMetadata
+    status: PodStatus
+    node: str | None = None
+    attempt: int = 0
+    result: "JobResult | None" = None
+
+    @classmethod
+    def of_move(cls, job_id: str, change: "StatusChanged") -> "PodView":
+        status = PodStatus(_PHASES.get(change.status.value, "Failed"))
+        return cls(job_id, PodMetadata(change.pod, change.namespace), status, change.node, change.attempt)
+
+    @classmethod
+    def of_result(cls, result: "JobResult") -> "PodView":
+        status = PodStatus(_PHASES.get(result.status.value, "Failed"))
+        metadata = PodMetadata(result.pod, result.namespace, result.pod_uid)
+        return cls(result.job_id, metadata, status, result.node, result.attempt, result)
+
+
+@dataclass(frozen=True, slots=True)
+class JobClient:
+    """What a hook in the task's process may do with its job. ``job_id`` is None before it is submitted."""
+
+    dispatcher: "Dispatcher"
+    job_id: str | None
+
+    def record(self) -> "JobRecord":
+        """The job's record as it is now."""
+        return self.dispatcher.get(self._known())
+
+    def cancel(self, by: str) -> "CancelOutcome":
+        """Ask for the job's end."""
+        return self.dispatcher.cancel(self._known(), by)
+
+    def _known(self) -> str:
+        if self.job_id is None:
+            raise RuntimeError("the job is not submitted yet")
+        return self.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncJobClient:
+    """As :class:`JobClient`, in the triggerer."""
+
+    dispatcher: "AsyncDispatcher"
+    job_id: str
+
+    async def record(self) -> "JobRecord":
+        """The job's record as it is now."""
+        return await self.dispatcher.get(self.job_id)
+
+    async def cancel(self, by: str) -> "CancelOutcome":
+        """Ask for the job's end."""
+        return await self.dispatcher.cancel(self.job_id, by)
+
+
+class PodRelayCallback:
+    """The hooks. Inherit from this or from KPO's own class; define what you need; take ``**kwargs``."""
+
+    @staticmethod
+    def on_sync_client_creation(*, client: Any, operator: Any, **kwargs: Any) -> Any:
+        """The task's process has opened its client."""
+
+    @staticmethod
+    def on_pod_manifest_created(
+        *, pod_request: dict[str, Any], client: Any, mode: str, operator: Any, context: Any, **kwargs: Any
+    ) -> Any:
+        """The pod's manifest (JSON as the API writes it) is made and not submitted yet: it may be changed in place."""
+
+    @staticmethod
+    def on_pod_creation(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+        """The pod exists."""
+
+    @staticmethod
+    def on_pod_starting(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+        """The base container has started."""
+
+    @staticmethod
+    def on_pod_completion(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+        """The job has ended, well or not."""
+
+    @staticmethod
+    def on_pod_teardown(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+        """After every callback's ``on_pod_completion``."""
+
+    @staticmethod
+    def on_pod_cleanup(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+        """The task is about to succeed (as in KPO, not called when it fails or is skipped)."""
+
+    @staticmethod
+    def on_operator_resuming(
+        *, pod: PodView, event: dict[str, Any], client: Any, mode: str, operator: Any, context: Any, **kwargs: Any
+    ) -> Any:
+        """The task goes on after having been deferred."""
+
+    @staticmethod
+    def progress_callback(
+        *, line: str, client: Any, mode: str, container_name: str, timestamp: Any, pod: PodView | None, **kwargs: Any
+    ) -> Any:
+        """A container wrote a line."""
+
+
+Callbacks = tuple[type[Any], ...]
+
+
+def listed(callbacks: Any) -> Callbacks:
+    """KPO's parameter: nothing, one class, or a list of classes."""
+    if not callbacks:
+        return ()
+    return tuple(callbacks) if isinstance(callbacks, list | tuple) else (callbacks,)
+
+
+def call(callbacks: Callbacks, hook: str, **arguments: Any) -> None:
+    """Call a hook of each, in order; what one raises, the task raises, as in KPO."""
+    for function in _defined(callbacks, hook):
+        answer = function(**arguments)
+        if inspect.isawaitable(answer):
+            asyncio.run(_awaited(answer))
+
+
+async def acall(callbacks: Callbacks, hook: str, **arguments: Any) -> None:
+    """As :func:`call` in an event loop, which plain functions must not block: they run in a thread."""
+    for function in _defined(callbacks, hook):
+        if inspect.iscoroutinefunction(function):
+            await function(**arguments)
+            continue
+        answer = await asyncio.to_thread(function, **arguments)
+        if inspect.isawaitable(answer):
+            await answer
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
+
+
+def _defined(callbacks: Callbacks, hook: str) -> Iterable[Any]:
+    """The functions that do something: what is only inherited from our class is left out."""
+    nothing = getattr(PodRelayCallback, hook)
+    found = (getattr(callback, hook, None) for callback in callbacks)
+    return [function for function in found if function is not None and function is not nothing]
+
+
+def path_of(thing: Any) -> str | None:
+    """``module:name`` by which another process finds a class or function; None where only this one can.
+
+    A DAG file's own module has a name that Airflow makes up, so what is defined there cannot be found by name.
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not module or not name or "<" in name or module == "__main__" or module.startswith("unusual_prefix_"):
+        return None
+    return f"{module}:{name}"
+
+
+def thing_at(path: str) -> Any:
+    """The class or function at a path of :func:`path_of`.
+
+    Raises:
+        ImportError: its module is not there.
+        AttributeError: the module has no such name.
+    """
+    module, _, name = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,608 @@
+"""The operator: KubernetesPodOperator's parameters and behaviour, run by a podrelay worker in the target cluster.
+
+Changing the import is the migration. Holds no policy and no cluster's credentials: it makes a job of its arguments,
+submits it or attaches to it, shows its log and turns its result into the task's outcome. What ends a task and what that
+does to the job stands in the design (§8); a try that is killed never succeeds.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from airflow_bridge.callbacks import ExecutionMode, JobClient, PodView, call, listed, path_of
+from airflow_bridge.links import PodLogLink
+from airflow_bridge.parameters import warn_of_ignored
+
+if TYPE_CHECKING:
+    from airflow_bridge.hook import PodRelayHook, Relay
+    from airflow_bridge.task_identity import TaskIdentity
+    from dispatcher.client import Dispatcher
+    from dispatcher.events import Heard, JobResult, StatusChanged
+    from dispatcher.spec import JobSpec
+
+#: The XCom that names the job: `podrelay logs <id>`, and how a task that Airflow gave up on finds its job.
+JOB_ID_XCOM = "podrelay_job_id"
+
+#: How much later than the trigger itself Airflow may end a deferred task whose execution timeout is over.
+TIMEOUT_BACKSTOP_S = 60.0
+
+_FINISH_ACTIONS = ("delete_pod", "keep_pod", "delete_succeeded_pod", "delete_active_pod")
+_KILL_ACTIONS = ("delete_pod", "keep_pod")
+
+#: What KPO renders within Kubernetes' objects.
+_NESTED_TEMPLATE_FIELDS = {
+    "V1EnvVar": ("value", "name"),
+    "V1ResourceRequirements": ("limits", "requests"),
+    "V1Volume": ("name", "persistent_volume_claim", "config_map"),
+    "V1VolumeMount": ("name", "sub_path"),
+    "V1PersistentVolumeClaimVolumeSource": ("claim_name",),
+    "V1ConfigMapVolumeSource": ("name",),
+    "V1EnvFromSource": ("config_map_ref",),
+    "V1ConfigMapEnvSource": ("name",),
+}
+
+
+class PodRelayOperator(BaseOperator):
+    """Run a task in a pod of a cluster that podrelay's workers serve.
+
+    Takes the parameters of ``KubernetesPodOperator`` with their meanings; :mod:`airflow_bridge.parameters` lists those
+    that mean nothing here (they are accepted, with a warning). Kubernetes' objects may be the client's ``V1…`` objects
+    or dicts as the API writes them.
+
+    Args:
+        podrelay_conn_id: the connection of type ``podrelay``. (templated)
+        podrelay_queue: the queue that the job goes to, which chooses cluster and workers; default: the connection's.
+            ``queue`` is Airflow's own (which executor runs the task) and stays what it was. (templated)
+        podrelay_options: any other field of :class:`dispatcher.spec.JobSpec`, e.g. ``{"queue_timeout_s": 600}``.
+    """
+
+    BASE_CONTAINER_NAME: ClassVar[str] = "base"
+
+    template_fields: Sequence[str] = (
+        "image",
+        "name",
+        "hostname",
+        "cmds",
+        "annotations",
+        "arguments",
+        "env_vars",
+        "labels",
+        "config_file",
+        "pod_template_file",
+        "pod_template_dict",
+        "namespace",
+        "container_resources",
+        "volumes",
+        "volume_mounts",
+        "cluster_context",
+        "env_from",
+        "configmaps",
+        "node_selector",
+        "kubernetes_conn_id",
+        "base_container_name",
+        "trigger_kwargs",
+        "podrelay_conn_id",
+        "podrelay_queue",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "py"}
+    operator_extra_links = (PodLogLink(),)
+    ui_color = "#e8f4f2"
+
+    def __init__(
+        self,
+        *,
+        podrelay_conn_id: str = "podrelay_default",
+        podrelay_queue: str | None = None,
+        podrelay_options: dict[str, Any] | None = None,
+        kubernetes_conn_id: str | None = "kubernetes_default",
+        namespace: str | None = None,
+        image: str | None = None,
+        name: str | None = None,
+        random_name_suffix: bool = True,
+        cmds: list[str] | None = None,
+        arguments: list[str] | None = None,
+        ports: list[Any] | None = None,
+        volume_mounts: list[Any] | None = None,
+        volumes: list[Any] | None = None,
+        env_vars: list[Any] | dict[str, str] | None = None,
+        env_from: list[Any] | None = None,
+        secrets: list[Any] | None = None,
+        in_cluster: bool | None = None,
+        cluster_context: str | None = None,
+        labels: dict[str, Any] | None = None,
+        reattach_on_restart: bool | None = None,
+        durable: bool | None = None,
+        startup_timeout_seconds: int = 120,
+        startup_check_interval_seconds: int = 5,
+        schedule_timeout_seconds: int | None = None,
+        get_logs: bool = True,
+        base_container_name: str | None = None,
+        base_container_status_polling_interval: float = 1,
+        init_container_logs: Iterable[str] | str | Literal[True] | None = None,
+        container_logs: Iterable[str] | str | Literal[True] | None = None,
+        image_pull_policy: str | None = None,
+        annotations: dict[str, Any] | None = None,
+        container_resources: Any = None,
+        affinity: Any = None,
+        config_file: str | None = None,
+        runtime_class_name: str | None = None,
+        node_selector: dict[str, str] | None = None,
+        image_pull_secrets: list[Any] | str | None = None,
+        service_account_name: str | None = None,
+        automount_service_account_token: bool | None = None,
+        hostnetwork: bool = False,
+        host_aliases: list[Any] | None = None,
+        tolerations: list[Any] | None = None,
+        security_context: Any = None,
+        container_security_context: Any = None,
+        xcom_sidecar_container_security_context: Any = None,
+        dnspolicy: str | None = None,
+        dns_config: Any = None,
+        hostname: str | None = None,
+        subdomain: str | None = None,
+        schedulername: str | None = None,
+        full_pod_spec: Any = None,
+        init_containers: list[Any] | None = None,
+        log_events_on_failure: bool = False,
+        log_events_on_startup: bool = True,
+        do_xcom_push: bool = False,
+        pod_template_file: str | None = None,
+        pod_template_dict: dict[str, Any] | None = None,
+        priority_class_name: str | None = None,
+        pod_runtime_info_envs: list[Any] | None = None,
+        termination_grace_period: int | None = None,
+        configmaps: list[str] | None = None,
+        skip_on_exit_code: int | Container[int] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 2,
+        log_pod_spec_on_failure: bool = True,
+        on_finish_action: str = "delete_pod",
+        on_kill_action: str = "delete_pod",
+        is_delete_operator_pod: bool | None = None,
+        termination_message_policy: str = "File",
+        active_deadline_seconds: int | None = None,
+        callbacks: Any = None,
+        progress_callback: Callable[[str], None] | None = None,
+        logging_interval: int | None = None,
+        trigger_kwargs: dict[str, Any] | None = None,
+        container_name_log_prefix_enabled: bool = True,
+        log_formatter: Callable[[str, str], str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        warn_of_ignored(locals(), stacklevel=4)
+        super().__init__(**kwargs)
+        # Where it runs, and as what.
+        self.podrelay_conn_id = podrelay_conn_id
+        self.podrelay_queue = podrelay_queue
+        self.podrelay_options = podrelay_options or {}
+        self.durable = _first_given(durable, reattach_on_restart, True)
+        self.reattach_on_restart = self.durable
+        self.deferrable = deferrable
+        # The pod.
+        self.namespace = namespace
+        self.name = name
+        self.labels = labels or {}
+        self.annotations = annotations or {}
+        self.full_pod_spec = full_pod_spec
+        self.pod_template_file = pod_template_file
+        self.pod_template_dict = pod_template_dict
+        self.runtime_class_name = runtime_class_name
+        self.node_selector = node_selector or {}
+        self.affinity = affinity or {}
+        self.tolerations = tolerations or []
+        self.init_containers = init_containers or []
+        self.host_aliases = host_aliases
+        self.image_pull_secrets = image_pull_secrets or []
+        self.service_account_name = service_account_name
+        self.automount_service_account_token = automount_service_account_token
+        self.hostnetwork = hostnetwork
+        self.hostname = hostname
+        self.subdomain = subdomain
+        self.security_context = security_context or {}
+        self.dnspolicy = dnspolicy
+        self.dns_config = dns_config
+        self.schedulername = schedulername
+        self.priority_class_name = priority_class_name
+        self.volumes = volumes or []
+        self.secrets = secrets or []
+        self.active_deadline_seconds = active_deadline_seconds
+        self.termination_grace_period = termination_grace_period
+        # Its base container. The class variable is read here so that a subclass may replace it, as in KPO.
+        self.base_container_name = base_container_name or self.BASE_CONTAINER_NAME
+        self.image = image
+        self.image_pull_policy = image_pull_policy
+        self.cmds = cmds or []
+        self.arguments = arguments or []
+        self.ports = ports or []
+        self.volume_mounts = volume_mounts or []
+        self.env_vars = env_vars or []
+        self.env_from = env_from or []
+        self.configmaps = configmaps or []
+        self.pod_runtime_info_envs = pod_runtime_info_envs or []
+        self.container_resources = container_resources
+        self.container_security_context = container_security_context
+        self.termination_message_policy = termination_message_policy
+        # Time limits, and what to do at the end.
+        self.startup_timeout_seconds = startup_timeout_seconds
+        self.schedule_timeout_seconds = schedule_timeout_seconds or startup_timeout_seconds
+        self.on_finish_action = _one_of("on_finish_action", on_finish_action, _FINISH_ACTIONS)
+        self.on_kill_action = _one_of("on_kill_action", on_kill_action, _KILL_ACTIONS)
+        self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
+        self.do_xcom_push = do_xcom_push
+        # What is shown.
+        self.get_logs = get_logs
+        self._container_logs = container_logs
+        self.init_container_logs = init_container_logs
+        self.log_events_on_failure = log_events_on_failure
+        self.log_events_on_startup = log_events_on_startup
+        self.log_pod_spec_on_failure = log_pod_spec_on_failure
+        self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
+        self.log_formatter = log_formatter
+        self.callbacks = listed(callbacks)
+        self.trigger_kwargs = trigger_kwargs
+        # Ignored, kept for subclasses and because some are template fields.
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.in_cluster = in_cluster
+        self.cluster_context = cluster_context
+        self.config_file = config_file
+        self.random_name_suffix = random_name_suffix
+        self.startup_check_interval_seconds = startup_check_interval_seconds
+        self.base_container_status_polling_interval = base_container_status_polling_interval
+        self.poll_interval = poll_interval
+        self.logging_interval = logging_interval
+        self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
+        # While it runs.
+        self.log_url: str | None = None
+        self._relay: Relay | None = None
+        self._job_id: str | None = None
+        self._is_following = False
+        self._is_killed = False
+        self._pod: PodView | None = None
+
+    @property
+    def container_logs(self) -> Any:
+        """The base container's by default; read after rendering, because its name is a template field."""
+        return self._container_logs or self.base_container_name
+
+    @container_logs.setter
+    def container_logs(self, value: Any) -> None:
+        self._container_logs = value
+
+    # Rendering
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        # Of a dict only the values are rendered, and a variable's name is a template too (as in KPO).
+        if parent is self and isinstance(self.env_vars, dict):
+            self.env_vars = [{"name": name, "value": value} for name, value in self.env_vars.items()]
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    def _render_nested_template_fields(self, value: Any, context: Any, jinja_env: Any, seen_oids: set[int]) -> None:
+        nested = _NESTED_TEMPLATE_FIELDS.get(type(value).__name__)
+        if nested is None:
+            super()._render_nested_template_fields(value, context, jinja_env, seen_oids)
+        elif id(value) not in seen_oids:
+            seen_oids.add(id(value))
+            self._do_render_template_fields(value, nested, context, jinja_env, seen_oids)
+
+    # What is asked
+
+    @cached_property
+    def hook(self) -> "PodRelayHook":
+        """The connection."""
+        from airflow_bridge.hook import PodRelayHook
+
+        return PodRelayHook(self.podrelay_conn_id)
+
+    def build_pod_request_obj(self, context: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The pod's manifest, as the API writes it, without the task instance's labels; a seam for subclasses."""
+        from airflow_bridge.pod_arguments import PodArguments, pod_manifest
+
+        return pod_manifest(PodArguments.of(self))
+
+    def build_job_spec(self, manifest: dict[str, Any], context: Mapping[str, Any]) -> "JobSpec":
+        """The job that asks for the manifest's pod."""
+        from airflow_bridge.pod_arguments import JobArguments, job_spec
+
+        defaults = self._resolved().defaults
+        identity, job = self._identity(context), JobArguments.of(self)
+        return job_spec(manifest, job, identity, base_container=self.base_container_name, defaults=defaults)
+
+    def dry_run(self) -> None:
+        """Print the pod that would be asked for."""
+        import yaml
+
+        print(yaml.safe_dump(self.build_pod_request_obj()))  # noqa: T201 - what KPO's dry run does
+
+    def _identity(self, context: Mapping[str, Any]) -> "TaskIdentity":
+        from airflow import __version__
+
+        from airflow_bridge.task_identity import TaskIdentity
+
+        return TaskIdentity.of(context, deployment=self._resolved().deployment, airflow_version=__version__)
+
+    def _resolved(self) -> "Relay":
+        if self._relay is None:
+            self._relay = self.hook.relay()
+        return self._relay
+
+    def _client(self) -> "Dispatcher":
+        from dispatcher.client import Dispatcher
+
+        return Dispatcher(self._resolved().settings)
+
+    # The task
+
+    def execute(self, context: Any) -> Any:
+        """Run the job, or attach to it; sync or deferred."""
+        from airflow_bridge.pod_arguments import normal_name
+
+        self.name = normal_name(self.name)
+        return self.execute_async(context) if self.deferrable else self.execute_sync(context)
+
+    def execute_sync(self, context: Any) -> Any:
+        """Stay with the job to its end."""
+        with self._client() as dispatcher:
+            manifest = self._submit(dispatcher, context)
+            result = self._follow(dispatcher, context)
+            return self._finish(dispatcher, context, result, manifest)
+
+    def execute_async(self, context: Any) -> Any:
+        """Submit, then wait in the triggerer; a job that has already ended is finished here and now."""
+        with self._client() as dispatcher:
+            manifest = self._submit(dispatcher, context)
+            if dispatcher.get(self._known_job_id()).result is not None:
+                self.log.info("Not deferring: the job has already ended.")
+                result = self._follow(dispatcher, context)
+                return self._finish(dispatcher, context, result, manifest)
+        self.invoke_defer_method(context)
+        return None
+
+    def _submit(self, dispatcher: "Dispatcher", context: Any) -> dict[str, Any]:
+        """Submit or attach; returns the manifest."""
+        from dispatcher.steps import SubmitOutcome
+
+        known = {"client": JobClient(dispatcher, None), "operator": self}
+        call(self.callbacks, "on_sync_client_creation", **known)
+        manifest = self.build_pod_request_obj(context)
+        call(
+            self.callbacks,
+            "on_pod_manifest_created",
+            pod_request=manifest,
+            mode=ExecutionMode.SYNC,
+            context=context,
+            **known,
+        )
+        spec = self.build_job_spec(manifest, context)
+        submitted = dispatcher.submit(spec)
+        self._job_id = submitted.job_id
+        self.raise_if_killed()
+        context["ti"].xcom_push(key=JOB_ID_XCOM, value=submitted.job_id)
+        if submitted.outcome is SubmitOutcome.ATTACHED:
+            self.log.info("Attached to job %s, which an earlier try submitted.", submitted.job_id)
+        else:
+            self.log.info("Submitted job %s to queue %r.", submitted.job_id, spec.queue)
+        return manifest
+
+    def _follow(self, dispatcher: "Dispatcher", context: Any) -> "JobResult":
+        """Show what happens until the job's end."""
+        from airflow_bridge.narration import Narrator
+        from dispatcher.events import Ended
+
+        narrator = Narrator(self._style())
+        job_id = self._known_job_id()
+        self._is_following = True
+        try:
+            self.raise_if_killed()
+            for heard in dispatcher.follow(job_id):
+                self._hear(narrator, heard, dispatcher, context)
+                if isinstance(heard.event, Ended):
+                    return heard.event.result
+        finally:
+            self._is_following = False
+        return dispatcher.result(job_id)
+
+    def _hear(self, narrator: Any, heard: "Heard", dispatcher: "Dispatcher", context: Any) -> None:
+        from dispatcher.events import StatusChanged
+
+        client = JobClient(dispatcher, heard.job_id)
+        for line in narrator.tell(heard):
+            self.log.log(line.level, line.text)
+            if line.source is not None:
+                call(
+                    self.callbacks,
+                    "progress_callback",
+                    line=line.source.text,
+                    container_name=line.source.container,
+                    timestamp=heard.at,
+                    client=client,
+                    mode=ExecutionMode.SYNC,
+                    pod=self._pod,
+                )
+        if isinstance(heard.event, StatusChanged) and heard.event.pod:
+            self._moved(heard.event, client, context)
+
+    def _moved(self, change: "StatusChanged", client: JobClient, context: Any) -> None:
+        from airflow_bridge.finish import push_pod
+
+        former, self._pod = self._pod, PodView.of_move(self._known_job_id(), change)
+        known = {"pod": self._pod, "client": client, "mode": ExecutionMode.SYNC, "context": context, "operator": self}
+        if former is None or former.metadata.name != change.pod:
+            push_pod(context, change.pod, change.namespace)
+            call(self.callbacks, "on_pod_creation", **known)
+        if change.status == "RUNNING" and (former is None or former.status.phase != "Running"):
+            call(self.callbacks, "on_pod_starting", **known)
+
+    def _style(self) -> Any:
+        from airflow_bridge.narration import Style
+
+        return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)
+
+    def _finish(self, dispatcher: "Dispatcher", context: Any, result: "JobResult", manifest: Mapping[str, Any]) -> Any:
+        from airflow_bridge.finish import Finishing
+
+        return Finishing(self, context, dispatcher, result, manifest).run()
+
+    def _known_job_id(self) -> str:
+        if self._job_id is None:
+            raise RuntimeError("no job was submitted")
+        return self._job_id
+
+    # Deferred
+
+    def invoke_defer_method(self, context: Any) -> None:
+        """Leave the worker's slot; the trigger follows the job."""
+        from airflow_bridge.trigger import PodRelayTrigger
+
+        deadline_at, backstop = self._deadline(context)
+        trigger = PodRelayTrigger(
+            job_id=self._known_job_id(),
+            podrelay_conn_id=self.podrelay_conn_id,
+            reader=self._identity(context).reader,
+            deadline_at=deadline_at,
+            on_kill_action=self.on_kill_action,
+            container_name_log_prefix_enabled=self.container_name_log_prefix_enabled,
+            log_events_on_startup=self.log_events_on_startup,
+            log_formatter=self._importable(self.log_formatter) if self.log_formatter else None,
+            callbacks=[path for path in map(self._importable, self.callbacks) if path],
+            trigger_kwargs=self.trigger_kwargs,
+        )
+        self.defer(trigger=trigger, method_name="trigger_reentry", timeout=backstop)
+
+    def _deadline(self, context: Any) -> tuple[float | None, timedelta | None]:
+        """When the execution timeout is over (counted from the try's start), and after how long Airflow steps in."""
+        if self.execution_timeout is None:
+            return None, None
+        deadline_at = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
+        left_s = max(0.0, deadline_at - time.time())
+        return deadline_at, timedelta(seconds=left_s + TIMEOUT_BACKSTOP_S)
+
+    def _importable(self, thing: Any) -> str | None:
+        path = path_of(thing)
+        if path is None:
+            self.log.warning("The triggerer cannot import %r: it is not called while the task is deferred.", thing)
+        return path
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
+        """Go on after the trigger has fired: the log is told, what is left is the result."""
+        from airflow_bridge.fired import Fired, FiredStatus
+        from airflow_bridge.outcome import PodRelayFailure
+        from airflow_bridge.pod_arguments import normal_name
+
+        fired = Fired.decode(event)
+        self.name = normal_name(self.name)
+        self._job_id = fired.job_id
+        with self._client() as dispatcher:
+            if fired.status is FiredStatus.TIMEOUT:
+                self._cancel("Airflow: the execution timeout is over")
+                raise AirflowTaskTimeout(f"Job {fired.job_id} was cancelled: {fired.message}")
+            if fired.status is FiredStatus.ERROR:
+                raise PodRelayFailure(f"Job {fired.job_id} cannot be followed: {fired.message}")
+            record = dispatcher.get(fired.job_id)
+            if record.result is None:
+                raise PodRelayFailure(f"Job {fired.job_id} has no result, although its trigger fired")
+            self._call_resuming(dispatcher, context, event, record.result)
+            return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
+
+    def _call_resuming(
+        self, dispatcher: "Dispatcher", context: Any, event: dict[str, Any], result: "JobResult"
+    ) -> None:
+        call(
+            self.callbacks,
+            "on_operator_resuming",
+            pod=PodView.of_result(result),
+            event=event,
+            client=JobClient(dispatcher, result.job_id),
+            mode=ExecutionMode.SYNC,
+            operator=self,
+            context=context,
+        )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Airflow resumes a deferred task: also one that it gave up on (``__fail__``), whose job is then ended.
+
+        The job is left to the next try where there is one, unless it was the time that ran out.
+        """
+        if next_method == "__fail__":
+            self._given_up(context, str((next_kwargs or {}).get("error", "")))
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _given_up(self, context: Any, error: str) -> None:
+        ti = context["ti"]
+        self._job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_XCOM, map_indexes=ti.map_index)
+        is_timeout = "timeout" in error.lower()
+        if is_timeout or not self.durable or ti.try_number > (ti.max_tries or 0):
+            self._cancel(f"Airflow: {error or 'the trigger failed'}")
+
+    # The end from outside
+
+    def on_kill(self) -> None:
+        """Airflow ends this process's task: on TERM (whatever its cause), or when the execution timeout is over.
+
+        Called within a signal handler, so it touches nothing that the interrupted code may be using: it opens a client
+        of its own and writes no log.
+
+        Raises:
+            PodRelayFailure: in place of what was interrupted, so that the try fails at once; never success.
+        """
+        self._is_killed = True
+        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        if is_timeout:
+            self._cancel("Airflow: the execution timeout is over")
+        elif self.on_kill_action == "delete_pod":
+            self._cancel("Airflow: the task was killed")
+        if self._is_following and not is_timeout:
+            self.raise_if_killed()
+
+    def raise_if_killed(self) -> None:
+        """Fail a try that was killed.
+
+        Raises:
+            PodRelayFailure: it was.
+        """
+        from airflow_bridge.outcome import PodRelayFailure
+
+        if not self._is_killed:
+            return
+        if self.on_kill_action == "delete_pod":
+            self._cancel("Airflow: the task was killed")
+            raise PodRelayFailure(f"The task was killed; job {self._job_id} is being cancelled.")
+        raise PodRelayFailure(f"The task was killed; job {self._job_id} goes on (on_kill_action is keep_pod).")
+
+    def _cancel(self, by: str) -> None:
+        """Ask for the job's end. The try fails in any case; a job that cannot be reached is found by the next one."""
+        from dispatcher.errors import PodrelayError
+
+        if self._job_id is None:
+            return
+        try:
+            with self._client() as dispatcher:
+                dispatcher.cancel(self._job_id, by)
+        except PodrelayError as error:
+            if not self._is_killed:
+                self.log.warning("Job %s could not be cancelled: %s", self._job_id, error)
+
+
+def _first_given(*values: bool | None) -> bool:
+    return next(value for value in values if value is not None)
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> str:
+    text = str(getattr(value, "value", value))
+    if text not in known:
+        raise ValueError(f"{name}: must be one of {', '.join(known)}, got {value!r}")
+    return text
+
+
+def _exit_codes(given: int | Container[int] | None) -> Container[int]:
+    if given is None:
+        return ()
+    return given if isinstance(given, Container) else (given,)

@@ -1,0 +1,172 @@
+"""One client for all triggers of an event loop: two Redis connections, however many wait.
+
+A triggerer may run ten thousand triggers in one loop. Each borrows the client of its connection; the last one to go
+leaves it open for a little while, because the next trigger is usually near.
+"""
+
+import asyncio
+import contextvars
+import time
+import weakref
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dispatcher.errors import PodrelayError
+
+if TYPE_CHECKING:
+    from airflow_bridge.hook import Relay
+    from dispatcher.aio import AsyncDispatcher
+    from dispatcher.events import Cursor
+
+T = TypeVar("T")
+
+#: How long a client that nobody uses stays open.
+LINGER_S = 30.0
+#: How long a resolved connection is good for new triggers.
+RESOLVED_S = 30.0
+#: How often the readers' places are written to Redis: what a killed triggerer's successor may tell twice.
+KEEP_PLACES_S = 1.0
+#: How long a place is kept when its job has ended: until the task has gone on.
+KEEP_ENDED_S = 3600.0
+
+#: Who reads which job: job id, reader.
+Reading = tuple[str, str]
+
+
+class SharedClient:
+    """A client and the places of all who read with it."""
+
+    def __init__(self, dispatcher: "AsyncDispatcher") -> None:
+        self.dispatcher = dispatcher
+        self.borrowers = 0
+        self._moved: dict[Reading, Cursor] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the client; its background tasks belong to no trigger, so they run in a context of their own."""
+        await _apart(self.dispatcher.__aenter__())
+        self._keeper = _apart(self._keep_places())
+
+    async def place(self, job_id: str, reader: str) -> "Cursor | None":
+        """Where this reader was, in whichever process it was."""
+        return self._moved.get((job_id, reader)) or await self.dispatcher.place(job_id, reader)
+
+    def note_place(self, job_id: str, reader: str, place: "Cursor") -> None:
+        """The reader has told everything up to here; written to Redis soon."""
+        self._moved[(job_id, reader)] = place
+
+    async def keep_place(self, job_id: str, reader: str, place: "Cursor", *, ended: bool) -> None:
+        """Write the place now: the reader goes away."""
+        self._moved.pop((job_id, reader), None)
+        places = {(job_id, reader): place}
+        await (
+            self.dispatcher.keep_places(places, keep_s=KEEP_ENDED_S) if ended else self.dispatcher.keep_places(places)
+        )
+
+    async def _keep_places(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_PLACES_S)
+            moved, self._moved = self._moved, {}
+            try:
+                await self.dispatcher.keep_places(moved)
+            except PodrelayError:
+                self._moved = {**moved, **self._moved}
+
+    def borrow(self) -> None:
+        """One more uses it."""
+        self.borrowers += 1
+        if self._closer is not None:
+            self._closer.cancel()
+            self._closer = None
+
+    def give_back(self) -> None:
+        """One less uses it."""
+        self.borrowers -= 1
+        if self.borrowers == 0:
+            self._closer = _apart(self._close_when_idle())
+
+    async def _close_when_idle(self) -> None:
+        try:
+            await asyncio.sleep(LINGER_S)
+        finally:  # also when the loop ends
+            if self.borrowers == 0:
+                await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        _clients().pop(self.dispatcher.settings.redis_url.get_secret_value(), None)
+        if self._keeper is not None:
+            self._keeper.cancel()
+        await self.dispatcher.__aexit__(None, None, None)
+
+
+class _Loop:
+    """What the triggers of one event loop share: clients by URL, resolved connections by id."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, asyncio.Task[SharedClient]] = {}
+        self.relays: dict[str, tuple[float, asyncio.Task[Relay]]] = {}
+
+
+_LOOPS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]" = weakref.WeakKeyDictionary()
+
+
+def _this_loop() -> _Loop:
+    return _LOOPS.setdefault(asyncio.get_running_loop(), _Loop())
+
+
+def _clients() -> dict[str, asyncio.Task[SharedClient]]:
+    return _this_loop().clients
+
+
+@asynccontextmanager
+async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
+    """The client that all users of this connection in this event loop share.
+
+    Raises:
+        AirflowNotFoundException: there is no such connection.
+        dispatcher.errors.SettingsError: it cannot be used.
+    """
+    relay = await _relay(conn_id)
+    url = relay.settings.redis_url.get_secret_value()
+    opening = _clients().get(url)
+    if opening is None:
+        opening = _clients()[url] = _apart(_open(relay))
+    client = await asyncio.shield(opening)
+    client.borrow()
+    try:
+        yield client
+    finally:
+        client.give_back()
+
+
+async def _open(relay: "Relay") -> SharedClient:
+    from dispatcher.aio import AsyncDispatcher
+
+    client = SharedClient(AsyncDispatcher(relay.settings))
+    await client.open()
+    return client
+
+
+async def _relay(conn_id: str) -> "Relay":
+    from airflow_bridge.hook import PodRelayHook
+
+    known, now = _this_loop().relays, time.monotonic()
+    resolved_at, resolving = known.get(conn_id, (float("-inf"), None))
+    if resolving is None or now - resolved_at > RESOLVED_S:
+        resolving = asyncio.create_task(PodRelayHook(conn_id).arelay())
+        known[conn_id] = (now, resolving)
+    try:
+        return await asyncio.shield(resolving)
+    except Exception:
+        with suppress(KeyError):
+            if known[conn_id][1] is resolving:
+                del known[conn_id]
+        raise
+
+
+def _apart(work: "Coroutine[Any, Any, T]") -> "asyncio.Task[T]":
+    """A task that inherits nothing of the trigger that happens to start it (its log's address, for one)."""
+    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

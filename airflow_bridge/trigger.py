@@ -1,0 +1,239 @@
+"""The trigger: follows a job from the triggerer, tells its log live, and fires once, when the job has ended.
+
+Its arguments hold nothing secret and no place: the connection is resolved here, the place in the channel is kept in
+Redis, so a triggerer that is restarted or replaced goes on where the last one stopped.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, PodView, acall, thing_at
+from airflow_bridge.fired import Fired, FiredStatus
+from airflow_bridge.narration import Line, Narrator, Style
+from dispatcher.errors import JobUnknownError, RedisUnavailableError
+
+if TYPE_CHECKING:
+    from airflow_bridge.sharing import SharedClient
+    from dispatcher.events import Heard, JobResult
+
+#: The longest pause between two tries to reach Redis at the start; later the client waits by itself.
+LONGEST_PAUSE_S = 5.0
+
+
+class PodRelayTrigger(BaseTrigger):
+    """Fires a :class:`~airflow_bridge.fired.Fired`.
+
+    Args:
+        job_id: the job.
+        podrelay_conn_id: the connection, by name.
+        reader: who reads the channel; another trigger of the same reader goes on where this one stopped.
+        deadline_at: when (seconds since the epoch) the task's execution timeout is over.
+        on_kill_action: what a user's ending of the task does to the job: ``delete_pod`` or ``keep_pod``.
+        callbacks: where their classes are (``module:name``).
+        log_formatter: where the function is.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        podrelay_conn_id: str,
+        reader: str,
+        deadline_at: float | None = None,
+        on_kill_action: str = "delete_pod",
+        container_name_log_prefix_enabled: bool = True,
+        log_events_on_startup: bool = True,
+        log_formatter: str | None = None,
+        callbacks: Sequence[str] = (),
+        trigger_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        self.job_id = job_id
+        self.podrelay_conn_id = podrelay_conn_id
+        self.reader = reader
+        self.deadline_at = deadline_at
+        self.on_kill_action = on_kill_action
+        self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
+        self.log_events_on_startup = log_events_on_startup
+        self.log_formatter = log_formatter
+        self.callbacks = callbacks
+        self.trigger_kwargs = trigger_kwargs
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The arguments, those at their defaults left out."""
+        arguments = {
+            "job_id": self.job_id,
+            "podrelay_conn_id": self.podrelay_conn_id,
+            "reader": self.reader,
+            "deadline_at": self.deadline_at,
+            "on_kill_action": self.on_kill_action,
+            "container_name_log_prefix_enabled": self.container_name_log_prefix_enabled,
+            "log_events_on_startup": self.log_events_on_startup,
+            "log_formatter": self.log_formatter,
+            "callbacks": list(self.callbacks),
+            "trigger_kwargs": self.trigger_kwargs,
+        }
+        return "airflow_bridge.trigger.PodRelayTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the job; yields one event, at its end, or when the task's execution timeout is over."""
+        left_s = None if self.deadline_at is None else max(0.0, self.deadline_at - time.time())
+        try:
+            async with asyncio.timeout(left_s) as limit:
+                fired = await self._follow_through_outages()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            fired = self._fired(FiredStatus.TIMEOUT, message="the task's execution timeout is over")
+        except JobUnknownError as error:
+            fired = self._fired(FiredStatus.ERROR, message=str(error))
+        yield TriggerEvent(fired.encode())  # type: ignore[no-untyped-call]  # Airflow's
+
+    async def on_kill(self) -> None:
+        """A user ended the task (marked it, cleared it): cancel the job, or let it go on, as ``on_kill_action`` says.
+
+        Airflow calls this neither when the triggerer stops nor when the trigger moves: then the job just goes on.
+        """
+        if self.on_kill_action == "keep_pod":
+            self.log.info("Job %s goes on (on_kill_action is keep_pod).", self.job_id)
+            return
+        from airflow_bridge.sharing import borrowed_client
+
+        async with borrowed_client(self.podrelay_conn_id) as client:
+            outcome = await client.dispatcher.cancel(self.job_id, "a user who ended its task in Airflow")
+        self.log.info("Job %s: cancel %s.", self.job_id, outcome.value)
+
+    async def cleanup(self) -> None:
+        """Nothing: :meth:`run` has given back what it used, and the job goes on whatever becomes of the trigger."""
+
+    async def _follow_through_outages(self) -> Fired:
+        from airflow_bridge.sharing import borrowed_client
+
+        failures = 0
+        while True:
+            try:
+                async with borrowed_client(self.podrelay_conn_id) as client:
+                    return self._ended(*await self._follow(client))
+            except RedisUnavailableError as error:
+                failures += 1
+                if failures == 1:
+                    self.log.warning("%s; the job goes on meanwhile, waiting for Redis", error)
+                await asyncio.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(failures, 10)))
+
+    async def _follow(self, client: "SharedClient") -> "tuple[JobResult, str]":
+        from dispatcher.events import Cursor
+
+        begun_at = await client.place(self.job_id, self.reader)
+        teller = _Teller(self, client, begun_at or Cursor())
+        is_done = False
+        try:
+            async with aclosing(client.dispatcher.follow(self.job_id, begun_at)) as following:
+                async for heard in following:
+                    result = await teller.tell(heard)
+                    if result is not None:
+                        is_done = True
+                        return result, teller.place.encode()
+            # The place was behind the end: a former trigger fired, and its event was lost.
+            return await client.dispatcher.result(self.job_id), teller.place.encode()
+        finally:
+            if teller.has_told:
+                await client.keep_place(self.job_id, self.reader, teller.place, ended=is_done)
+
+    def _ended(self, result: "JobResult", cursor: str) -> Fired:
+        status = FiredStatus.SUCCESS if result.succeeded else FiredStatus.FAILED
+        return self._fired(
+            status,
+            message=result.message,
+            name=result.pod,
+            namespace=result.namespace,
+            cursor=cursor,
+            job_status=result.status.value,
+        )
+
+    def _fired(self, status: FiredStatus, **told: Any) -> Fired:
+        return Fired(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **told)
+
+
+class _Teller:
+    """Writes what is heard to the task's log and calls the hooks."""
+
+    def __init__(self, trigger: PodRelayTrigger, client: "SharedClient", place: Any) -> None:
+        self._trigger = trigger
+        self._client = client
+        self._narrator = Narrator(_style(trigger), place)
+        self._callbacks = _callbacks(trigger)
+        self._pod: PodView | None = None
+        self.place = place
+        self.has_told = False
+
+    async def tell(self, heard: "Heard") -> "JobResult | None":
+        """Tell one thing; returns the result when it was the last."""
+        from dispatcher.events import Ended, LogChunk, StatusChanged
+
+        for line in self._narrator.tell(heard):
+            self._trigger.log.log(line.level, line.text)
+            await self._progress(line, heard)
+        self.place, self.has_told = self._narrator.place or self.place, True
+        match heard.event:
+            case Ended(result=result):
+                return result
+            case StatusChanged() as change:
+                await self._moved(change)
+            case LogChunk():
+                self._client.note_place(self._trigger.job_id, self._trigger.reader, self.place)
+                await asyncio.sleep(0)  # a log that floods must not hold up the other triggers
+            case _:
+                pass
+        return None
+
+    async def _progress(self, line: Line, heard: "Heard") -> None:
+        if line.source is None or not self._callbacks:
+            return
+        arguments = {"line": line.source.text, "container_name": line.source.container, "timestamp": heard.at}
+        await self._call("progress_callback", pod=self._pod, **arguments)
+
+    async def _moved(self, change: Any) -> None:
+        if not self._callbacks or not change.pod:
+            return
+        former, self._pod = self._pod, PodView.of_move(self._trigger.job_id, change)
+        ti = self._trigger.task_instance
+        known = {"pod": self._pod, "operator": None, "context": {"ti": ti, "task_instance": ti}}
+        if former is None or former.metadata.name != change.pod:
+            await self._call("on_pod_creation", **known)
+        if change.status == "RUNNING" and (former is None or former.status.phase != "Running"):
+            await self._call("on_pod_starting", **known)
+
+    async def _call(self, hook: str, **arguments: Any) -> None:
+        client = AsyncJobClient(self._client.dispatcher, self._trigger.job_id)
+        try:
+            await acall(self._callbacks, hook, client=client, mode=ExecutionMode.ASYNC, **arguments)
+        except Exception:  # the user's code: it must not end the trigger, and with it the task
+            self._trigger.log.exception("callback %s failed", hook)
+
+
+def _style(trigger: PodRelayTrigger) -> Style:
+    formatter = None
+    if trigger.log_formatter is not None:
+        formatter = _found(trigger, trigger.log_formatter)
+    return Style(trigger.container_name_log_prefix_enabled, formatter, trigger.log_events_on_startup)
+
+
+def _callbacks(trigger: PodRelayTrigger) -> Callbacks:
+    found = (_found(trigger, path) for path in trigger.callbacks)
+    return tuple(callback for callback in found if callback is not None)
+
+
+def _found(trigger: PodRelayTrigger, path: str) -> Any:
+    try:
+        return thing_at(path)
+    except (ImportError, AttributeError) as error:
+        trigger.log.warning(
+            "the triggerer cannot import %s (%s): it is not called while the task is deferred", path, error
+        )
+        return None

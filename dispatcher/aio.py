@@ -2,7 +2,8 @@
 many jobs are followed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from dispatcher.record import JobRecord, decode_record
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.steps import CancelOutcome, Submitted
+
+#: How long a reader's place is kept when it is not renewed.
+KEEP_PLACE_S = 7 * 86400.0
 
 
 class AsyncDispatcher:
@@ -106,3 +110,19 @@ class AsyncDispatcher:
         if not fields:
             raise JobUnknownError(job_id)
         return decode_record(job_id, fields)
+
+    async def keep_places(self, places: Mapping[tuple[str, str], Cursor], *, keep_s: float = KEEP_PLACE_S) -> None:
+        """Keep where named readers are (by job id and reader) for ``keep_s`` seconds: another process that reads for
+        the same reader goes on from there."""
+        if not places:
+            return
+        async with connection.translated_async(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for (job_id, reader), cursor in places.items():
+                pipe.set(names.place(job_id, reader), cursor.encode(), ex=math.ceil(keep_s))
+            await pipe.execute()
+
+    async def place(self, job_id: str, reader: str) -> Cursor | None:
+        """Where this reader is; None where nothing was kept."""
+        async with connection.translated_async(self._url):
+            kept: Any = await self._redis.get(names.place(job_id, reader))
+        return Cursor.decode(kept.decode()) if kept else None

@@ -62,6 +62,11 @@ def key(idempotency_key: str) -> str:
     return f"podrelay:key:{idempotency_key}"
 
 
+def place(job_id: str, reader: str) -> str:
+    """Where a named reader is in the job's channel (string: the cursor), for another process of the same reader."""
+    return f"podrelay:place:{{{job_id}}}:{reader}"
+
+
 def active(queue: str) -> str:
     """Jobs of the queue that are not forgotten yet (sorted set: job id by submission time in seconds)."""
     return f"podrelay:queue:{queue}:active"

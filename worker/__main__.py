@@ -1,0 +1,12 @@
+"""``python -m worker``: one worker process, configured by ``PODRELAY_*`` and ``KUBECONFIG``."""
+
+from worker.app import app, settings
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    app.worker_main(["--quiet", "worker", "--loglevel", settings.log_level, "--hostname", f"{settings.worker_name}@%h"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The Celery application of a worker process: ``celery -A worker.app worker``, or ``python -m worker``.
+
+Importing this module reads the settings, because it *is* a process' entry point.
+"""
+
+import sys
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from kombu import Queue
+from kombu.transport import TRANSPORT_ALIASES
+
+from dispatcher import names
+from dispatcher.errors import SettingsError
+from dispatcher.message import PRIORITY_BUCKETS
+from worker.consumer import keep_dead_letters
+from worker.dead_letters import DeadLetters
+from worker.launch import launch
+from worker.logging import configure_logging
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+
+def _settings() -> WorkerSettings:
+    try:
+        return WorkerSettings.from_environment()
+    except SettingsError as error:
+        sys.exit(f"podrelay: {error}")
+
+
+settings = _settings()
+dead_letters = DeadLetters(settings)
+
+
+def configuration(settings: WorkerSettings) -> dict[str, Any]:
+    """Celery's configuration; what each deviation from its defaults is for was measured (docs/operations.md)."""
+    return {
+        "broker_url": settings.redis_url.get_secret_value(),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "global_keyprefix": names.CELERY_PREFIX,  # another Celery application in this database is not touched
+            "priority_steps": sorted(PRIORITY_BUCKETS.values()),
+            "queue_order_strategy": "priority",
+            # A launch takes milliseconds; a message that is not acknowledged by then was lost with its worker.
+            "visibility_timeout": 30,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            # Without a limit a half-open connection hangs the worker for ever, deaf to SIGTERM.
+            "socket_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+        },
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_default_queue": settings.queue,
+        "task_queues": [Queue(settings.queue)],
+        "task_create_missing_queues": False,
+        "worker_pool": "threads",
+        "worker_concurrency": settings.concurrency,
+        "worker_prefetch_multiplier": 1,
+        "worker_consumer": "worker.consumer:PodrelayConsumer",
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+    }
+
+
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.consumer:Transport"
+app = Celery("podrelay", set_as_current=False)
+app.conf.update(configuration(settings))
+
+
+class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the supervisor before the first message is consumed. On the worker's blueprint, not the consumer's, whose
+    steps start anew with each reconnect."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._worker = worker
+        keep_dead_letters(dead_letters)
+        supervisor = self._supervisor = Supervisor(settings, set_consuming=self._set_consuming)
+
+        # No message is taken before start(), so no task runs before its supervisor.
+        @app.task(name=names.LAUNCH_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+        def launch_task(job: Any) -> str:
+            return launch(job, supervisor=supervisor, dead_letters=dead_letters)
+
+        self._on_shutting_down = lambda **_: supervisor.begin_hand_over()
+        self._on_shutdown = lambda **_: supervisor.stop()
+        signals.worker_shutting_down.connect(self._on_shutting_down)
+        signals.worker_shutdown.connect(self._on_shutdown)
+
+    def start(self, worker: Any) -> None:
+        self._supervisor.start()
+        if settings.metrics_port:
+            self._supervisor.metrics.serve(settings.metrics_port)
+
+    def stop(self, worker: Any) -> None:
+        # The pool drains after this: its last launches are claimed by nobody here, and by others from the record.
+        self._supervisor.begin_hand_over()
+
+    def _set_consuming(self, may_consume: bool) -> None:
+        consumer = self._worker.consumer
+        change = consumer.add_task_queue if may_consume else consumer.cancel_task_queue
+        consumer.call_soon(change, settings.queue)
+
+
+app.steps["worker"].add(SupervisorStep)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _setup_logging(**_: Any) -> None:
+    configure_logging(settings)

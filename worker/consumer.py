@@ -1,0 +1,89 @@
+"""Celery's consumer and kombu's transport, made to survive what is no message of ours.
+
+Anything can be pushed to a Redis list. kombu would let such an item break the connection, Celery would drop it: here it
+goes to the dead letters, and the worker goes on. Of the consumer's steps only those are kept that a launcher needs:
+no gossip, no mingling, no remote control.
+"""
+
+import json
+from typing import Any, ClassVar
+
+from celery.worker.consumer import Connection, Consumer, Tasks
+from celery.worker.consumer.consumer import Evloop
+from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import Empty
+
+from worker.dead_letters import DeadLetters
+
+_dead_letters: list[DeadLetters] = []
+
+
+def keep_dead_letters(dead_letters: DeadLetters) -> None:
+    """Say where they go. kombu makes its transports itself, so there is one place per process."""
+    _dead_letters[:] = [dead_letters]
+
+
+def _put(message: bytes, reason: str) -> None:
+    for letters in _dead_letters:
+        letters.put(message, reason)
+
+
+class PodrelayConsumer(Consumer):  # type: ignore[misc]
+    """Consumes the queue of launches."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        default_steps: ClassVar[list[Any]] = [Connection, Tasks, Evloop]
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        self._set_aside(message, "not a Celery task message: its headers name no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        self._set_aside(message, f"unknown task {message.headers.get('task')!r}: the task is podrelay.launch")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        self._set_aside(message, f"invalid task message: {exc}")
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        self._set_aside(message, f"the body cannot be decoded: {exc}")
+
+    def _set_aside(self, message: Any, reason: str) -> None:
+        body = message.body
+        _put(body if isinstance(body, bytes) else str(body).encode(), reason)
+        message.ack_log_error(None, self.connection_errors)
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """Sets items aside that are not JSON. They were popped already, so nothing comes of raising."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except json.JSONDecodeError as error:
+            _put(error.doc.encode("utf-8", "surrogateescape"), f"not JSON: {error}")
+        except UnicodeDecodeError as error:
+            _put(error.object, f"not JSON: {error}")
+        raise Empty
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Sets items aside that are JSON and no message."""
+
+    Channel = Channel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        problem = _not_a_message(message)
+        if problem is None:
+            super()._deliver(message, queue)
+        else:
+            _put(json.dumps(message).encode(), f"not a message: {problem}")
+
+
+def _not_a_message(message: Any) -> str | None:
+    if not isinstance(message, dict):
+        return "must be a JSON object"
+    properties = message.get("properties")
+    if "body" not in message or not isinstance(properties, dict):
+        return "needs body and properties"
+    if not isinstance(properties.get("delivery_info"), dict) or "delivery_tag" not in properties:
+        return "properties needs delivery_tag and delivery_info"
+    return None

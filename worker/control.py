@@ -1,0 +1,79 @@
+"""Hearing of cancels, hand-overs and awaited ends at once. A lost message is caught by the heartbeat and the sweeps."""
+
+import asyncio
+import json
+from typing import Any, Protocol
+
+import structlog
+
+from dispatcher import connection, names
+from worker.cluster import BackOff
+from worker.workplace import Workplace
+
+log = structlog.get_logger("podrelay.worker")
+
+#: A connection on which not even the answer to our PING came for three times this long is dead.
+PING_S = 5.0
+
+
+class ControlListener(Protocol):
+    """Who acts on control messages. Called in the loop; must not block."""
+
+    def cancel_requested(self, job_id: str, by: str) -> None: ...
+
+    def wake(self, job_id: str) -> None: ...
+
+    def sweep_soon(self) -> None: ...
+
+
+class Control:
+    """One Pub/Sub connection of the worker's own."""
+
+    def __init__(self, place: Workplace, listener: ControlListener) -> None:
+        self._place = place
+        self._listener = listener
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        settings = self._place.settings
+        client = connection.connect_async(
+            settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=0, max_connections=1
+        )
+        back_off = BackOff(longest_s=5.0)
+        try:
+            while True:
+                try:
+                    async with client.pubsub() as pubsub:
+                        await pubsub.subscribe(names.control(settings.queue))
+                        back_off.succeeded()
+                        await self._hear(pubsub)
+                except connection.UNAVAILABLE as error:
+                    await asyncio.sleep(back_off.failed(error))
+        finally:
+            await client.aclose()
+
+    async def _hear(self, pubsub: Any) -> None:
+        loop = asyncio.get_running_loop()
+        answered_at = loop.time()
+        while True:
+            message = await pubsub.get_message(timeout=PING_S)
+            if message is None:
+                if loop.time() - answered_at > 3 * PING_S:
+                    raise ConnectionError("no answer on the control connection")
+                await pubsub.ping()
+                continue
+            answered_at = loop.time()
+            if message["type"] == "message":
+                self._take(message["data"])
+
+    def _take(self, data: bytes) -> None:
+        try:
+            match json.loads(data):
+                case {"cancel": str(job_id), **rest}:
+                    self._listener.cancel_requested(job_id, str(rest.get("by") or "somebody"))
+                case {"wake": str(job_id)}:
+                    self._listener.wake(job_id)
+                case {"released": _}:
+                    self._listener.sweep_soon()
+        except ValueError:
+            log.warning("control message is not JSON", data=data[:200])

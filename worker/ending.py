@@ -1,0 +1,117 @@
+"""What is gathered at an attempt's end: the return value, the cluster's warnings, and the result made of it all."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dispatcher import names
+from dispatcher.events import ClusterEvent, JobResult, LogSummary, ReturnValueOutcome
+from dispatcher.record import JobRecord
+from dispatcher.status import FailureReason, Status
+from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.judge import Ended
+from worker.log_lines import LogLines
+from worker.observation import Observation, container_ends
+from worker.return_value import parse_return_value
+
+#: How long the sidecar may take to print, after all other containers have ended.
+RETURN_VALUE_S: Final = 60.0
+MOST_WARNINGS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnValue:
+    """``message`` says what is wrong; empty where nothing is."""
+
+    outcome: ReturnValueOutcome = ReturnValueOutcome.NOT_ASKED
+    value: Any = None
+    message: str = ""
+
+
+async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
+    """Read what the sidecar prints when it is told to end, to the end of its log."""
+    try:
+        async with asyncio.timeout(RETURN_VALUE_S):
+            data = await _sidecar_log(cluster, namespace, pod)
+    except TimeoutError:
+        data = b""
+    return ReturnValue(*parse_return_value(data))
+
+
+async def _sidecar_log(cluster: Cluster, namespace: str, pod: str) -> bytes:
+    back_off = BackOff()
+    while True:
+        lines, parts = LogLines(), list[bytes]()
+        try:
+            async with cluster.log(namespace, pod, names.RETURN_VALUE_CONTAINER, since=None, follow=True) as pieces:
+                async for data in pieces:
+                    lines.feed(data)
+            lines.end()
+        except ClusterRefusedError:
+            return b""
+        except ClusterUnavailableError as error:
+            await asyncio.sleep(back_off.failed(error))
+            continue
+        while piece := lines.take(1 << 20):
+            parts.append(piece.data)
+        return b"".join(parts)
+
+
+async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:
+    """The last warning events about the pod; none where the API server does not tell (they explain, they do not
+    decide)."""
+    try:
+        found = await cluster.pod_warnings(namespace, uid)
+    except (ClusterRefusedError, ClusterUnavailableError):
+        return ()
+    events = [
+        ClusterEvent(
+            reason=event.get("reason") or "",
+            message=event.get("message") or "",
+            count=event.get("count") or (event.get("series") or {}).get("count") or 1,
+            last_seen_at=event.get("lastTimestamp") or event.get("eventTime"),
+        )
+        for event in found
+    ]
+    events.sort(key=lambda event: event.last_seen_at.timestamp() if event.last_seen_at else 0.0)
+    return tuple(events[-MOST_WARNINGS:])
+
+
+def make_result(
+    record: JobRecord,
+    ended: Ended,
+    pod: Observation | None,
+    *,
+    return_value: ReturnValue,
+    warnings: tuple[ClusterEvent, ...],
+    logs: Mapping[str, LogSummary],
+    log_url: str | None,
+) -> JobResult:
+    """Put the result together."""
+    status, reason, message = ended.status, ended.reason, ended.message
+    if status is Status.SUCCEEDED and return_value.outcome in _UNUSABLE:
+        status, reason, message = Status.FAILED, FailureReason.RETURN_VALUE, return_value.message
+    return JobResult(
+        job_id=record.job_id,
+        status=status,
+        reason=reason,
+        message=message,
+        exit_code=ended.exit_code,
+        return_value=return_value.value,
+        return_value_outcome=return_value.outcome,
+        attempt=record.attempt,
+        pod=record.pod,
+        pod_uid=record.pod_uid,
+        namespace=record.namespace,
+        node=(pod.node if pod else None) or record.node,
+        containers=container_ends(pod) if pod else (),
+        warnings=warnings,
+        logs=dict(logs),
+        log_complete=all(summary.is_complete for summary in logs.values()),
+        log_url=log_url,
+        cancelled_by=record.cancel_requested_by if status is Status.CANCELLED else None,
+    )
+
+
+_UNUSABLE: Final = frozenset({ReturnValueOutcome.TRUNCATED, ReturnValueOutcome.NOT_JSON, ReturnValueOutcome.TOO_LARGE})

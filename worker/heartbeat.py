@@ -1,0 +1,97 @@
+"""Renewing the worker's lease, and knowing how far a missing lease of another can be trusted."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from dispatcher import connection
+from dispatcher.steps import heartbeat
+from worker.cluster import BackOff
+from worker.workplace import Workplace
+
+log = structlog.get_logger("podrelay.worker")
+
+#: Beyond this share of Redis' memory limit log is no longer appended.
+MEMORY_SHARE: Final = 0.95
+#: The own lease counts for a little less than Redis grants, from before the renewal was sent.
+OWN_LEASE_SHARE: Final = 0.9
+
+
+class Heartbeat:
+    """Belongs to the supervisor's loop. ``info`` is what the worker tells of itself.
+
+    Attributes:
+        generation: Redis' generation; another one than before means that it was emptied.
+        emptied_at: when (seconds of Redis' clock) that was noticed; None where it never was.
+        trusted_since: the lease of an owner that was not seen since this time (seconds of Redis' clock) says nothing,
+            because Redis restarted then, or this worker was cut off until then, and so may its owner have been.
+    """
+
+    def __init__(self, place: Workplace, info: Callable[[], Mapping[str, Any]]) -> None:
+        self.generation = ""
+        self.emptied_at: float | None = None
+        self.trusted_since = 0.0
+        self._place = place
+        self._info = info
+
+    async def first(self) -> None:
+        """Take the lease, or fail.
+
+        Raises:
+            connection.UNAVAILABLE: Redis cannot be used.
+        """
+        await self._beat()
+        self.trusted_since = await self._server_started_at()
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        settings = self._place.settings
+        back_off = BackOff(first_s=0.2, longest_s=min(1.0, settings.heartbeat_s))
+        while True:
+            try:
+                await self._beat()
+                if back_off.since is not None:
+                    log.info("heartbeat resumed")
+                    self.trusted_since = self._place.ledger.now()
+                    back_off.succeeded()
+                await self._check_memory()
+                await asyncio.sleep(settings.heartbeat_s)
+            except connection.UNAVAILABLE as error:
+                if back_off.since is None:
+                    log.warning("heartbeat failed, Redis unavailable", why=str(error) or type(error).__name__)
+                await asyncio.sleep(back_off.failed(error))
+
+    async def _beat(self) -> None:
+        place, settings = self._place, self._place.settings
+        sent_at = asyncio.get_running_loop().time()
+        lease_ms = int(settings.lease_s * 1000)
+        step = heartbeat(place.incarnation, settings.queue, lease_ms=lease_ms, info=self._info())
+        (beat,) = await place.ledger.attempt([step])
+        place.ledger.set_clock(beat.at)
+        place.lease_until = sent_at + settings.lease_s * OWN_LEASE_SHARE
+        place.lease_renewed.set()
+        if self.generation and not beat.lease_was_alive:
+            log.warning("the lease had lapsed", incarnation=place.incarnation)
+            self.trusted_since = beat.at
+        if self.generation and beat.generation != self.generation:
+            log.warning("Redis was emptied, records are rebuilt", generation=beat.generation)
+            self.emptied_at = self.trusted_since = beat.at
+        self.generation = beat.generation
+
+    async def _server_started_at(self) -> float:
+        """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""
+        info: Any = await self._place.ledger.client.info()
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            log.error("Redis may evict keys and lose jobs: set maxmemory-policy noeviction", policy=policy)
+        return self._place.ledger.now() - float(info.get("uptime_in_seconds", 0)) - 1
+
+    async def _check_memory(self) -> None:
+        info: Any = await self._place.ledger.client.info("memory")
+        limit = self._place.settings.redis_memory_limit_bytes or int(info.get("maxmemory", 0)) * MEMORY_SHARE
+        is_full = bool(limit) and int(info["used_memory"]) > limit
+        if is_full != self._place.ledger.is_log_suspended:
+            log.warning("log suspended: Redis is near its memory limit" if is_full else "log resumed")
+            self._place.ledger.is_log_suspended = is_full

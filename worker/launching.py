@@ -1,0 +1,153 @@
+"""Making sure that the one pod of an attempt exists: create, or adopt what an earlier try has created.
+
+An answer to a create may be lost, and two workers may have raced: the pod's name is the same for both, so the API
+server decides, and whoever hears 409 looks whose the pod is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher import names
+from dispatcher.errors import InvalidSpecError
+from dispatcher.record import JobRecord
+from dispatcher.status import FailureReason
+from worker.cluster import ClusterRefusedError, ClusterUnavailableError
+from worker.manifest import manifest, namespace_of
+from worker.observation import Observation, observe
+from worker.policy import forbidden
+from worker.workplace import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The attempt's pod exists. ``was_adopted``: it had existed before."""
+
+    pod: Observation
+    was_adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It will never exist."""
+
+    reason: FailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not now. ``wait``: quota or api_server; ``error`` may carry the API server's wish when to come again."""
+
+    wait: str
+    detail: str
+    error: Exception | None = None
+
+
+async def ensure_pod(place: Workplace, record: JobRecord, attempt: int) -> Launched | Refused | Later:
+    """Create the pod of the attempt, or adopt it."""
+    namespace = namespace_of(record.spec, place.default_namespace)
+    try:
+        pod = manifest(
+            record.spec,
+            attempt=attempt,
+            namespace=namespace,
+            installation=place.settings.installation,
+            return_value_image=place.settings.return_value_image,
+        )
+    except InvalidSpecError as error:
+        return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
+    if problems := forbidden(pod, namespaces=place.watches.namespaces):
+        return Refused(FailureReason.POLICY, "the worker's policy does not allow this pod: " + "; ".join(problems))
+    await place.watches.synced(namespace)
+    known = await _known(place, record, namespace, pod["metadata"]["name"])
+    if known is not None:
+        return await _adopt(place, record, attempt, known)
+    await place.leased()
+    return await _create(place, record, attempt, namespace, pod)
+
+
+async def _known(place: Workplace, record: JobRecord, namespace: str, name: str) -> Observation | None:
+    """The attempt's pod, or, where Redis was emptied and the caller submitted its key again, the key's pod."""
+    pod = place.watches.pod(namespace, name)
+    if pod is not None or record.spec.key is None or record.attempt > 0:
+        return pod
+    for candidate in place.watches.of_key(namespace, names.key_hash(record.spec.key), record.digest):
+        if not await place.ledger.exists(names.job(candidate.job_id)):
+            return candidate
+    return None
+
+
+async def _create(
+    place: Workplace, record: JobRecord, attempt: int, namespace: str, pod: dict[str, Any]
+) -> Launched | Refused | Later:
+    try:
+        return Launched(observe(await place.cluster.create_pod(namespace, pod)), was_adopted=False)
+    except ClusterUnavailableError as error:
+        return Later("api_server", f"the API server does not take the pod: {error}", error)
+    except ClusterRefusedError as error:
+        if error.status == 409:
+            return await _existing(place, record, attempt, namespace, pod["metadata"]["name"], error)
+        return refusal(error, namespace)
+
+
+async def _existing(
+    place: Workplace, record: JobRecord, attempt: int, namespace: str, name: str, error: ClusterRefusedError
+) -> Launched | Refused | Later:
+    try:
+        found = await place.cluster.read_pod(namespace, name)
+    except ClusterUnavailableError as unavailable:
+        return Later("api_server", f"the API server does not answer: {unavailable}", unavailable)
+    if found is None:
+        # It was deleted meanwhile, or the conflict was about something else (a quota's own bookkeeping).
+        return Later("api_server", f"the API server asks to try again: {error.message}", error)
+    return await _adopt(place, record, attempt, observe(found))
+
+
+async def _adopt(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Refused | Later:
+    is_same_spec = pod.installation == place.settings.installation and pod.digest == record.digest
+    if is_same_spec and pod.job_id == record.job_id and pod.attempt == attempt:
+        return Launched(pod, was_adopted=True)
+    if is_same_spec and record.spec.key is not None and pod.key_hash == names.key_hash(record.spec.key):
+        return await _take_over_key(place, record, attempt, pod)
+    whose = f"installation {pod.installation!r}, job {pod.job_id!r}, attempt {pod.attempt}"
+    text = f"pod {pod.name!r} in namespace {pod.namespace!r} exists and is not this attempt's ({whose})"
+    return Refused(FailureReason.CLUSTER_ERROR, f"{text}. Find out who made it and delete it.")
+
+
+async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Later:
+    """Make the pod of the same key this job's, so that nobody rebuilds the former job's record from it."""
+    metadata = {
+        "uid": pod.uid,
+        "labels": {names.LABEL_JOB: record.job_id, names.LABEL_ATTEMPT: str(attempt)},
+        "annotations": {names.ANNOTATION_SPEC: record.spec.encode()},
+    }
+    try:
+        if await place.cluster.patch_pod(pod.namespace, pod.name, metadata):
+            return Launched(pod, was_adopted=True)
+    except (ClusterUnavailableError, ClusterRefusedError) as error:
+        return Later("api_server", f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)
+    return Later("api_server", f"pod {pod.name} of the same key has gone")
+
+
+def refusal(error: ClusterRefusedError, namespace: str) -> Refused | Later:
+    """What the API server's no to a create means."""
+    said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
+    match error.status:
+        case 403 if error.is_quota:
+            return Later("quota", f"waiting for quota in namespace {namespace}: {error.message}", error)
+        case 401:
+            return Later("api_server", f"the API server does not accept the worker's credentials: {said}", error)
+        case 404:
+            text = f"namespace {namespace!r} does not exist: create it, or name another one in the spec"
+            return Refused(FailureReason.INVALID_SPEC, f"{text} ({said})")
+        case 403 if "is being terminated" in said:
+            return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
+        case 403 if "cannot create resource" in said:
+            text = "the worker's service account may not create pods: give it the Role of deploy/"
+            return Refused(FailureReason.CLUSTER_ERROR, f"{text} ({said})")
+        case 403 if "serviceaccount" in said:
+            return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
+        case 403:
+            return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+        case _:
+            return Refused(FailureReason.INVALID_SPEC, f"the API server refused the pod: {said}")

@@ -1,0 +1,80 @@
+"""The owner's door to the job records: steps carried out until Redis has taken them.
+
+While Redis is away nothing fails: a step is repeated, with jittered back-off, until it is answered. Only an answer
+(fenced, missing, illegal) changes what the owner does.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import redis.asyncio
+import structlog
+
+from dispatcher import connection
+from dispatcher.record import JobRecord
+from dispatcher.steps import Step, exists, read_record
+
+T = TypeVar("T")
+log = structlog.get_logger("podrelay.worker")
+
+
+class Ledger:
+    """Belongs to one event loop.
+
+    Attributes:
+        client: for reads that may fail.
+        is_log_suspended: Redis is near its memory limit: statuses and results go on, log does not.
+    """
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self.client = client
+        self.is_log_suspended = False
+        self._clock_offset_s = time.time() - time.monotonic()
+        self._answers = asyncio.Event()
+        self._answers.set()
+
+    def now(self) -> float:
+        """Redis' time in seconds, as of the last heartbeat and this machine's steady clock since."""
+        return time.monotonic() + self._clock_offset_s
+
+    def set_clock(self, redis_now: float) -> None:
+        """Take over Redis' time, just read."""
+        self._clock_offset_s = redis_now - time.monotonic()
+
+    async def persist(self, step: Step[T]) -> T:
+        """Carry out a step, however long Redis is away."""
+        return (await self.persist_many([step]))[0]
+
+    async def persist_many(self, steps: Sequence[Step[T]]) -> list[T]:
+        """Carry out steps in order, in one round trip, however long Redis is away. All are repeated when the answer to
+        any is lost."""
+        failures = 0
+        while True:
+            try:
+                return await self.attempt(steps)
+            except connection.UNAVAILABLE as error:
+                if failures == 0:
+                    log.warning("Redis unavailable, waiting", why=str(error) or type(error).__name__)
+                failures += 1
+                await asyncio.sleep(random.uniform(0.5, 1) * min(3.0, 0.1 * 2.0 ** min(failures, 8)))
+
+    async def exists(self, key: str) -> bool:
+        """Whether Redis has this key, however long it is away."""
+        return await self.persist(exists(key))
+
+    async def read_record(self, job_id: str) -> JobRecord | None:
+        """The job's record, however long Redis is away; None: there is none."""
+        return await self.persist(read_record(job_id))
+
+    async def attempt(self, steps: Sequence[Step[Any]]) -> list[Any]:
+        """Carry out steps once.
+
+        Raises:
+            connection.UNAVAILABLE: Redis is away; some of the steps may have been carried out.
+        """
+        if len(steps) == 1:
+            return [await connection.run_async(self.client, steps[0])]
+        return await connection.run_many(self.client, steps)

@@ -1,0 +1,412 @@
+"""One container's log: from the API server's stream to the job's channel, every byte once.
+
+Two halves that never wait for each other. The reader reads the stream always, whatever Redis does, because a follower
+that lags a whole rotated file behind loses it unseen; when a stream breaks it opens the next one after the last byte it
+has. The publisher appends what was read; what it may not or cannot append in time is given up oldest first, with a
+named gap. The checkpoint in the record is where another worker would go on.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from dispatcher.channel import encode_chunk, encode_gap
+from dispatcher.events import LogSummary
+from dispatcher.record import Checkpoint, checkpoint_field
+from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
+from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.kill_points import Reached, reached
+from worker.ledger import Ledger
+from worker.log_lines import LogLines, Piece
+
+log = structlog.get_logger("podrelay.worker")
+
+CHUNK_BYTES: Final = 16_000  # a stream entry of at most this size costs Redis 1.02 times its size in memory
+CHUNK_S: Final = 0.2
+BATCH: Final = 32
+JOB_BUFFER_BYTES: Final = 16 * 1024 * 1024
+
+#: A log of at most this size is read again from its start after an interruption, which is exact also when the node's
+#: clock has stepped back; a larger one from a second before the checkpoint.
+WHOLE_LOG_BYTES: Final = 4 * 1024 * 1024
+#: A stream without the checkpoint's line that is silent for this long has brought all the past it had.
+SEARCH_SILENCE_S: Final = 2.0
+#: How long after a container's end its stream may stay open (0.3 s was measured) before it is read once more instead.
+EOF_GRACE_S: Final = 5.0
+#: A stream that lasted this long was sound: the next one is opened without the back-off of earlier failures.
+STEADY_S: Final = 10.0
+
+
+class LetGoError(Exception):
+    """Another incarnation owns the job: stop everything about it, write nothing."""
+
+
+class JobOfLog(Protocol):
+    """What a log follower knows of its job."""
+
+    @property
+    def fence(self) -> Fence: ...
+
+    async def restore(self) -> None:
+        """Make the record again that Redis has lost."""
+
+    def cancel_requested(self, by: str) -> None: ...
+
+    def doubt(self) -> None:
+        """The stream ended although the container is not known to have: look at the pod."""
+
+
+@dataclass(slots=True)
+class Buffers:
+    """What all jobs of this worker hold in memory for want of Redis, in bytes."""
+
+    limit_bytes: int
+    used_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Bytes given up before they were appended: from ``start`` to the checkpoint's end, or unknown (``is_open``)."""
+
+    start: int
+    checkpoint: Checkpoint
+    why: str
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """Which log."""
+
+    job_id: str
+    namespace: str
+    pod: str
+    container: str
+    attempt: int
+    limit_bytes: int
+
+
+class LogFollower:
+    """Follows one container from the record's checkpoint (or its start) to its end.
+
+    :meth:`run` returns when everything is published; :meth:`container_ended` must be called when the pod shows the end.
+    """
+
+    def __init__(
+        self,
+        source: LogSource,
+        checkpoint: Checkpoint,
+        *,
+        job: JobOfLog,
+        cluster: Cluster,
+        ledger: Ledger,
+        buffers: Buffers,
+    ) -> None:
+        self._source = source
+        self._job = job
+        self._cluster = cluster
+        self._ledger = ledger
+        self._buffers = buffers
+        self.published = checkpoint  #: what Redis has
+        self._lines = LogLines(checkpoint)
+        self._reads_whole = False  # sinceTime did not bring the checkpoint's line
+        self._waiting: deque[Piece | _Given] = deque()
+        self._waiting_bytes = 0
+        self._is_ended = False
+        self._is_read = False
+        self._has_gap = False
+        self._saw_end = False
+        self._was_ended_at_eof = False
+        self._rewind_to: Checkpoint | None = None
+        self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
+        self._work = asyncio.Event()  # for the publisher
+        self._cut_timer: asyncio.TimerHandle | None = None
+        self._log = log.bind(job_id=source.job_id, container=source.container)
+
+    def container_ended(self) -> None:
+        """The container is terminated, or its pod is gone: no more bytes will come."""
+        self._is_ended = True
+        self._turn.set()
+
+    @property
+    def summary(self) -> LogSummary:
+        """What was published so far."""
+        is_complete = self._saw_end and not self._has_gap and not self._waiting
+        return LogSummary(bytes=self.published.end, sha256=self.published.chain, is_complete=is_complete)
+
+    async def run(self) -> None:
+        """Follow to the end.
+
+        Raises:
+            LetGoError: another incarnation owns the job.
+        """
+        try:
+            while True:
+                async with asyncio.TaskGroup() as halves:
+                    halves.create_task(self._read())
+                    halves.create_task(self._publish())
+                if self._rewind_to is None:
+                    return
+                self._rewind()
+        except* LetGoError:
+            raise LetGoError from None
+        finally:
+            self._discard()
+
+    # Reading
+
+    async def _read(self) -> None:
+        self._is_read = self._saw_end = False
+        back_off = BackOff()
+        while not await self._read_once(back_off):
+            pass
+        self._is_read = True
+        self._work.set()
+
+    async def _read_once(self, back_off: BackOff) -> bool:
+        """Read one stream, and decide what its end means; True when there is nothing more to read."""
+        was_ended, began = self._is_ended, time.monotonic()
+        try:
+            is_eof = await self._one_stream(follow=not was_ended)
+        except ClusterRefusedError as error:
+            self._log.info("log refused", status=error.status, why=error.message)
+            if error.status == 404 or (error.status == 400 and was_ended):
+                return True
+            await self._pause(back_off.failed())
+            return False
+        except ClusterUnavailableError as error:
+            if time.monotonic() - began > STEADY_S:
+                back_off.succeeded()
+            self._log.info("log stream interrupted", why=str(error))
+            await self._pause(back_off.failed(error))
+            return False
+        if self._rewind_to is not None:
+            self._rewind()
+        elif not self._lines.found and (is_eof or not self._is_ended):
+            self._search_on()
+        elif is_eof and self._is_ended:
+            # A followed stream that ended before the end was known may have been cut: it is read once more.
+            self._saw_end = True
+            return was_ended or self._was_ended_at_eof
+        elif is_eof:
+            self._job.doubt()
+            await self._pause(back_off.failed())
+        return False
+
+    async def _one_stream(self, *, follow: bool) -> bool:
+        """Read one stream; False when it was given up before its end."""
+        pump = asyncio.create_task(self._pump(follow))
+        guard = asyncio.create_task(self._until_given_up(follow))
+        try:
+            await asyncio.wait({pump, guard}, return_when=asyncio.FIRST_COMPLETED)
+            self._was_ended_at_eof = self._is_ended
+            if pump.done():
+                pump.result()
+                return True
+            return False
+        finally:
+            pump.cancel()
+            guard.cancel()
+            await asyncio.gather(pump, guard, return_exceptions=True)
+            self._cut_now()
+
+    async def _pump(self, follow: bool) -> None:
+        at = self._source
+        async with self._cluster.log(at.namespace, at.pod, at.container, since=self._since(), follow=follow) as pieces:
+            async for data in pieces:
+                self._lines.feed(data)
+                if self._lines.found:
+                    self._arrived()
+                else:
+                    self._turn.set()
+        self._lines.end()
+        if self._lines.foreign:
+            self._log.warning("text in place of a log", text=self._lines.foreign.decode("utf-8", "replace"))
+            self._lines.foreign = b""
+
+    async def _until_given_up(self, follow: bool) -> None:
+        """Wait for what makes a stream useless: a rewind, no sign of the checkpoint's line, or no end of the stream
+        although the container has ended."""
+        while self._rewind_to is None:
+            self._turn.clear()
+            limit_s = None
+            if not self._lines.found:
+                limit_s = SEARCH_SILENCE_S
+            elif self._is_ended and follow:
+                limit_s = EOF_GRACE_S
+            try:
+                await asyncio.wait_for(self._turn.wait(), limit_s)
+            except TimeoutError:
+                return
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait before the next stream; the container's end cuts it short once."""
+        if self._is_ended:
+            await asyncio.sleep(wait_s)
+            return
+        self._turn.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._turn.wait(), wait_s)
+
+    def _since(self) -> str | None:
+        at = self._lines.checkpoint
+        if self._lines.found and at.end == 0:
+            return None
+        if not at.timestamp or at.end <= WHOLE_LOG_BYTES or self._reads_whole:
+            return None
+        return _a_second_before(at.timestamp)
+
+    def _search_on(self) -> None:
+        """The stream did not contain the checkpoint's line: read without ``sinceTime``, then declare a gap."""
+        at = self._lines.checkpoint
+        if self._since() is not None:
+            self._reads_whole = True
+            self._lines = LogLines(at)
+            return
+        self._log.warning("log lines were rotated away unread", after_bytes=at.end)
+        self._has_gap, self._reads_whole = True, False
+        self._waiting.append(_Given(at.end, at, "rotated away by the kubelet before it could be read", is_open=True))
+        self._lines = LogLines(at, is_gap=True)
+        self._work.set()
+
+    def _rewind(self) -> None:
+        """Redis has lost appended chunks: read again from its checkpoint."""
+        assert self._rewind_to is not None
+        self._log.warning("Redis lost log chunks, reading them again", from_byte=self._rewind_to.end)
+        self._discard()
+        self.published = self._rewind_to
+        self._lines, self._rewind_to = LogLines(self._rewind_to), None
+        self._work.set()
+
+    # Between the halves
+
+    def _arrived(self) -> None:
+        if self._lines.buffered_bytes >= CHUNK_BYTES:
+            self._cut(at_least_bytes=CHUNK_BYTES)
+        if self._lines.buffered_bytes and self._cut_timer is None:
+            self._cut_timer = asyncio.get_running_loop().call_later(CHUNK_S, self._cut_now)
+
+    def _cut_now(self) -> None:
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+            self._cut_timer = None
+        self._cut(at_least_bytes=1)
+
+    def _cut(self, *, at_least_bytes: int) -> None:
+        while self._lines.buffered_bytes >= at_least_bytes and (piece := self._lines.take(CHUNK_BYTES)):
+            self._waiting.append(piece)
+            self._count(len(piece.data))
+        if self._waiting_bytes > JOB_BUFFER_BYTES or self._buffers.used_bytes > self._buffers.limit_bytes:
+            why = "Redis could not take the log in time: the oldest of the buffer was given up"
+            self._give_up_oldest(keep_bytes=self._waiting_bytes // 2, why=why)
+        self._work.set()
+
+    def _count(self, size_bytes: int) -> None:
+        self._waiting_bytes += size_bytes
+        self._buffers.used_bytes += size_bytes
+
+    def _give_up_oldest(self, *, keep_bytes: int, why: str) -> None:
+        """Turn the oldest of what waits into one gap."""
+        given: list[Piece | _Given] = []
+        while self._waiting and self._waiting_bytes > keep_bytes:
+            given.append(self._waiting.popleft())
+            self._count(-_size(given[-1]))
+        if given:
+            is_open = any(isinstance(entry, _Given) and entry.is_open for entry in given)
+            self._has_gap = True
+            self._waiting.appendleft(_Given(given[0].start, given[-1].checkpoint, why, is_open))
+
+    def _discard(self) -> None:
+        self._count(-self._waiting_bytes)
+        self._waiting.clear()
+
+    # Publishing
+
+    async def _publish(self) -> None:
+        while not (self._is_read and (not self._waiting or self._rewind_to is not None)):
+            if not self._waiting or self._rewind_to is not None:
+                self._work.clear()
+                await self._work.wait()
+            elif self._ledger.is_log_suspended and self._waiting_bytes:
+                why = "Redis is near its memory limit: log was given up, statuses and results go on"
+                self._give_up_oldest(keep_bytes=0, why=why)
+            elif self._ledger.is_log_suspended and not self._is_read:
+                self._work.clear()
+                await self._work.wait()
+            else:
+                await self._publish_batch()
+
+    async def _publish_batch(self) -> None:
+        # Out of the buffer while under way: what is given up meanwhile must not be this.
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self._count(-sum(_size(entry) for entry in batch))
+        replies = await self._ledger.persist_many([self._step(entry) for entry in batch])
+        done, refused = _how_many_applied(batch, replies)
+        if done:
+            self.published = batch[done - 1].checkpoint
+            reached(Reached.LOG_APPENDED)
+        for reply in replies:
+            if reply.cancel_by:
+                self._job.cancel_requested(reply.cancel_by)
+        if refused is not None:
+            self._waiting.extendleft(reversed(batch[done:]))
+            self._count(sum(_size(entry) for entry in batch[done:]))
+            await self._after(refused)
+
+    def _step(self, entry: Piece | _Given) -> Step[Appended]:
+        at = self._source
+        if isinstance(entry, Piece):
+            chain = entry.checkpoint.chain
+            fields = encode_chunk(
+                container=at.container, attempt=at.attempt, start=entry.start, data=entry.data, chain=chain
+            )
+        else:
+            end = None if entry.is_open else entry.checkpoint.end
+            fields = encode_gap(container=at.container, attempt=at.attempt, start=entry.start, end=end, why=entry.why)
+        return append_log(
+            at.job_id,
+            self._job.fence,
+            checkpoint_field=checkpoint_field(at.attempt, at.container),
+            start=entry.start,
+            checkpoint=entry.checkpoint.encode(),
+            limit_bytes=at.limit_bytes,
+            entry=fields,
+        )
+
+    async def _after(self, refused: Appended) -> None:
+        match refused.outcome:
+            case AppendOutcome.MISSING:
+                await self._job.restore()
+            case AppendOutcome.MISMATCH:
+                self._rewind_to = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
+                self._turn.set()
+            case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
+                # Final: what is left to do for the job is found out anew from its record.
+                raise LetGoError
+
+
+def _how_many_applied(batch: Sequence[Piece | _Given], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
+    """How many from the front are in Redis, also those that an earlier try with a lost reply had appended; and the
+    reply that refused the next one."""
+    known = [entry.checkpoint.encode() for entry in batch]
+    for i, reply in enumerate(replies):
+        was_applied_before = reply.outcome is AppendOutcome.MISMATCH and reply.checkpoint in known[i:]
+        if reply.outcome is not AppendOutcome.APPLIED and not was_applied_before:
+            return i, reply
+    return len(batch), None
+
+
+def _size(entry: Piece | _Given) -> int:
+    return len(entry.data) if isinstance(entry, Piece) else 0
+
+
+def _a_second_before(timestamp: str) -> str:
+    at = datetime.fromisoformat(timestamp).astimezone(UTC) - timedelta(seconds=1)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

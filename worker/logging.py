@@ -1,0 +1,48 @@
+"""The worker's own log: structlog, one constant message plus fields; Celery's lines go the same way."""
+
+import logging
+import sys
+
+import structlog
+
+from worker.settings import WorkerSettings
+
+
+def configure_logging(settings: WorkerSettings) -> None:
+    """Text for people, or one JSON object a line."""
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # One line per launch from Celery says nothing that ours do not.
+    logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
+    logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))

@@ -1,0 +1,37 @@
+"""What an operator's Prometheus reads."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from dispatcher.record import JobRecord
+
+
+class Metrics:
+    """One registry per supervisor, so that two in one process (tests) do not collide."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._ended = Counter(
+            "podrelay_jobs_ended", "Jobs whose end this worker recorded", ["status", "reason"], registry=self.registry
+        )
+        self._launched = Histogram(
+            "podrelay_launch_seconds",
+            "From submission to the pod's record",
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60, 600),
+            registry=self.registry,
+        )
+        self.jobs = Gauge("podrelay_jobs_followed", "Jobs that this worker follows", registry=self.registry)
+        self.buffered = Gauge(
+            "podrelay_log_buffered_bytes", "Log in memory that Redis could not take yet", registry=self.registry
+        )
+
+    def followed(self, record: JobRecord) -> None:
+        """A follower has ended."""
+        if record.status.is_final:
+            self._ended.labels(record.status.value, record.reason.value if record.reason else "").inc()
+        submitted, starting = record.reached_at("submitted"), record.reached_at("starting")
+        if submitted is not None and starting is not None:
+            self._launched.observe(max(0.0, starting - submitted))
+
+    def serve(self, port: int) -> None:
+        """Answer Prometheus on this port, in a thread."""
+        start_http_server(port, registry=self.registry)

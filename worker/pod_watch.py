@@ -1,0 +1,131 @@
+"""One watch per namespace for all jobs of the queue: list, then watch; bookmarks; after a 410 list again.
+
+It keeps the last observation of every pod that bears the installation's and the queue's labels and is not done, and
+hands each change to whoever follows the job. A cache proves nothing about absence: a pod that a relist no longer shows
+is handed on as a doubt, which the follower settles with a GET.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import structlog
+
+from dispatcher import names
+from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError, WatchEvent
+from worker.observation import Observation, observe
+
+log = structlog.get_logger("podrelay.worker")
+
+
+class PodListener(Protocol):
+    """Who hears of pods. Called in the loop; must not block."""
+
+    def pod_changed(self, pod: Observation) -> None: ...
+
+    def pod_deleted(self, pod: Observation) -> None: ...
+
+    def pod_unseen(self, namespace: str, name: str) -> None:
+        """A relist does not show it any more."""
+
+
+class PodWatch:
+    """The pods of one namespace."""
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, *, installation: str, queue: str, listener: PodListener
+    ) -> None:
+        self.namespace = namespace
+        self.synced = asyncio.Event()  #: set once the first list is in
+        self.pods: dict[str, Observation] = {}  #: by pod name
+        self._cluster = cluster
+        self._listener = listener
+        self._selector = f"{names.LABEL_INSTALLATION}={installation},{names.LABEL_QUEUE}={queue},!{names.LABEL_DONE}"
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        back_off = BackOff()
+        while True:
+            try:
+                version = await self._list()
+                back_off.succeeded()
+                while True:
+                    version = await self._watch(version, back_off)
+            except ClusterRefusedError as error:
+                if error.status != 410:  # 410: too old a version, the ordinary reason to list again
+                    log.error("watch refused", namespace=self.namespace, status=error.status, why=error.message)
+                await asyncio.sleep(back_off.failed())
+            except ClusterUnavailableError as error:
+                log.warning("API server unavailable", namespace=self.namespace, why=str(error))
+                await asyncio.sleep(back_off.failed(error))
+
+    async def _list(self) -> str:
+        items, version = await self._cluster.list_pods(self.namespace, self._selector)
+        listed = {pod.name: pod for pod in (observe(item) for item in items)}
+        unseen = [name for name, pod in self.pods.items() if name not in listed or listed[name].uid != pod.uid]
+        for name in unseen:
+            del self.pods[name]
+            self._listener.pod_unseen(self.namespace, name)
+        for pod in listed.values():
+            self._changed(pod)
+        self.synced.set()
+        return version
+
+    async def _watch(self, version: str, back_off: BackOff) -> str:
+        """One watch request; returns the version to go on from when it ends in the ordinary way."""
+        try:
+            async for event in self._cluster.watch_pods(self.namespace, self._selector, version):
+                back_off.succeeded()
+                version = str(event.object["metadata"].get("resourceVersion") or version)
+                self._take(event)
+        except ClusterUnavailableError as error:
+            # The version still holds: go on from it, without listing everything again.
+            log.info("watch interrupted", namespace=self.namespace, why=str(error))
+            await asyncio.sleep(back_off.failed(error))
+        return version
+
+    def _take(self, event: WatchEvent) -> None:
+        if event.type == "BOOKMARK":
+            return
+        pod = observe(event.object)
+        if event.type == "DELETED":
+            self.pods.pop(pod.name, None)
+            self._listener.pod_deleted(pod)
+        else:
+            self._changed(pod)
+
+    def _changed(self, pod: Observation) -> None:
+        known = self.pods.get(pod.name)
+        if known is not None and known.uid == pod.uid and known.resource_version == pod.resource_version:
+            return
+        self.pods[pod.name] = pod
+        self._listener.pod_changed(pod)
+
+
+class PodWatches:
+    """The watches of all namespaces that a worker serves."""
+
+    def __init__(self, make: Callable[[str], PodWatch], namespaces: tuple[str, ...]) -> None:
+        self._watches = {namespace: make(namespace) for namespace in namespaces}
+
+    def __iter__(self) -> Iterator[PodWatch]:
+        return iter(self._watches.values())
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        return tuple(self._watches)
+
+    async def synced(self, namespace: str) -> None:
+        """Wait until the namespace's first list is in."""
+        await self._watches[namespace].synced.wait()
+
+    def pod(self, namespace: str, name: str) -> Observation | None:
+        """The last observation of a pod; None says nothing."""
+        watch = self._watches.get(namespace)
+        return watch.pods.get(name) if watch else None
+
+    def of_key(self, namespace: str, key_hash: str, digest: str) -> Iterator[Observation]:
+        """Pods of jobs with this key and spec digest."""
+        for pod in self._watches[namespace].pods.values():
+            if pod.key_hash == key_hash and pod.digest == digest and not pod.is_being_deleted:
+                yield pod

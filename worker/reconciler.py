@@ -1,0 +1,104 @@
+"""Holding what this worker follows against what the records say.
+
+A cancel whose message was lost, a claim whose reply was lost, a record that Redis has lost, a result that a failover
+has undone: all are found by comparing "records that I own" with "jobs that I follow".
+"""
+
+from typing import Final, Protocol
+
+import structlog
+
+from dispatcher.record import JobRecord
+from dispatcher.steps import SurveyRow, move, survey
+from worker.follower import Follower
+from worker.workplace import Finished, Workplace
+
+log = structlog.get_logger("podrelay.worker")
+
+WINDOW: Final = 500
+
+
+class Followed(Protocol):
+    """The jobs that this worker follows, by id, and how to follow another."""
+
+    @property
+    def followers(self) -> dict[str, Follower]: ...
+
+    def follow(self, record: JobRecord) -> None: ...
+
+
+class Reconciler:
+    """Belongs to the supervisor's loop. ``rows``: the queue's active jobs as of the last look, by job id."""
+
+    def __init__(self, place: Workplace, jobs: Followed) -> None:
+        self.rows: dict[str, SurveyRow] = {}
+        self._place = place
+        self._jobs = jobs
+
+    async def reconcile(self) -> None:
+        """Look at the queue's records and put right what differs.
+
+        Raises:
+            connection.UNAVAILABLE: Redis cannot be used now.
+        """
+        followed = list(self._jobs.followers.values())
+        await self._look()
+        for row in list(self.rows.values()):
+            follower = self._jobs.followers.get(row.job_id)
+            if follower is not None and row.cancel_by:
+                follower.cancel_requested(row.cancel_by)
+            elif follower is None and row.owner == self._place.incarnation:
+                await self._follow_again(row.job_id)
+        for follower in followed:
+            row_of = self.rows.get(follower.record.job_id)
+            if row_of is None or row_of.status is None:
+                await self._check_lost(follower)
+        await self._repeat_results()
+
+    async def _look(self) -> None:
+        rows: dict[str, SurveyRow] = {}
+        first = 0
+        while True:
+            step = survey(self._place.settings.queue, first, first + WINDOW - 1)
+            (window,) = await self._place.ledger.attempt([step])
+            rows.update((row.job_id, row) for row in window)
+            if len(window) < WINDOW:
+                self.rows = rows
+                return
+            first += WINDOW
+
+    async def _follow_again(self, job_id: str) -> None:
+        record = await self._place.ledger.read_record(job_id)
+        if record is not None and record.owner == self._place.incarnation and not record.is_forgotten:
+            log.info("following again", job_id=job_id)
+            self._jobs.follow(record)
+
+    async def _check_lost(self, follower: Follower) -> None:
+        """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
+        job_id = follower.record.job_id
+        record = await self._place.ledger.read_record(job_id)
+        if record is None and self._jobs.followers.get(job_id) is follower:
+            await follower.restore()
+
+    async def _repeat_results(self) -> None:
+        now = self._place.ledger.now()
+        for job_id, finished in list(self._place.finished.items()):
+            row = self.rows.get(job_id)
+            is_undone = row is not None and (row.status is None or not row.status.is_final)
+            if now > finished.until:
+                del self._place.finished[job_id]
+            elif (row is None or is_undone) and job_id not in self._jobs.followers:
+                await self._repeat_result(finished)
+
+    async def _repeat_result(self, finished: Finished) -> None:
+        """Append a result again where Redis turns out to have lost it."""
+        job_id = finished.record.job_id
+        record = await self._place.ledger.read_record(job_id)
+        if record is not None and record.status.is_final:
+            return
+        log.warning("Redis lost a result, appending it again", job_id=job_id)
+        if record is None:
+            await Follower(self._place, finished.record).restore()
+        status = finished.record.status
+        step = move(job_id, finished.fence, target=status, event=finished.ended, fields=finished.fields)
+        await self._place.ledger.persist(step)

@@ -1,0 +1,272 @@
+"""The loop that owns every wait of a worker: followers, pod watches, heartbeat, control, sweeps.
+
+It runs in a thread of its own beside Celery's consumer. What it owns is derived, never counted: the followers are the
+jobs that it follows.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from dispatcher import connection
+from dispatcher.record import JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.steps import ClaimOutcome, claim, release, submit
+from worker.cluster import Cluster
+from worker.control import Control
+from worker.follower import Follower
+from worker.heartbeat import Heartbeat
+from worker.ledger import Ledger
+from worker.log_follower import Buffers
+from worker.metrics import Metrics
+from worker.observation import Observation
+from worker.pod_watch import PodWatch, PodWatches
+from worker.reconciler import Reconciler
+from worker.settings import WorkerSettings, new_incarnation
+from worker.sweeper import Sweeper
+from worker.workplace import Workplace
+
+log = structlog.get_logger("podrelay.worker")
+
+
+class Supervisor:
+    """Start it with :meth:`start`; everything else that is public may be called from any thread.
+
+    ``set_consuming`` is called (from the loop's thread) with False when the worker is full or must not consume yet, and
+    with True when it may consume again.
+    """
+
+    def __init__(self, settings: WorkerSettings, *, set_consuming: Callable[[bool], None]) -> None:
+        self.settings = settings
+        self.incarnation = new_incarnation(settings)
+        self.metrics = Metrics()
+        self._set_consuming = set_consuming
+        self._is_consuming = True
+        self._followers: dict[str, Follower] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
+        self._is_ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._place: Workplace
+        self._sweeper: Sweeper
+        self._draining: asyncio.Event
+
+    # From other threads
+
+    def start(self) -> None:
+        """Start the thread; returns when the lease is held and the watches run.
+
+        Raises:
+            Exception: what kept it from starting (Redis or the cluster configuration unusable).
+        """
+        self._thread.start()
+        self._is_ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def launch(self, job: str | JobSpec) -> ClaimOutcome:
+        """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first."""
+        return asyncio.run_coroutine_threadsafe(self._launch(job), self._loop).result(timeout=60)
+
+    def begin_hand_over(self) -> None:
+        """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
+        if self._is_ready.is_set() and self._failure is None:
+            self._loop.call_soon_threadsafe(self._draining.set)
+
+    def stop(self, timeout_s: float = 8.0) -> None:
+        """Hand over, then end the thread."""
+        self.begin_hand_over()
+        self._thread.join(timeout_s)
+
+    # The loop
+
+    def _run_loop(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._failure = error
+            if self._is_ready.is_set():
+                # A worker without its supervisor would take jobs and follow none: it ends, others take over.
+                log.critical("supervisor failed, the worker ends", exc_info=True)
+                os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            self._is_ready.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._draining = asyncio.Event()
+        settings = self.settings
+        url = settings.redis_url.get_secret_value()
+        async with AsyncExitStack() as stack:
+            client = connection.connect_async(
+                url, timeout_s=settings.redis_timeout_s, retries=settings.redis_retries, max_connections=16
+            )
+            stack.push_async_callback(client.aclose)
+            cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
+            self._place = self._make_place(cluster, Ledger(client))
+            heartbeat = Heartbeat(self._place, self._info)
+            self._sweeper = Sweeper(self._place, self, heartbeat, Reconciler(self._place, self))
+            await heartbeat.first()
+            control = Control(self._place, self)
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
+                log.info(
+                    "worker ready",
+                    incarnation=self.incarnation,
+                    queue=settings.queue,
+                    namespaces=list(self._place.watches.namespaces),
+                    redis=settings.masked_redis_url,
+                )
+                self._is_ready.set()
+                await self._draining.wait()
+                await self._hand_over()
+                for task in running:
+                    task.cancel()
+
+    def _make_place(self, cluster: Cluster, ledger: Ledger) -> Workplace:
+        settings = self.settings
+        default = settings.default_namespace or cluster.default_namespace
+
+        def watch(namespace: str) -> PodWatch:
+            return PodWatch(cluster, namespace, installation=settings.installation, queue=settings.queue, listener=self)
+
+        return Workplace(
+            settings=settings,
+            incarnation=self.incarnation,
+            cluster=cluster,
+            ledger=ledger,
+            watches=PodWatches(watch, settings.namespaces or (default,)),
+            buffers=Buffers(settings.log_buffer_bytes),
+        )
+
+    def _info(self) -> dict[str, Any]:
+        """What the worker tells of itself with each heartbeat."""
+        return {
+            "name": self.settings.worker_name,
+            "namespaces": list(self._place.watches.namespaces),
+            "followed": len(self._followers),
+            "max_jobs": self.settings.max_jobs,
+        }
+
+    def _loops(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, None]]:
+        return [heartbeat.run(), control.run(), self._sweeper.run(), *(watch.run() for watch in self._place.watches)]
+
+    async def _hand_over(self) -> None:
+        """Stop following; then let go of the jobs with one message. The pods go on."""
+        job_ids = list(self._followers)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(3):
+                await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
+        except TimeoutError:
+            log.warning("jobs not handed over, Redis is away: they are taken over when the lease ends")
+        log.info("handed over", jobs=len(job_ids))
+
+    # Jobs
+
+    async def _launch(self, job: str | JobSpec) -> ClaimOutcome:
+        if isinstance(job, JobSpec):
+            submitted = await self._place.ledger.persist(submit(job, with_message=False))
+            job = submitted.job_id
+        return await self.claim(job)
+
+    async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome:
+        """Claim the job and follow it, unless it is followed already."""
+        if self._draining.is_set() or job_id in self._followers:
+            return ClaimOutcome.OWNED
+        step = claim(job_id, self.incarnation, namespaces=self._place.watches.namespaces, former_owner=former_owner)
+        claimed = await self._place.ledger.persist(step)
+        if claimed.record is not None:
+            self.follow(claimed.record)
+        elif claimed.outcome is ClaimOutcome.NO_LEASE:
+            log.warning("no lease, job not claimed", job_id=job_id)
+        return claimed.outcome
+
+    def follow(self, record: JobRecord) -> None:
+        """Begin to follow a job that this incarnation owns."""
+        if record.job_id in self._followers or self._draining.is_set():
+            return
+        follower = Follower(self._place, record)
+        self._followers[record.job_id] = follower
+        task = asyncio.create_task(self._follow(follower), name=f"job {record.job_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.check_capacity()
+
+    async def _follow(self, follower: Follower) -> None:
+        job_id = follower.record.job_id
+        try:
+            await follower.run()
+        except Exception:
+            # A defect of ours must neither lose the job nor spin: the heartbeat finds it owned and not followed.
+            log.exception("follower failed", job_id=job_id)
+        finally:
+            del self._followers[job_id]
+            self.metrics.followed(follower.record)
+            if not self._draining.is_set():
+                self.check_capacity()
+
+    @property
+    def followers(self) -> dict[str, Follower]:
+        """What this worker follows, by job id."""
+        return self._followers
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether it may take more jobs. Those that wait for quota, back-off or a predecessor do not count."""
+        return sum(not f.waits_outside for f in self._followers.values()) < self.settings.max_jobs
+
+    def check_capacity(self) -> None:
+        """Pause or resume the queue."""
+        may_consume = self.has_capacity and self._sweeper.may_consume
+        if may_consume != self._is_consuming:
+            self._is_consuming = may_consume
+            log.info("queue resumed" if may_consume else "queue paused", followed=len(self._followers))
+            self._set_consuming(may_consume)
+
+    # What the watches tell
+
+    def pod_changed(self, pod: Observation) -> None:
+        follower = self._followers.get(pod.job_id)
+        if follower is not None:
+            follower.pod_changed(pod)
+        else:
+            self._sweeper.stray_pod(pod)
+
+    def pod_deleted(self, pod: Observation) -> None:
+        follower = self._followers.get(pod.job_id)
+        if follower is not None:
+            follower.pod_deleted(pod)
+        for other in self._followers.values():
+            if other.record.wait == "quota":
+                other.wake()
+
+    def pod_unseen(self, namespace: str, name: str) -> None:
+        for follower in self._followers.values():
+            if follower.record.pod == name and follower.record.namespace == namespace:
+                follower.doubt()
+
+    # What control tells
+
+    def cancel_requested(self, job_id: str, by: str) -> None:
+        follower = self._followers.get(job_id)
+        if follower is not None:
+            follower.cancel_requested(by)
+
+    def wake(self, job_id: str) -> None:
+        follower = self._followers.get(job_id)
+        if follower is not None:
+            follower.wake()
+
+    def sweep_soon(self) -> None:
+        """Somebody let go of jobs: look for them now."""
+        self._sweeper.hurry()

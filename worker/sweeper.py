@@ -1,0 +1,209 @@
+"""Finding what nobody takes care of: jobs without an owner or with a dead one, pods without a record.
+
+The queue's messages are hints, and some are lost, so the records themselves are swept. Who takes what is decided by the
+claim, atomically; small random batches let several workers share.
+"""
+
+import asyncio
+import random
+from typing import Final, Protocol
+
+import structlog
+
+from dispatcher import connection, names
+from dispatcher.errors import InvalidSpecError
+from dispatcher.events import Notice
+from dispatcher.message import PRIORITY_BUCKETS
+from dispatcher.record import JobRecord
+from dispatcher.spec import decode_spec
+from dispatcher.status import Status
+from dispatcher.steps import ClaimOutcome, SurveyRow, expire, restore
+from worker.cluster import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.follower import Follower
+from worker.heartbeat import Heartbeat
+from worker.observation import Observation
+from worker.reconciler import Reconciler
+from worker.workplace import Workplace
+
+log = structlog.get_logger("podrelay.worker")
+
+BATCH: Final = 20
+#: How long a job's message may be under way before the sweep takes the job without it, while the queue is busy.
+MESSAGE_S: Final = 30.0
+
+
+class Jobs(Protocol):
+    """What this worker follows, and how it takes more."""
+
+    @property
+    def followers(self) -> dict[str, Follower]: ...
+
+    @property
+    def has_capacity(self) -> bool: ...
+
+    def check_capacity(self) -> None: ...
+
+    async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome: ...
+
+
+class Sweeper:
+    """Belongs to the supervisor's loop."""
+
+    def __init__(self, place: Workplace, jobs: Jobs, heartbeat: Heartbeat, reconciler: Reconciler) -> None:
+        self._place = place
+        self._jobs = jobs
+        self._heartbeat = heartbeat
+        self._reconciler = reconciler
+        self._hurry = asyncio.Event()
+        self._strays: dict[str, Observation] = {}
+
+    @property
+    def may_consume(self) -> bool:
+        """Not while the records of an emptied Redis are being rebuilt from the pods."""
+        emptied_at = self._heartbeat.emptied_at
+        return emptied_at is None or self._place.ledger.now() > emptied_at + self._rebuild_after_s()
+
+    def hurry(self) -> None:
+        """Sweep now."""
+        self._hurry.set()
+
+    def stray_pod(self, pod: Observation) -> None:
+        """A pod of this queue that this worker does not follow (most often another worker does)."""
+        self._strays[pod.uid] = pod
+
+    async def run(self) -> None:
+        """Reconcile and sweep for ever."""
+        back_off = BackOff()
+        while True:
+            try:
+                self._hurry.clear()
+                await self._reconciler.reconcile()
+                await self._sweep()
+                back_off.succeeded()
+                await self._pause(self._place.settings.sweep_s * random.uniform(0.75, 1.25))
+            except (*connection.UNAVAILABLE, ClusterUnavailableError, ClusterRefusedError) as error:
+                log.info("sweep interrupted", why=str(error) or type(error).__name__)
+                await asyncio.sleep(back_off.failed(error))
+
+    async def _pause(self, wait_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._hurry.wait(), wait_s)
+        except TimeoutError:
+            return
+
+    async def _sweep(self) -> None:
+        rows = list(self._reconciler.rows.values())
+        for row in rows:
+            if row.is_overdue and row.job_id not in self._jobs.followers:
+                await self._place.ledger.attempt([expire(row.job_id, self._place.settings.queue)])
+        await self._take_over([row for row in rows if self._is_abandoned(row)])
+        await self._launch([row for row in rows if self._waits(row)])
+        await self._settle_strays()
+        self._jobs.check_capacity()
+
+    # Jobs
+
+    async def _take_over(self, rows: list[SurveyRow]) -> None:
+        """Claim jobs whose owner let go or is dead, whether there is capacity or not: somebody must."""
+        random.shuffle(rows)
+        for row in rows[:BATCH]:
+            if await self._jobs.claim(row.job_id, former_owner=row.owner) is ClaimOutcome.CLAIMED:
+                log.info("took over", job_id=row.job_id, former_owner=row.owner or None)
+        if len(rows) > BATCH:
+            self._hurry.set()
+
+    def _is_abandoned(self, row: SurveyRow) -> bool:
+        if row.status is None or row.job_id in self._jobs.followers or not self._is_served(row):
+            return False
+        if row.is_ownerless:
+            return row.epoch > 0 or row.status is not Status.QUEUED
+        return not row.owner_is_alive and row.owner != self._place.incarnation and self._is_surely_dead(row)
+
+    def _is_surely_dead(self, row: SurveyRow) -> bool:
+        """Whether the owner had a chance to renew its lease, and did not."""
+        trusted_since = self._heartbeat.trusted_since
+        if row.owner_seen_at > trusted_since:
+            return True
+        return self._place.ledger.now() > trusted_since + 2 * self._place.settings.lease_s
+
+    def _is_served(self, row: SurveyRow) -> bool:
+        return row.namespace == "" or row.namespace in self._place.watches.namespaces
+
+    def _waits(self, row: SurveyRow) -> bool:
+        return row.status is Status.QUEUED and row.is_ownerless and row.epoch == 0 and not row.is_overdue
+
+    async def _launch(self, rows: list[SurveyRow]) -> None:
+        """Claim jobs whose message was lost, oldest first."""
+        if not rows:
+            return
+        patience_s = self._place.settings.sweep_s if await self._queue_is_empty() else MESSAGE_S
+        before = self._place.ledger.now() - patience_s
+        for row in [row for row in rows if row.submitted_at < before][:BATCH]:
+            if not self._jobs.has_capacity or not self.may_consume:
+                return
+            await self._jobs.claim(row.job_id)
+
+    async def _queue_is_empty(self) -> bool:
+        queue = self._place.settings.queue
+        lists = [names.message_list(queue, bucket) for bucket in PRIORITY_BUCKETS.values()]
+        return not await self._place.ledger.client.exists(*lists)
+
+    # Pods
+
+    async def _settle_strays(self) -> None:
+        """Delete pods that no job has any more; make the records again of pods whose record Redis has lost."""
+        for pod in list(self._strays.values()):
+            watched = self._place.watches.pod(pod.namespace, pod.name)
+            if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.followers:
+                del self._strays[pod.uid]
+                continue
+            row = self._reconciler.rows.get(watched.job_id)
+            if row is None or row.status is None or not _is_of(row, watched):
+                await self._settle(watched)
+
+    async def _settle(self, pod: Observation) -> None:
+        record = await self._place.ledger.read_record(pod.job_id)
+        if record is None:
+            await self._rebuild(pod)
+        elif _is_stray(record, pod) and not pod.is_being_deleted:
+            log.warning("deleting a stray pod", pod=pod.name, job_id=pod.job_id, attempt=pod.attempt)
+            await self._place.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
+
+    def _rebuild_after_s(self) -> float:
+        """How long the pods' owners have to make the records again themselves, from more than the pods tell."""
+        return self._place.settings.lease_s
+
+    async def _rebuild(self, pod: Observation) -> None:
+        """Make the record of a pod again from its annotations."""
+        if self._place.ledger.now() < self._heartbeat.trusted_since + self._rebuild_after_s():
+            return
+        found = await self._place.cluster.read_pod(pod.namespace, pod.name)
+        annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
+        try:
+            spec = decode_spec(annotations.get(names.ANNOTATION_SPEC, ""))
+        except InvalidSpecError as error:
+            log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))
+            return
+        record = JobRecord(job_id=pod.job_id, spec=spec, digest=pod.digest, status=Status.STARTING)
+        fields = {"attempt": str(pod.attempt), "epoch": "1", "pod": pod.name, "pod_uid": pod.uid}
+        event = Notice(level="warning", text="Redis was emptied: this record was made again from the job's pod")
+        step = restore(record, owner="", event=event, fields={**fields, "namespace": pod.namespace})
+        log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
+        await self._place.ledger.attempt([step])
+        await self._jobs.claim(pod.job_id)
+
+
+def _is_of(row: SurveyRow, pod: Observation) -> bool:
+    """Whether the pod is the active job's present one, or the one that is just being launched."""
+    if row.pod_uid:
+        return row.pod_uid == pod.uid
+    return pod.attempt == row.attempt + 1
+
+
+def _is_stray(record: JobRecord, pod: Observation) -> bool:
+    """Whether no job has this pod (any more)."""
+    if record.status.is_final and record.is_forgotten:
+        return True
+    if record.pod_uid is not None:
+        return pod.uid != record.pod_uid and pod.attempt <= record.attempt
+    return pod.attempt <= record.attempt

@@ -1,9 +1,8 @@
 """`podrelay dev`: everything on this machine, in the foreground."""
 
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +12,7 @@ from dispatcher.cli.worker import need
 
 if TYPE_CHECKING:
     from dispatcher.cli.local import LocalStack
+    from dispatcher.cli.processes import Processes
 
 
 def dev(
@@ -24,54 +24,46 @@ def dev(
     containers as plain processes of yours: nothing is isolated, and few images exist in it.
     """
     need("celery", "kubernetes", "aiohttp", extra="worker")
-    from dispatcher.cli.child import ChildFailedError
-    from dispatcher.cli.local import local_stack
+    from dispatcher.cli.processes import ChildFailedError, Processes, ended_by_signals, hear_no_more_signals
 
     def sink(name: str, line: str) -> None:
         if not quiet:
             print(f"{name:<7} | {line}", file=sys.stderr, flush=True)
 
-    signal.signal(signal.SIGTERM, _end)
     with session.told():
         session.settings()
-        given = session.redis_url_given()
         try:
-            with local_stack(redis_url=given, kubeconfig=os.environ.get("KUBECONFIG"), sink=sink) as stack:
-                print(environment(stack), flush=True)
-                ended = _wait(stack)
+            with ended_by_signals(), Processes(sink) as processes:
+                try:
+                    _run(processes)
+                except KeyboardInterrupt:
+                    hear_no_more_signals()
+                    session.complain("ending everything that was started here")
         except ChildFailedError as error:
             session.fail(str(error), ExitCode.NO)
-    if ended:
-        session.fail(f"the {ended} ended; ended everything", ExitCode.NO)
     raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def _wait(stack: "LocalStack") -> str | None:
-    """Wait for Ctrl-C (None), or for a process that ends by itself (its name)."""
-    try:
-        return stack.wait_for_an_end()
-    except KeyboardInterrupt:
-        # A second Ctrl-C must not keep the rest from being ended; each step of that has a limit.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        session.complain("ending the worker, the cluster and Redis")
-        return None
+def _run(processes: "Processes") -> None:
+    from dispatcher.cli.local import start_local_stack
+    from dispatcher.cli.processes import ChildFailedError
 
-
-def _end(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+    redis_url, kubeconfig = session.redis_url_given(), os.environ.get("KUBECONFIG")
+    stack = start_local_stack(processes, redis_url=redis_url, kubeconfig=kubeconfig)
+    print(environment(stack), flush=True)
+    ended = stack.wait_for_an_end()
+    raise ChildFailedError(ended.last_words(f"ended with code {ended.process.returncode}"))
 
 
 def environment(stack: "LocalStack") -> str:
-    """The lines to paste into another terminal."""
+    """The lines to paste into another terminal: what was started here; the rest is there already."""
     from dispatcher.settings import mask_url
 
-    redis = f"{stack.redis_binary} (empty, gone at the end)" if stack.redis_binary else "yours"
-    cluster = f"the pocket cluster at {stack.cluster_url}" if stack.cluster_url else "yours"
-    lines = [
-        f"# Redis: {redis}; cluster: {cluster}. Ctrl-C ends everything that was started here.",
-        f"export PODRELAY_REDIS_URL={mask_url(stack.redis_url)}",
-        f"export KUBECONFIG={stack.kubeconfig}   # for kubectl; callers of podrelay need none",
-        "# then, for example:",
-        "#   podrelay submit --image python:3.12 --follow -- python -c 'print(\"hello\")'",
-    ]
-    return "\n".join(lines)
+    redis = f"embedded ({stack.redis_binary}), gone at the end" if stack.redis_binary else mask_url(stack.redis_url)
+    cluster = f"the pocket cluster at {stack.cluster_url}" if stack.cluster_url else stack.kubeconfig
+    lines = [f"# Redis: {redis}", f"# cluster: {cluster}", "# Ctrl-C ends everything that was started here."]
+    if stack.redis_binary:
+        lines.append(f"export PODRELAY_REDIS_URL={stack.redis_url}")
+    if stack.cluster_url:
+        lines.append(f"export KUBECONFIG={stack.kubeconfig}   # for kubectl: who submits jobs needs none")
+    return "\n".join([*lines, "# Try: podrelay submit --image python:3.12 --follow -- python -c 'print(\"hello\")'"])

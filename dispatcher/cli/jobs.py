@@ -40,7 +40,8 @@ def _status(text: str | None) -> str | None:
     if text is None:
         return None
     if text.upper() not in set(Status):
-        session.fail(f"--status: {text!r} is no status{nearest(text.upper(), Status)}", ExitCode.BAD_INPUT)
+        hint = nearest(text.upper(), [status.value for status in Status])
+        session.fail(f"--status: {text!r} is no status{hint}", ExitCode.BAD_INPUT)
     return text.upper()
 
 

@@ -34,8 +34,8 @@ def workers(
 
 
 def _is_named(view: "WorkerView", name: str) -> bool:
-    """An incarnation is the worker's name and a random part."""
-    return view.info.get("name") == name or view.incarnation == name or view.incarnation.rpartition("-")[0] == name
+    """An incarnation is the worker's name, its process id and a random part."""
+    return view.info.get("name") == name or view.incarnation == name or view.incarnation.rsplit("-", 2)[0] == name
 
 
 def _object(view: "WorkerView") -> dict[str, Any]:

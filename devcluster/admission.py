@@ -204,7 +204,7 @@ def _container_causes(field: str, container: Json, earlier: list[str], volumes: 
     if container["imagePullPolicy"] not in ("Always", "IfNotPresent", "Never"):
         supported = ("Always", "IfNotPresent", "Never")
         yield _unsupported(f"{field}.imagePullPolicy", container["imagePullPolicy"], supported)
-    if "containers[" in field and "initContainers[" in field and container.get("restartPolicy", "Always") != "Always":
+    if field.startswith("spec.initContainers") and container.get("restartPolicy", "Always") != "Always":
         yield _unsupported(f"{field}.restartPolicy", container["restartPolicy"], ("Always",))
     for at, variable in enumerate(container.get("env", [])):
         if not variable.get("name"):

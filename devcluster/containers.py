@@ -16,6 +16,8 @@ from devcluster.undertaker import Undertaker
 
 _READ_BYTES = 64 * 1024
 _READS_AT_THE_END = 4096
+_YOUNG_S = 1.0
+_LOOK_AGAIN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class ProcessContainer:
         """Start the process; raises StartTrouble."""
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
+        self._started_at = self._loop.time()
         self._log = log
         self._undertaker = undertaker
         self.out_of_memory = False
@@ -112,10 +115,18 @@ class ProcessContainer:
         self._watch_for_end()
 
     def terminate(self) -> None:
-        """TERM to the main process only; ignored unless it has a handler, as by process 1 of a container."""
-        if not self.ended.done() and _handles_term(self.pid):
+        """TERM to the main process only; ignored unless it has a handler, as by process 1 of a container.
+
+        A container that was started a moment ago is given the time to install its handler: here containers follow each
+        other faster than on a node, where a sidecar has long had it when TERM comes.
+        """
+        if self.ended.done():
+            return
+        if _handles_term(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+        elif self._loop.time() < self._started_at + _YOUNG_S:
+            self._loop.call_later(_LOOK_AGAIN_S, self.terminate)
 
     def kill(self) -> None:
         if not self.ended.done():

@@ -83,9 +83,7 @@ class ControlPlane:
         record = self.record.pods[uid]
         record.node = node.name
         life = self.lives[uid] = PodLife(self._machine, pod, node, record)
-        life.begin()
-        assert life.task is not None
-        life.task.add_done_callback(lambda _task: self._sweep(uid))
+        life.begin(lambda: self._sweep(uid))
 
     # Pods go.
 

@@ -93,8 +93,10 @@ class LogFile:
         """The last bytes of the log without stamps, for `FallbackToLogsOnError`."""
         if not self.path.exists():
             return _NOTHING
-        view = LogView(timestamps=False)
-        return view.take(self.path.read_bytes()[-4 * limit_bytes :].partition(b"\n")[2])[-limit_bytes:]
+        data = self.path.read_bytes()
+        if len(data) > 2 * PIECE_BYTES + limit_bytes:
+            data = data[-2 * PIECE_BYTES - limit_bytes :].partition(b"\n")[2]
+        return LogView(timestamps=False).take(data)[-limit_bytes:]
 
     def _cut(self, out: list[bytes], tag: bytes, line: bytes, last: bytes) -> None:
         while len(line) > PIECE_BYTES:

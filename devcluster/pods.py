@@ -8,10 +8,11 @@ back.
 
 import asyncio
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from devcluster.answers import Json
 from devcluster.clock import now_text
@@ -84,11 +85,18 @@ class PodLife:
         self._is_walking = False
         self._view = self._first_view()
         self.task: asyncio.Task[None] | None = None
+        self._on_end: Callable[[], None] = lambda: None
 
     # What others ask of a life.
 
-    def begin(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self._live())
+    def begin(self, on_end: Callable[[], None]) -> None:
+        """Start the walk; `on_end` is called when nothing is left to be done for this pod."""
+        self._on_end = on_end
+        self._spawn(self._live())
+
+    def _spawn(self, steps: Coroutine[Any, Any, None]) -> None:
+        self.task = asyncio.get_running_loop().create_task(steps)
+        self.task.add_done_callback(lambda _task: self._on_end())
 
     def stop(self, stop: Stop) -> None:
         """End the pod; a later, shorter grace shortens what is under way."""
@@ -112,7 +120,10 @@ class PodLife:
         self._publish()
         if self._held_stop is not None:
             held, self._held_stop = self._held_stop, None
-            self.stop(held)
+            if held.is_deletion and self.task is not None and self.task.done():
+                self._spawn(self._remove())
+            else:
+                self.stop(held)
 
     def kill_containers(self) -> None:
         """Everything dies at once, as when the machine loses power."""

@@ -96,8 +96,8 @@ class SimulatedContainer:
         if self.ended.done() or script.ignore_term:
             return
         if script.print_on_term is not None:
-            path = self._mounted(script.print_on_term)
-            if path is not None and path.exists():
+            path = Path(script.print_on_term)
+            if path.exists():
                 self._log.append("stdout", path.read_bytes())
             self._end(Exit.of(0))
         else:

@@ -4,8 +4,10 @@ It knows nothing of the pocket cluster, so that the same tests can be run agains
 (`PODRELAY_TEST_KUBECONFIG`).
 """
 
+import asyncio
 import base64
 import json
+import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
@@ -132,3 +134,20 @@ def state_of(pod: Json, container: str = "base") -> Json:
             found: Json = one["state"]
             return found
     return {}
+
+
+async def process_end(pid: int, limit_s: float = 10.0) -> None:
+    """Wait until a process of this machine has ended, whoever's child it is; raises TimeoutError if it does not."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(limit_s):
+            await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from cluster_driver import ClusterDriver, pods, simple_pod, state_of
+from cluster_driver import ClusterDriver, pods, process_end, simple_pod, state_of
 from cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,9 +28,11 @@ async def when(cluster: ClusterDriver, namespace: str, claim: Any, name: str = "
     raise AssertionError("the watch ended")
 
 
-async def gone(cluster: ClusterDriver, namespace: str) -> Json:
+async def gone(cluster: ClusterDriver, namespace: str, since: Json) -> Json:
+    """The last version of a pod, which was last seen as `since`."""
+    query = f"watch=1&resourceVersion={since['metadata']['resourceVersion']}"
     async with asyncio.timeout(60):
-        async for event in cluster.stream(pods(namespace, query="watch=1")):
+        async for event in cluster.stream(pods(namespace, query=query)):
             if event["type"] == "DELETED":
                 found: Json = event["object"]
                 return found
@@ -164,10 +166,7 @@ async def test_what_cannot_be_executed_is_a_start_error(cluster: ClusterDriver, 
 async def test_what_a_container_leaves_behind_dies_with_it(cluster: ClusterDriver) -> None:
     only_pocket(cluster, "processes of a real node cannot be looked at")
     _, log = await run(cluster, simple_pod("job", "busybox:1.36", ["sh", "-c", "sleep 300 & echo $!"]))
-    stat = await asyncio.create_subprocess_exec(
-        "sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9; do kill -0 {log.strip()} 2>/dev/null || exit 1; sleep 0.05; done"
-    )
-    assert await stat.wait() == 1
+    await process_end(int(log))
 
 
 async def test_termination_message_falls_back_to_the_log(cluster: ClusterDriver) -> None:
@@ -225,9 +224,9 @@ async def test_a_simulated_container_takes_term_as_told(cluster: ClusterDriver, 
     namespace = await cluster.namespace()
     pod = simple_pod("job", "simulated:1", ["--duration=60", option], terminationGracePeriodSeconds=1)
     await cluster.request("POST", pods(namespace), pod)
-    await when(cluster, namespace, lambda pod: "running" in state_of(pod))
+    seen = await when(cluster, namespace, lambda pod: "running" in state_of(pod))
     await cluster.request("DELETE", pods(namespace, "job"))
-    assert state_of(await gone(cluster, namespace))["terminated"]["exitCode"] == code
+    assert state_of(await gone(cluster, namespace, seen))["terminated"]["exitCode"] == code
 
 
 async def test_an_unknown_simulated_option_is_a_start_error(cluster: ClusterDriver) -> None:
@@ -263,10 +262,9 @@ async def test_a_node_short_of_memory_fails_a_pod_and_keeps_it(cluster: ClusterD
 async def test_a_pod_deleted_before_it_ran_goes_too(cluster: ClusterDriver) -> None:
     namespace = await cluster.namespace()
     await cluster.request("POST", pods(namespace), simple_pod("job", "registry.invalid/no:1", ["true"]))
-    await when(cluster, namespace, lambda pod: state_of(pod).get("waiting", {}).get("reason") == "ErrImagePull")
-    deleted = asyncio.create_task(gone(cluster, namespace))
+    seen = await when(cluster, namespace, lambda pod: state_of(pod).get("waiting", {}).get("reason") == "ErrImagePull")
     await cluster.request("DELETE", pods(namespace, "job"))
-    assert (await deleted)["status"]["phase"] == "Failed"
+    assert (await gone(cluster, namespace, seen))["status"]["phase"] == "Failed"
 
 
 async def test_an_image_that_comes_up_later_is_pulled(cluster: ClusterDriver) -> None:

@@ -23,9 +23,10 @@ async def cluster(tmp_path: Path) -> AsyncIterator[ClusterDriver]:
             yield driver
 
 
-async def when(cluster: ClusterDriver, claim: Any) -> Json:
+async def when(cluster: ClusterDriver, claim: Any, since: Json | None = None) -> Json:
+    version = since["metadata"]["resourceVersion"] if since else "0"
     async with asyncio.timeout(20):
-        async for event in cluster.stream(pods("default", query="watch=1")):
+        async for event in cluster.stream(pods("default", query=f"watch=1&resourceVersion={version}")):
             if claim(event):
                 found: Json = event["object"]
                 return found
@@ -73,9 +74,10 @@ async def test_a_follower_is_cut_off_by_the_loss(cluster: ClusterDriver) -> None
 async def test_a_node_that_comes_back_tells_what_happened(cluster: ClusterDriver) -> None:
     node = (await running_pod(cluster, ["sh", "-c", "sleep 0.1; exit 4"]))["spec"]["nodeName"]
     cluster.pocket.lose_node(node)
-    await when(cluster, lambda event: "deletionTimestamp" in event["object"]["metadata"])
+    marked = await when(cluster, lambda event: "deletionTimestamp" in event["object"]["metadata"])
+    assert "running" in state_of(marked)
     cluster.pocket.restore_node(node)
-    deleted = await when(cluster, lambda event: event["type"] == "DELETED")
+    deleted = await when(cluster, lambda event: event["type"] == "DELETED", since=marked)
     assert state_of(deleted)["terminated"]["exitCode"] == 4
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cluster_driver import ClusterDriver, pods, simple_pod
+from cluster_driver import ClusterDriver, pods, process_end, simple_pod
 
 from devcluster.server import PocketCluster
 
@@ -47,13 +47,6 @@ async def long_sleeper(driver: ClusterDriver) -> int:
         return int(await response.content.readline())
 
 
-async def has_ended(pid: int) -> bool:
-    """Whether a process ends within seconds."""
-    script = f"for i in $(seq 100); do kill -0 {pid} 2>/dev/null || exit 0; sleep 0.05; done; exit 1"
-    waiting = await asyncio.create_subprocess_exec("sh", "-c", script)
-    return await waiting.wait() == 0
-
-
 async def test_it_says_what_it_is_not_and_then_that_it_is_ready(tmp_path: Path) -> None:
     async with started(tmp_path) as (_process, banner, driver):
         assert "It is not a cluster" in banner
@@ -68,7 +61,7 @@ async def test_asked_to_end_it_takes_its_containers_along(tmp_path: Path, number
         process.send_signal(number)
         async with asyncio.timeout(10):
             assert await process.wait() == 0
-        assert await has_ended(pid)
+        await process_end(pid)
 
 
 async def test_killed_it_takes_its_containers_along(tmp_path: Path) -> None:
@@ -76,7 +69,7 @@ async def test_killed_it_takes_its_containers_along(tmp_path: Path) -> None:
         pid = await long_sleeper(driver)
         process.kill()
         await process.wait()
-        assert await has_ended(pid)
+        await process_end(pid)
 
 
 async def test_quota_and_namespaces_can_be_given(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""A decorated function as a script for a container: its source, its arguments as a pickle, its value as JSON. Pure.
+
+What ``@task.kubernetes`` writes, so that a function that worked there works here: the script needs Python and bash in
+the image, and nothing else.
+"""
+
+import base64
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCRIPT_VARIABLE = "__PYTHON_SCRIPT"
+INPUT_VARIABLE = "__PYTHON_INPUT"
+
+_SCRIPT_FILE = "/tmp/script.py"
+_INPUT_FILE = "/tmp/script.in"
+_RETURN_FILE = "/airflow/xcom/return.json"
+
+_SCRIPT = """\
+from __future__ import annotations
+
+import json
+import {pickling}
+import sys
+
+try:
+    from airflow.plugins_manager import integrate_macros_plugins
+    integrate_macros_plugins()
+except ImportError:
+    pass  # no Airflow in this image
+
+{arguments}
+
+# Script
+{source}
+res = {name}(*arg_dict["args"], **arg_dict["kwargs"])
+
+# Write output
+with open(sys.argv[2], "w") as file:
+    if res is not None:
+        file.write(json.dumps(res))
+"""
+
+_LOAD = """\
+with open(sys.argv[1], "rb") as file:
+    arg_dict = {pickling}.load(file)"""
+
+
+def script_of(source: str, name: str, *, pickling: str, has_arguments: bool) -> str:
+    """The script that calls the function ``name`` of ``source``; ``pickling``: the module that loads the arguments."""
+    arguments = _LOAD.format(pickling=pickling) if has_arguments else 'arg_dict = {"args": [], "kwargs": {}}'
+    return _SCRIPT.format(pickling=pickling, arguments=arguments, source=source, name=name)
+
+
+def variables(script: str, pickled: bytes) -> list[dict[str, str]]:
+    """The container's variables that carry script and arguments."""
+    carried = {SCRIPT_VARIABLE: script.encode(), INPUT_VARIABLE: pickled}
+    return [{"name": name, "value": base64.b64encode(data).decode()} for name, data in carried.items()]
+
+
+def command(*, returns_value: bool) -> list[str]:
+    """Write both files, then run the script."""
+    output = _RETURN_FILE if returns_value else "/dev/null"
+    steps = [
+        _decode(SCRIPT_VARIABLE, _SCRIPT_FILE),
+        _decode(INPUT_VARIABLE, _INPUT_FILE),
+        "mkdir -p /airflow/xcom" if returns_value else ":",
+        f"python {_SCRIPT_FILE} {_INPUT_FILE} {output}",
+    ]
+    return ["bash", "-cx", " && ".join(steps)]
+
+
+def _decode(variable: str, file: str) -> str:
+    return (
+        f'python -c "import base64, os;x = base64.b64decode(os.environ[\\"{variable}\\"]);'
+        f'f = open(\\"{file}\\", \\"wb\\"); f.write(x); f.close()"'
+    )
+
+
+def pickled(args: Sequence[Any], kwargs: Mapping[str, Any], *, use_dill: bool) -> tuple[str, bytes]:
+    """The arguments as a pickle, and the name of the module that loads it."""
+    name = "dill" if use_dill else "pickle"
+    data: bytes = importlib.import_module(name).dumps({"args": args, "kwargs": kwargs})
+    return name, data

@@ -1,0 +1,35 @@
+"""Airflow without a database: an operator's task, run in this process with a real connection to a real Redis."""
+
+import os
+import tempfile
+
+# Before Airflow is imported, which happens when the tests are.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="podrelay-airflow-home-"))
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from collections.abc import Iterator
+
+import pytest
+import structlog.testing
+from task_run import TaskLog, TaskRun
+
+from devcluster.redis_server import RedisServer
+
+
+@pytest.fixture
+def connection(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The connection ``podrelay_default``; returns the Redis URL."""
+    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", f"podrelay://127.0.0.1:{redis_server.port}/0")
+    return redis_server.url
+
+
+@pytest.fixture
+def task_run(connection: str) -> TaskRun:
+    return TaskRun(connection)
+
+
+@pytest.fixture
+def task_log() -> Iterator[TaskLog]:
+    with structlog.testing.capture_logs() as entries:
+        yield TaskLog(entries)

@@ -1,0 +1,122 @@
+"""One task instance's try, as Airflow's task runner runs it, without Airflow's database.
+
+The task instance and its context are Airflow's objects, so these stand-ins hold only what the operator uses.
+"""
+
+import asyncio
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow.sdk import DAG
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_bridge.operator import PodRelayOperator
+
+
+@dataclass
+class StandInTaskInstance:
+    dag_id: str = "nightly"
+    task_id: str = "transform"
+    run_id: str = "manual__2026-01-01"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 0
+    start_date: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int | None = None) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+
+@dataclass(frozen=True)
+class TaskLog:
+    """What a task's log has, in order."""
+
+    entries: list[Any]
+
+    @property
+    def lines(self) -> list[str]:
+        return [str(entry["event"]) for entry in self.entries]
+
+    def at(self, level: str) -> list[str]:
+        return [str(entry["event"]) for entry in self.entries if entry["log_level"] == level]
+
+    def containers_lines(self, container: str = "base") -> list[str]:
+        return [line for line in self.lines if line.startswith(f"[{container}] ")]
+
+
+class TaskRun:
+    """Runs tries of one task instance."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.redis_url = redis_url
+        self.ti = StandInTaskInstance()
+        self.operator: PodRelayOperator | None = None
+
+    def make(self, **arguments: Any) -> PodRelayOperator:
+        arguments = {"task_id": self.ti.task_id, "image": "python:3.12", "name": "transform", **arguments}
+        with DAG(self.ti.dag_id, schedule=None):
+            self.operator = PodRelayOperator(**arguments)
+        return self.operator
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"ti": self.ti, "task_instance": self.ti, "run_id": self.ti.run_id, "dag": None}
+
+    def execute(self, operator: PodRelayOperator | None = None, **arguments: Any) -> Any:
+        """A fresh operator (a try is a new process) executed."""
+        operator = operator or self.make(**arguments)
+        return run(operator, operator.execute, context=self.context)
+
+    def next_try(self) -> None:
+        """Airflow starts a try without the XComs of the last."""
+        self.ti.try_number += 1
+        self.ti.xcoms.clear()
+        self.ti.start_date = dt.datetime.now(dt.UTC)
+
+    def defer(self, **arguments: Any) -> TaskDeferred:
+        try:
+            self.execute(**{"deferrable": True, **arguments})
+        except TaskDeferred as deferred:
+            return deferred
+        raise AssertionError("the task was not deferred")
+
+    def resume(self, method: str, kwargs: dict[str, Any], **arguments: Any) -> Any:
+        operator = self.make(**{"deferrable": True, **arguments})
+        return operator.resume_execution(method, kwargs, self.context)
+
+
+def run(operator: PodRelayOperator, function: Any, **arguments: Any) -> Any:
+    """As the task runner calls ``execute``: only there it may be called."""
+    token = ExecutorSafeguard.tracker.set(operator)
+    try:
+        return function(**arguments)
+    finally:
+        ExecutorSafeguard.tracker.reset(token)
+
+
+def anew(trigger: Any) -> Any:
+    """The trigger as the triggerer makes it: by its class' path and its arguments, through Airflow's encoding."""
+    from airflow.sdk._shared.module_loading import import_string
+    from airflow.sdk.serde import deserialize, serialize
+
+    path, arguments = trigger.serialize()
+    arguments = json.loads(json.dumps(serialize(arguments)))
+    return import_string(path)(**deserialize(arguments))
+
+
+def fired_by(trigger: Any) -> dict[str, Any]:
+    """Run the trigger in a loop of its own; returns the payload of its one event, as Airflow's database gives it."""
+
+    async def events() -> list[Any]:
+        return [event.payload async for event in anew(trigger).run()]
+
+    (payload,) = asyncio.run(events())
+    return json.loads(json.dumps(payload))

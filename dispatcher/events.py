@@ -6,12 +6,13 @@ JSON: see :mod:`dispatcher.channel`. A reader yields these, plus :class:`LogChun
 :class:`Silence`.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from dispatcher.status import FailureReason, Status
 
@@ -20,6 +21,22 @@ class _Wire(BaseModel):
     """Frozen; reading is lenient, so that an older reader passes over a newer writer's fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written(cls, data: object) -> object:
+        return _without_lone_surrogates(data)
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """Half characters, as in the JSON text ``"\\ud800"``, exist in Python and nowhere on the wire: they become ``?``."""
+    if isinstance(value, str) and type(value) is str:
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(k): _without_lone_surrogates(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_lone_surrogates(v) for v in value]
+    return value
 
 
 class ReturnValueOutcome(StrEnum):
@@ -134,12 +151,35 @@ def encode_event(event: StatusChanged | Notice | Ended) -> str:
 
 
 def decode_event(text: str | bytes) -> StatusChanged | Notice | Ended:
-    """Read an event from the wire.
+    """Read an event from the wire. A value that this version does not know (a newer writer's reason) is left out.
 
     Raises:
         pydantic.ValidationError: it is none (another kind, or not JSON).
     """
-    return _ADAPTER.validate_json(text)
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        data = json.loads(text) if error.errors()[0]["type"] != "json_invalid" else None
+        if not isinstance(data, dict) or data.get("kind") not in ("status", "ended"):
+            raise
+        if isinstance(data.get("result"), dict):
+            data["result"] = _known_values(data["result"], JobResult)
+        return _ADAPTER.validate_python(_known_values(data, Ended if data["kind"] == "ended" else StatusChanged))
+
+
+def decode_result(text: str | bytes) -> JobResult:
+    """Read a result from the record, leniently as :func:`decode_event`."""
+    return JobResult.model_validate(_known_values(json.loads(text), JobResult))
+
+
+def _known_values(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The fields that are valid each for itself."""
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        unknown = {e["loc"][0] for e in error.errors() if e["loc"]}
+        return {name: value for name, value in data.items() if name not in unknown}
+    return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dispatcher.events import JobResult
+from dispatcher.events import JobResult, decode_result
 from dispatcher.spec import JobSpec, decode_spec
 from dispatcher.status import FailureReason, Status
 
@@ -93,6 +93,7 @@ class JobRecord:
     intent_message: str = ""
     cancel_requested_by: str | None = None
     acknowledged: bool = False
+    is_forgotten: bool = False  #: its pod is gone (or kept and marked), nothing is left to do
     predecessor: str | None = None
     wait: str | None = None  #: what a QUEUED job waits for: quota, back_off, predecessor; None: a worker
     not_before: float = 0.0  #: back-off: no launch before this time (seconds, Redis' clock)
@@ -128,7 +129,7 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         status=Status(text["status"]),
         generation=text.get("generation", ""),
         detail=text.get("detail", ""),
-        reason=FailureReason(text["reason"]) if text.get("reason") else None,
+        reason=_decode_reason(text.get("reason")),
         attempt=int(text.get("attempt", 0)),
         owner=text.get("owner") or None,
         epoch=int(text.get("epoch", 0)),
@@ -138,10 +139,11 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         pod_uid=text.get("pod_uid") or None,
         node=text.get("node") or None,
         deletion_intent=DeletionIntent(text["intent"]) if text.get("intent") else None,
-        intent_reason=FailureReason(text["intent_reason"]) if text.get("intent_reason") else None,
+        intent_reason=_decode_reason(text.get("intent_reason")),
         intent_message=text.get("intent_message", ""),
         cancel_requested_by=text.get("cancel_by") or None,
         acknowledged=bool(text.get("acknowledged")),
+        is_forgotten=bool(text.get("forgotten")),
         predecessor=text.get("predecessor") or None,
         wait=text.get("wait") or None,
         not_before=float(text.get("not_before") or 0),
@@ -152,12 +154,17 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
     )
 
 
+def _decode_reason(text: str | None) -> FailureReason | None:
+    """None also for the reason of a newer version."""
+    return next((reason for reason in FailureReason if reason == text), None)
+
+
 def _decode_result(text: Mapping[str, str]) -> JobResult | None:
     """The result, with the times that only the record knows."""
     if not text.get("result"):
         return None
     times = {k.removeprefix(REACHED): as_datetime(float(v)) for k, v in text.items() if k.startswith(REACHED)}
-    return JobResult.model_validate_json(text["result"]).model_copy(update={"times": times})
+    return decode_result(text["result"]).model_copy(update={"times": times})
 
 
 def checkpoint_field(attempt: int, container: str) -> str:

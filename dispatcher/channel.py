@@ -63,6 +63,10 @@ class ChannelReader:
         self._ended: tuple[bytes, Ended, datetime] | None = None
 
     @property
+    def _is_without_log(self) -> bool:
+        return self.cursor.log_id == WITHOUT_LOG.log_id
+
+    @property
     def event_id(self) -> str:
         """Read events after this id."""
         return self._event_id
@@ -77,7 +81,8 @@ class ChannelReader:
         anew, so their ids mean nothing; the offsets in the cursor still do."""
         if self.cursor.generation and generation != self.cursor.generation:
             self._event_id = "0-0"
-            self.cursor = replace(self.cursor, event_id="0-0", log_id="0-0")
+            log_id = self.cursor.log_id if self._is_without_log else "0-0"
+            self.cursor = replace(self.cursor, event_id="0-0", log_id=log_id)
         self.cursor = replace(self.cursor, generation=generation)
 
     def take(self, events: Iterable[Entry], log: Iterable[Entry]) -> list[Heard]:
@@ -127,6 +132,8 @@ class ChannelReader:
             why = "trimmed to the job's log limit, or lost by Redis, before this reader came to it"
             heard.append(self._tell(LogGap(container, attempt, known, start, why), at))
         elif start + len(data) <= known:
+            # Written anew, perhaps cut into other chunks: the chain goes on from here, or is not known.
+            self._chains[key] = fields[b"h"].hex() if start + len(data) == known else None
             return []
         elif self._chain_is_broken(key, data, fields[b"h"].hex()) and start == known:
             heard.append(self._tell(LogGap(container, attempt, start, start, "the chained digest does not match"), at))
@@ -157,7 +164,7 @@ class ChannelReader:
         self._ended, self.is_done, self.status = None, True, event.result.status
         self._step(event_id=entry_id.decode())
         heard = []
-        for container, summary in event.result.logs.items():
+        for container, summary in ({} if self._is_without_log else event.result.logs).items():
             known = self._ends.get((event.result.attempt, container), 0)
             if known < summary.bytes:
                 why = "trimmed to the job's log limit, or lost by Redis"

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from devcluster.redis_server import RedisServer, server_binaries
 
+# A busy machine is no failure; laws that need more examples say so themselves.
+settings.register_profile("podrelay", deadline=None, max_examples=50)
+settings.load_profile("podrelay")
+
 
 def redis_binaries() -> dict[str, str]:
-    """Every server to test against: those at hand, and those that PODRELAY_TEST_REDIS_SERVERS (paths, by commas) adds."""
+    """Every server to test against: those at hand, and those of PODRELAY_TEST_REDIS_SERVERS (paths)."""
     added = [path for path in os.environ.get("PODRELAY_TEST_REDIS_SERVERS", "").split(",") if path]
     return {**server_binaries(), **{Path(path).name: path for path in added}}
 

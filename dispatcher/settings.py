@@ -5,11 +5,11 @@ ourselves and stop with the nearest known name.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatcher.errors import SettingsError
@@ -59,6 +59,13 @@ class ClientSettings(BaseSettings):
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5
     redis_retries: Annotated[int, Field(ge=0)] = 3
 
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be a URL that begins with redis://, rediss:// or unix://")
+        return value
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
         """Read the settings; ``overrides`` (a command's flags) win over variables.
@@ -75,18 +82,21 @@ class ClientSettings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            problems = [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
-            raise SettingsError("; ".join(problems)) from None
+            raise SettingsError("; ".join(_problem(e) for e in error.errors())) from None
 
     @property
     def masked_redis_url(self) -> str:
         return mask_url(self.redis_url.get_secret_value())
 
 
+def _problem(error: Any) -> str:
+    name, found = f"{PREFIX}{str(error['loc'][0]).upper()}", error["input"]
+    shown = "" if "URL" in name else f", found {found!r}"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}{shown}"
+
+
 def mask_url(url: str) -> str:
-    """The URL with its password replaced by ``***``, for messages and logs."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL with its password replaced by ``***``, for messages and logs; also a password with ``/``, ``#`` or ``@``
+    in it, which makes the URL unusable."""
+    masked = re.sub(r"(?<=://)([^:/?#@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked)

@@ -187,8 +187,10 @@ class JobSpec(BaseModel):
 
 
 def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool:
-    containers = pod_spec.get("containers") or []
-    return any(isinstance(c, dict) and c.get("name") == base_container and c.get("image") for c in containers)
+    containers = pod_spec.get("containers")
+    return isinstance(containers, list) and any(
+        isinstance(c, dict) and c.get("name") == base_container and c.get("image") for c in containers
+    )
 
 
 def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:

@@ -1,0 +1,97 @@
+"""Settings come from PODRELAY_* variables, checked whole."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.errors import SettingsError
+from dispatcher.settings import PREFIX, READ_ELSEWHERE, ClientSettings, mask_url
+from worker.settings import WorkerSettings
+
+#: What is read by neither settings class: `docker-compose.yml`, the test suite and the kill points.
+OTHER_READERS = {
+    *(f"PODRELAY_{name}" for name in ("IMAGE", "REDIS_IMAGE", "K3S_IMAGE", "PYTHON_IMAGE")),
+    *(f"PODRELAY_TEST_{name}" for name in ("KUBECONFIG", "REDIS_SERVERS", "DIE_AFTER")),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*READ_ELSEWHERE, *(PREFIX + x.upper() for x in ClientSettings.model_fields)]:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_variables_are_read_and_flags_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODRELAY_QUEUE", "gpu")
+    monkeypatch.setenv("PODRELAY_REDIS_TIMEOUT_S", "2.5")
+    assert ClientSettings.from_environment().queue == "gpu"
+    assert ClientSettings.from_environment().redis_timeout_s == 2.5
+    assert ClientSettings.from_environment(queue="cpu", installation=None).queue == "cpu"
+
+
+def test_a_misspelled_variable_stops_the_process_with_the_nearest_known_name() -> None:
+    with pytest.raises(SettingsError, match=r"PODRELAY_REDIS_ULR: no such setting \(did you mean 'PODRELAY_REDIS_URL'"):
+        ClientSettings.from_environment({"PODRELAY_REDIS_ULR": "x", "HOME": "/"})
+    with pytest.raises(SettingsError, match="'PODRELAY_MAX_JOBS'"):
+        ClientSettings.from_environment({"PODRELAY_MAXJOBS": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PODRELAY_QUEUE", "Not A Queue"),
+        ("PODRELAY_REDIS_TIMEOUT_S", "0"),
+        ("PODRELAY_REDIS_RETRIES", "-1"),
+        ("PODRELAY_INSTALLATION", "under_score"),
+    ],
+)
+def test_an_unusable_value_is_named_with_what_was_found(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as raised:
+        ClientSettings.from_environment()
+    assert str(raised.value).startswith(f"{name}: ")
+    assert value in str(raised.value)
+
+
+def test_an_unusable_url_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODRELAY_REDIS_URL", "http://:hunter2@example")
+    with pytest.raises(SettingsError, match="PODRELAY_REDIS_URL: must be a URL that begins with redis://") as raised:
+        ClientSettings.from_environment()
+    assert "hunter2" not in str(raised.value)
+
+
+def test_variables_read_elsewhere_are_exactly_those_of_the_other_parts() -> None:
+    of_worker = {
+        PREFIX + name.upper() for name in WorkerSettings.model_fields.keys() - ClientSettings.model_fields.keys()
+    }
+    assert of_worker | OTHER_READERS == READ_ELSEWHERE
+
+
+def test_the_worker_knows_the_callers_variables_too() -> None:
+    assert WorkerSettings.from_environment({"PODRELAY_QUEUE": "x", "PODRELAY_MAX_JOBS": "1"})
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("redis://user@h", "redis://user@h"),
+        ("redis://:secret@h:1/0", "redis://:***@h:1/0"),
+        ("rediss://user:secret@[::1]:1/0?x=y", "rediss://user:***@[::1]:1/0?x=y"),
+        ("redis://h/0?password=secret&db=1", "redis://h/0?password=***&db=1"),
+        ("unix://user:secret@/tmp/s.sock", "unix://user:***@/tmp/s.sock"),
+    ],
+)
+def test_passwords_are_masked(url: str, masked: str) -> None:
+    assert mask_url(url) == masked
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda x: x not in "redis://user:***@host:6379/0"))
+def test_no_password_gets_through_however_badly_it_is_quoted(password: str) -> None:
+    assert password not in mask_url(f"redis://user:{password}@host:6379/0")
+
+
+def test_settings_show_no_password() -> None:
+    settings = ClientSettings(redis_url="redis://:hunter2@h:1/0")
+    assert "hunter2" not in repr(settings) + str(settings)
+    assert settings.masked_redis_url == "redis://:***@h:1/0"

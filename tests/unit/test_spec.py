@@ -1,0 +1,135 @@
+"""The job spec: strict when built, lenient when read, identified by what is asked."""
+
+import json
+
+import pytest
+from golden_files import golden
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.errors import InvalidSpecError
+from dispatcher.spec import JobSpec, OnFinish, Priority, decode_spec, parse_spec
+from dispatcher.status import FailureReason
+
+FULL = JobSpec(
+    id="job-1",
+    key="dag/run/task",
+    queue="gpu",
+    priority=Priority.HIGH,
+    name="Passing Test",
+    image="python:3.12",
+    command=("python", "-c"),
+    args=("print('ä')",),
+    env={"A": "1", "B": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}},  # type: ignore[arg-type]
+    resources={"limits": {"memory": "64Mi"}},
+    labels={"foo": "bar"},
+    volatile_labels={"try_number": "1"},
+    namespace="jobs",
+    tolerations=({"key": "gpu", "operator": "Exists"},),
+    init_containers=({"name": "init", "image": "busybox"},),
+    container_logs="all",
+    init_container_logs=("init",),
+    log_limit_bytes=1 << 20,
+    queue_timeout_s=60.5,
+    run_timeout_s=3600,
+    on_finish=OnFinish.KEEP_POD,
+    return_value=True,
+    retry_on=frozenset({FailureReason.EVICTED}),
+    trace={"traceparent": "00-x"},
+    try_number=2,
+    submitted_by="alice",
+)
+
+
+def test_a_spec_crosses_the_wire_as_it_always_did() -> None:
+    assert FULL.encode() == golden("spec.json")
+    assert decode_spec(golden("spec.json")) == FULL
+
+
+def test_the_digest_of_a_spec_never_changes() -> None:
+    assert FULL.digest == "acc1d168911fec8a330cff4283839cdf180cb75cc11c65dcce51bda1e6cccc48"
+
+
+def test_the_digest_is_of_what_is_asked_and_not_of_who_asks() -> None:
+    same = {"id": "other", "trace": {}, "try_number": 9, "volatile_labels": {"x": "y"}, "submitted_by": "bob"}
+    assert FULL.model_copy(update=same).digest == FULL.digest
+    for change in ({"image": "x"}, {"labels": {}}, {"key": "other"}, {"args": ()}, {"namespace": None}):
+        assert FULL.model_copy(update=change).digest != FULL.digest
+
+
+@given(st.permutations([FailureReason.EVICTED, FailureReason.NODE_LOST, FailureReason.PREEMPTED]))
+def test_the_digest_knows_no_order_of_sets(reasons: list[FailureReason]) -> None:
+    expected = JobSpec(id="j", image="x", retry_on=frozenset(FailureReason) & frozenset(reasons)).digest
+    assert JobSpec(id="other", image="x", retry_on=frozenset(reasons)).digest == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(
+    args=st.lists(st.text(), max_size=3),
+    env=st.dictionaries(st.text(min_size=1), st.text(), max_size=3),
+    resources=st.dictionaries(st.text(), json_values, max_size=3),
+    key=st.none() | st.text(min_size=1, max_size=20),
+)
+def test_what_is_encoded_is_decoded(
+    args: list[str], env: dict[str, str], resources: dict[str, object], key: str
+) -> None:
+    spec = parse_spec({"image": "x", "args": args, "env": env, "resources": resources, "key": key})
+    read = decode_spec(spec.encode())
+    assert read == spec
+    assert read.digest == spec.digest
+
+
+def test_fields_of_a_newer_version_pass_when_read() -> None:
+    newer = {**json.loads(FULL.encode()), "from_the_future": {"x": 1}}
+    assert decode_spec(json.dumps(newer)) == FULL
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", "{}", '{"image": 5}', '{"image": "x", "queue": "NO"}', "null"])
+def test_what_is_no_spec_is_an_invalid_spec(text: str) -> None:
+    with pytest.raises(InvalidSpecError):
+        decode_spec(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"image": "x", "comand": ["a"]}, "comand: unknown field (did you mean 'command'?)"),
+        ({"image": "x", "env": [{"name": "A", "valu": "1"}]}, "env.0.valu: unknown field (did you mean 'value'?)"),
+        ({"image": "x", "env": {"A": {"value": "1", "valueFrom": {}}}}, "env.0: give either value or valueFrom"),
+        ({}, "image: required, unless pod_template has a container 'base' with one"),
+        ({"image": "x", "queue_timeout_s": 0}, "queue_timeout_s: Input should be greater than 0"),
+        ({"image": "x", "queue_timeout_s": float("nan")}, "queue_timeout_s: "),
+        ({"image": "x", "id": "../x"}, "id: String should match pattern"),
+        ({"image": "x", "retry_on": ["tired"]}, "retry_on.0: Input should be "),
+        ({"pod_template": {"spec": []}}, "image: required"),
+        ({"pod_template": {"spec": "x"}}, "pod_template.spec: must be a Kubernetes pod spec"),
+        ({"pod_template": {"spec": {"containers": 5}}}, "image: required"),
+        ({"pod_template": {"spec": {"containers": ["x"]}}}, "image: required"),
+        (
+            {"image": "x", "pod_template": {"spec": {"restartPolicy": "Always"}}},
+            "pod_template.spec.restartPolicy: only",
+        ),
+        ({"image": "x", "get_logs": False, "container_logs": "all"}, "get_logs: false contradicts"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(asked: dict[str, object], problem: str) -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec(asked, "job.yaml")
+    assert any(found.startswith(problem) for found in raised.value.problems), raised.value.problems
+    assert str(raised.value).startswith("job.yaml: ")
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "", "queue": "NO", "labels": []})
+    assert len(raised.value.problems) == 3
+
+
+def test_a_template_with_an_image_needs_no_other() -> None:
+    assert JobSpec(pod_template={"spec": {"containers": [{"name": "base", "image": "x"}]}})

@@ -1,0 +1,62 @@
+"""Why nothing is heard of a job."""
+
+import pytest
+
+from dispatcher.errors import JobUnknownError
+from dispatcher.events import SilenceKind
+from dispatcher.silence import UNKNOWN_GRACE_S, Presence, SilenceWatch, silence, unknown_since
+from dispatcher.status import Status
+
+
+def found(**fields: object) -> Presence:
+    usual: dict[str, object] = {
+        "at": 1000.0, "generation": "g", "status": Status.QUEUED, "owner": "", "owner_is_alive": False,
+        "queue": "gpu", "is_overdue": False, "workers_alive": 1, "last_seen_at": None, "owner_last_seen_at": None,
+    }
+    return Presence(**{**usual, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("look", "kind"),
+    [
+        (found(), None),
+        (found(status=None, queue=""), SilenceKind.JOB_UNKNOWN),
+        (found(workers_alive=0), SilenceKind.NO_WORKER),
+        (found(workers_alive=0, status=Status.RUNNING, owner="w1"), SilenceKind.NO_WORKER),
+        (found(workers_alive=1, status=Status.RUNNING, owner="w1"), SilenceKind.OWNER_LOST),
+        (found(workers_alive=1, status=Status.RUNNING, owner="w1", owner_is_alive=True), None),
+        *((found(workers_alive=0, status=status), None) for status in Status if status.is_final),
+    ],
+)
+def test_what_a_person_is_told(look: Presence, kind: SilenceKind | None) -> None:
+    told = silence(look)
+    assert (told.kind if told else None) is kind
+
+
+def test_it_is_told_when_a_worker_was_last_seen() -> None:
+    told = silence(found(workers_alive=0, last_seen_at=940.0))
+    assert told is not None
+    assert told.last_seen_at is not None
+    assert told.last_seen_at.timestamp() == 940
+    assert "'gpu'" in told.text
+    assert "60 s ago, at 1970-01-01 00:15:40 UTC" in told.text
+    assert "none was ever seen" in silence(found(workers_alive=0)).text  # type: ignore[union-attr]
+
+
+def test_each_kind_is_told_once_until_it_is_over() -> None:
+    watch = SilenceWatch()
+    alone, lost, fine = found(workers_alive=0), found(owner="w1"), found()
+    told = [watch.look(x) for x in (alone, alone, lost, lost, alone, fine, alone)]
+    assert [x.kind.value if x else None for x in told] == [
+        *("no_worker", None, "owner_lost", None, "no_worker", None, "no_worker")
+    ]
+
+
+def test_an_unknown_job_is_given_up_after_the_grace_and_not_before() -> None:
+    missing, there = found(status=None), found()
+    since = unknown_since("j", missing, None, 100.0)
+    assert since == 100
+    assert unknown_since("j", missing, since, 100 + UNKNOWN_GRACE_S) == 100
+    assert unknown_since("j", there, since, 1000) is None
+    with pytest.raises(JobUnknownError):
+        unknown_since("j", missing, since, 100.1 + UNKNOWN_GRACE_S)

@@ -228,6 +228,13 @@ class ControlPlane:
     def log_reader_closed(self, node: str, reader: "asyncio.Task[object]") -> None:
         self._log_readers.get(node, set()).discard(reader)
 
+    def cut_log_readers(self) -> None:
+        """All of them, as an API server that goes away does."""
+        for readers in self._log_readers.values():
+            for reader in readers:
+                reader.cancel()
+        self._log_readers.clear()
+
     # Namespaces.
 
     def delete_namespace(self, name: str) -> Stored:

@@ -11,15 +11,18 @@ POST /pocket/namespaces/{ns}/quota?pods=N        without `pods`: lifted
 POST /pocket/history/trim                        watches from the past are told 410
 POST /pocket/watches/end                         all watches are cut
 POST /pocket/images?name=REF&kind=busybox        this image can be pulled from now on
-POST /pocket/deny?verb=V&resource=R, /pocket/allow?…
+POST /pocket/deny?verb=V&resource=R, /pocket/allow?…   RBAC, for everybody (`get`, `pods/log`)
+POST /pocket/outage?seconds=S                    503 for a while, all streams cut, pods go on
+POST /pocket/lose-replies?verb=V&resource=R&times=N   carried out and never answered
 """
 
 import json
+from collections.abc import Mapping
 from typing import Protocol
 
 from aiohttp import web
 
-from devcluster.answers import Json, no_such_path, not_found
+from devcluster.answers import Json, bad_request, no_such_path, not_found
 from devcluster.record import Record
 
 
@@ -38,6 +41,8 @@ class Controls(Protocol):
     def deny(self, verb: str, resource: str) -> None: ...
     def allow(self, verb: str, resource: str) -> None: ...
     def add_image(self, reference: str, kind: str) -> None: ...
+    def outage(self, seconds: float) -> None: ...
+    def lose_replies(self, verb: str, resource: str, times: int = 1) -> None: ...
     def quota(self, namespace: str, *, pods: int | None) -> None: ...
 
 
@@ -53,7 +58,10 @@ class PocketRoutes:
             return _answer(self._read(steps))
         if request.method != "POST":
             raise no_such_path()
-        self._act(steps, request)
+        try:
+            self._act(steps, request)
+        except (KeyError, ValueError) as error:
+            raise bad_request(f"/pocket/{'/'.join(steps)}: {error}") from error
         return _answer({"done": True})
 
     def _read(self, steps: list[str]) -> Json:
@@ -80,9 +88,21 @@ class PocketRoutes:
                 self._controls.end_watches()
             case ["images"]:
                 self._controls.add_image(query["name"], query.get("kind", "busybox"))
-            case ["deny" | "allow" as what]:
-                change = self._controls.deny if what == "deny" else self._controls.allow
-                change(query["verb"], query["resource"])
+            case [what]:
+                self._act_on_api(what, query)
+            case _:
+                raise no_such_path()
+
+    def _act_on_api(self, what: str, query: Mapping[str, str]) -> None:
+        match what:
+            case "deny":
+                self._controls.deny(query["verb"], query["resource"])
+            case "allow":
+                self._controls.allow(query["verb"], query["resource"])
+            case "outage":
+                self._controls.outage(float(query["seconds"]))
+            case "lose-replies":
+                self._controls.lose_replies(query["verb"], query["resource"], int(query.get("times", "1")))
             case _:
                 raise no_such_path()
 

@@ -212,13 +212,11 @@ def _chosen_container(pod: Json, asked: str) -> str:
         if asked not in (*mains, *inits):
             raise bad_request(f"container {asked} is not valid for pod {name}")
         return asked
-    if len(mains) == 1 and not inits:
+    if len(mains) == 1:
         return str(mains[0])
     choices = f"choose one of: [{' '.join(mains)}]"
     if inits:
-        choices = f"choose one of: [{' '.join([*inits, *mains])}]"
-    if len(mains) == 1:
-        return str(mains[0])
+        choices += f" or one of the init containers: [{' '.join(inits)}]"
     raise bad_request(f"a container name must be specified for pod {name}, {choices}")
 
 

@@ -110,10 +110,9 @@ class PodLife:
             if self._is_walking:
                 self.task.cancel()
         elif stop.grace_s < self._stop.grace_s or stop.is_deletion != self._stop.is_deletion:
-            self._stop = replace(
-                self._stop, grace_s=stop.grace_s, is_deletion=stop.is_deletion or self._stop.is_deletion
-            )
-            self._arm_kill(stop.grace_s)
+            grace_s = min(stop.grace_s, self._stop.grace_s)
+            self._stop = replace(self._stop, grace_s=grace_s, is_deletion=stop.is_deletion or self._stop.is_deletion)
+            self._arm_kill(grace_s)
 
     def node_is_back(self) -> None:
         """Publish what could not be told, and obey what could not be heard."""

@@ -20,10 +20,11 @@ from typing import Self
 
 from aiohttp import web
 
-from devcluster.answers import Declined, Json, not_allowed, unauthorized
+from devcluster.answers import Declined, not_allowed, unauthorized
 from devcluster.containers import MemoryWarden
 from devcluster.control_plane import ControlPlane
 from devcluster.events import EventWriter
+from devcluster.faults import Faults
 from devcluster.images import ImageTable
 from devcluster.kubeconfig import write_kubeconfig
 from devcluster.latency import QUICK, Latency
@@ -83,27 +84,14 @@ class PocketCluster:
         self._rotate_bytes = log_rotate_bytes
         self._runner: web.AppRunner | None = None
         self._url = ""
-        self._denied: set[tuple[str, str]] = set()
+        self.faults = Faults()
 
     async def __aenter__(self) -> Self:
         _allow_many_open_files()
-        temporary = self._given_directory is None
-        self.data_dir = Path(tempfile.mkdtemp(prefix="pocket-")) if temporary else self._given_directory.resolve()  # type: ignore[union-attr]
+        self.data_dir = self._given_directory or Path(tempfile.mkdtemp(prefix="pocket-"))
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._temporary = temporary
-        self._undertaker = Undertaker(temporary_directory=str(self.data_dir) if temporary else "")
-        self.images = ImageTable(self.data_dir / "images")
-        self._warden = MemoryWarden()
-        machine = Machine(
-            store=self.store,
-            events=EventWriter(self.store),
-            images=self.images,
-            latency=self.latency,
-            directory=self.data_dir,
-            undertaker=self._undertaker,
-            warden=self._warden,
-            rotate_bytes=self._rotate_bytes,
-        )
+        self.data_dir = self.data_dir.resolve()
+        machine = self._machine()
         for name in dict.fromkeys(("default", "kube-system", *self._namespaces)):
             create_namespace(self.store, {"metadata": {"name": name}})
         self.control = ControlPlane(machine, Nodes(self.store, self._node_count), self.record)
@@ -122,8 +110,27 @@ class PocketCluster:
         if self._runner is not None:
             await self._runner.cleanup()
         self._undertaker.dismiss()
-        if self._temporary:
+        if self._is_temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def _machine(self) -> Machine:
+        self._undertaker = Undertaker(temporary_directory=str(self.data_dir) if self._is_temporary else "")
+        self._warden = MemoryWarden()
+        self.images = ImageTable(self.data_dir / "images")
+        return Machine(
+            store=self.store,
+            events=EventWriter(self.store),
+            images=self.images,
+            latency=self.latency,
+            directory=self.data_dir,
+            undertaker=self._undertaker,
+            warden=self._warden,
+            rotate_bytes=self._rotate_bytes,
+        )
+
+    @property
+    def _is_temporary(self) -> bool:
+        return self._given_directory is None
 
     async def _listen(self) -> None:
         application = web.Application(client_max_size=_BODY_LIMIT_BYTES)
@@ -185,10 +192,20 @@ class PocketCluster:
 
     def deny(self, verb: str, resource: str) -> None:
         """RBAC no longer allows this verb on this resource (`pods/log`), for anybody."""
-        self._denied.add((verb, resource))
+        self.faults.denied.add((verb, resource))
 
     def allow(self, verb: str, resource: str) -> None:
-        self._denied.discard((verb, resource))
+        self.faults.denied.discard((verb, resource))
+
+    def outage(self, seconds: float) -> None:
+        """The API answers 503 for a while and all streams are cut; pods go on."""
+        self.faults.begin_outage(seconds)
+        self.store.end_watches()
+        self.control.cut_log_readers()
+
+    def lose_replies(self, verb: str, resource: str, times: int = 1) -> None:
+        """The next requests of this kind (`create`, `pods`) are carried out, and never answered."""
+        self.faults.lose_replies(verb, resource, times)
 
     def add_image(self, reference: str, kind: str) -> None:
         """An image that could not be pulled can be from now on; `kind` is a name of the table, such as `busybox`."""
@@ -227,12 +244,13 @@ class PocketCluster:
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path = request.path
-        if path.startswith("/api/v1/"):
-            return await self._answer_core(request, parse_target(path.removeprefix("/api/v1/")))
         if path.startswith("/pocket/"):
             return await self._pocket.answer(request)
+        self.faults.check_outage()
+        if path.startswith("/api/v1/"):
+            return await self._answer_core(request, parse_target(path.removeprefix("/api/v1/")))
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and request.method == "POST":
-            return await answer_access_review(request, self._denied)
+            return await answer_access_review(request, self.faults.denied)
         return answer_service(request)
 
     async def _answer_core(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -245,11 +263,13 @@ class PocketCluster:
             return web.Response(
                 body=self.store.read(target.resource, target.key).bytes, content_type="application/json"
             )
-        return await self._handler(verb, target)(request, target)
+        response = await self._handler(verb, target)(request, target)
+        self.faults.cut_if_lost(request, verb, target.label)
+        return response
 
     def _check_allowed(self, request: web.Request, verb: str, target: Target) -> None:
         user = request.headers.get("Impersonate-User")
-        if user is not None or (verb, target.label) in self._denied:
+        if user is not None or (verb, target.label) in self.faults.denied:
             raise not_allowed(user or "pocket", verb, target.resource, target.namespace)
 
     async def _list_or_watch(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -308,7 +328,3 @@ def _allow_many_open_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def pod_records_json(record: Record) -> list[Json]:
-    return [pod.as_json() for pod in record.pods.values()]

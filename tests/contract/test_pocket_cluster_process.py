@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 from cluster_driver import ClusterDriver, pods, process_end, simple_pod
 
@@ -103,3 +104,46 @@ async def test_nothing_stays_behind(tmp_path: Path) -> None:
         assert directory.exists()
     assert not directory.exists()
     assert os.path.isdir(tmp_path)
+
+
+async def test_a_reply_that_is_lost_leaves_the_pod_behind(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_process, _banner, driver):
+        await driver.request("POST", "/pocket/lose-replies?verb=create&resource=pods&times=1")
+        with pytest.raises(aiohttp.ClientError):
+            await driver.request("POST", pods("default"), simple_pod("job", "simulated:1"))
+        again = await driver.request("POST", pods("default"), simple_pod("job", "simulated:1"))
+        assert again.json["reason"] == "AlreadyExists"
+        assert len((await driver.request("GET", "/pocket/pods")).json["pods"]) == 1
+
+
+async def test_an_outage_cuts_streams_and_spares_pods(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_process, _banner, driver):
+        watch = driver.stream(pods("default", query="watch=1"))
+        await driver.request("POST", pods("default"), simple_pod("job", "simulated:1", ["--duration=0.2"]))
+        assert (await anext(watch))["type"] == "ADDED"
+        await driver.request("POST", "/pocket/outage?seconds=0.3")
+        assert (await driver.request("GET", pods("default", "job"))).status == 503
+        rest = [event["type"] async for event in watch]
+        assert "DELETED" not in rest
+        while (reply := await driver.request("GET", pods("default", "job"))).status == 503:
+            pass
+        async for event in driver.stream(pods("default", query="watch=1")):
+            if event["object"]["status"]["phase"] == "Succeeded":
+                break
+        assert reply.status == 200
+
+
+async def test_denied_verbs_are_forbidden_in_the_words_of_rbac(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_process, _banner, driver):
+        await driver.request("POST", "/pocket/deny?verb=create&resource=pods")
+        reply = await driver.request("POST", pods("default"), simple_pod("job", "simulated:1"))
+        assert (reply.status, reply.json["reason"]) == (403, "Forbidden")
+        await driver.request("POST", "/pocket/allow?verb=create&resource=pods")
+        assert (await driver.request("POST", pods("default"), simple_pod("job", "simulated:1"))).status == 201
+
+
+async def test_an_unknown_control_or_node_is_said_so(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_process, _banner, driver):
+        assert (await driver.request("POST", "/pocket/nothing")).status == 404
+        assert (await driver.request("POST", "/pocket/nodes/none/lose")).status == 404
+        assert (await driver.request("POST", "/pocket/outage")).status == 400

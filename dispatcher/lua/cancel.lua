@@ -14,5 +14,5 @@ if status == 'QUEUED' and (found[2] or '') == '' and (found[3] or '') == '' then
   forget(ARGV[1], KEYS[1], found[4], at)
   return {'cancelled', 'CANCELLED'}
 end
-redis.call('PUBLISH', 'podrelay:queue:' .. found[4] .. ':control', cjson.encode({cancel = ARGV[1], by = ARGV[2]}))
+redis.call('PUBLISH', 'podrelay:queue:' .. found[4] .. ':control', cjson.encode({cancel = ARGV[1], by = found[5] or ARGV[2]}))
 return {'requested', status}

@@ -19,7 +19,7 @@ if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true
   local workers = redis.call('HGETALL', 'podrelay:queue:' .. found[5] .. ':workers')
   for i = 1, #workers, 2 do
     if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
-      for _, served in ipairs(cjson.decode(workers[i + 1]).namespaces or {}) do
+      for _, served in ipairs(said_by(workers[i + 1]).namespaces or {}) do
         if served == namespace then return {'not_served'} end
       end
     end

@@ -17,7 +17,7 @@ if had == 0 then
   local dead, workers = {}, redis.call('HGETALL', KEYS[2])
   for i = 1, #workers, 2 do
     if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 0 then
-      dead[#dead + 1] = {workers[i], cjson.decode(workers[i + 1]).last_seen or 0}
+      dead[#dead + 1] = {workers[i], said_by(workers[i + 1]).last_seen or 0}
     end
   end
   table.sort(dead, function(a, b) return a[2] > b[2] end)

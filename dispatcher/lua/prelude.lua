@@ -5,6 +5,11 @@ local function now()
 end
 local function text(seconds) return string.format('%.6f', seconds) end
 local function is_final(status) return status == 'SUCCEEDED' or status == 'FAILED' or status == 'CANCELLED' end
+-- What a worker says of itself (nothing, where it is unreadable: one bad entry must not blind everybody).
+local function said_by(json)
+  local is_json, said = pcall(cjson.decode, json)
+  return is_json and type(said) == 'table' and said or {}
+end
 local function ring(job_id) redis.call('PUBLISH', 'podrelay:bell:{' .. job_id .. '}', '') end
 
 -- The final event carries what only this step can know: the log's last entry, and when each status was reached.

@@ -9,7 +9,7 @@ local owner, queue = f[2] or '', f[3]
 local alive, last_seen, owner_seen = 0, 0, ''
 local workers = redis.call('HGETALL', 'podrelay:queue:' .. queue .. ':workers')
 for i = 1, #workers, 2 do
-  local seen = cjson.decode(workers[i + 1]).last_seen or 0
+  local seen = said_by(workers[i + 1]).last_seen or 0
   if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then alive = alive + 1 end
   if seen > last_seen then last_seen = seen end
   if workers[i] == owner then owner_seen = text(seen) end

@@ -12,7 +12,7 @@ for i = 1, #listed, 2 do
   if owner ~= '' and alive[owner] == nil then
     alive[owner] = tostring(redis.call('EXISTS', 'podrelay:worker:' .. owner))
     local info = redis.call('HGET', KEYS[2], owner)
-    seen[owner] = info and text(cjson.decode(info).last_seen or 0) or ''
+    seen[owner] = info and text(said_by(info).last_seen or 0) or ''
   end
   local waits = f[1] == 'QUEUED' and (f[7] or '') == '' and f[8] and f[9]
   local overdue = waits and at >= tonumber(f[8]) + tonumber(f[9])

@@ -72,6 +72,15 @@ def test_a_repeated_submit_is_one_job_and_one_message(store: Store) -> None:
     assert first.job_id == again.job_id
 
 
+def test_the_queue_hears_that_a_successor_ends_its_predecessor(store: Store) -> None:
+    job_id = in_state(store, "running")
+    with store.client.pubsub(ignore_subscribe_messages=True) as control:
+        control.subscribe(names.control("default"))
+        successor = store.submit(key="k", image="other").job_id
+        told = json.loads(next(control.listen())["data"])
+    assert told == {"cancel": job_id, "by": f"its successor {successor}"}
+
+
 def test_a_repeated_successor_is_one_successor(store: Store) -> None:
     store.submit(key="k")
     first, again = twice(store, steps.submit(a_spec(key="k", image="other")))
@@ -466,9 +475,10 @@ def test_cancel_of_an_owned_job_is_a_request_that_is_told_to_its_queue(store: St
     with store.client.pubsub(ignore_subscribe_messages=True) as control:
         control.subscribe(names.control("default"))
         first, again = twice(store, steps.cancel(job_id, "alice"))
-        assert json.loads(next(control.listen())["data"]) == {"cancel": job_id}
+        store.run(steps.cancel(job_id, "bob"))
+        told = control.listen()
+        assert [json.loads(next(told)["data"]) for _ in range(3)] == [{"cancel": job_id, "by": "alice"}] * 3
     assert first is again is CancelOutcome.REQUESTED
-    store.run(steps.cancel(job_id, "bob"))
     assert store.record(job_id).cancel_requested_by == "alice"
 
 
@@ -672,17 +682,22 @@ def test_the_survey_tells_every_active_job_by_windows(store: Store) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     waiting, alive, lost = store.submit(namespace="n").job_id, store.owned(first), store.owned(second)
     second.die()
-    first.move(alive, Status.QUEUED, fields={"not_before": "12.5"})
+    first.move(alive, Status.QUEUED, fields={"pod_uid": "u", "attempt": "2"})
     gone = store.submit().job_id
     store.client.delete(names.job(gone))
     rows = {row.job_id: row for row in store.run(steps.survey("default", 0, -1))}
     assert list(rows) == [waiting, alive, lost, gone]
     assert (rows[waiting].owner, rows[waiting].owner_is_alive, rows[waiting].namespace) == ("", False, "n")
     assert rows[waiting].is_ownerless
-    assert (rows[alive].owner, rows[alive].owner_is_alive, rows[alive].not_before) == ("w1", True, 12.5)
+    assert (rows[alive].owner, rows[alive].owner_is_alive, rows[alive].pod_uid) == ("w1", True, "u")
+    assert (rows[alive].attempt, rows[alive].submitted_at) == (2, store.record(alive).reached["submitted"])
     assert (rows[lost].owner, rows[lost].owner_is_alive, rows[lost].epoch) == ("w2", False, 1)
     assert rows[lost].owner_seen_at > 0
     assert rows[gone].status is None
+    assert not any(row.is_overdue for row in rows.values())
+    for job_id in (waiting, alive):
+        overdue(store, job_id)
+    assert [row.is_overdue for row in store.run(steps.survey("default", 0, 1))] == [True, False]
     assert [row.job_id for row in store.run(steps.survey("default", 1, 2))] == [alive, lost]
 
 
@@ -702,6 +717,19 @@ def test_presence_tells_who_could_say_something(store: Store) -> None:
     assert found.owner_last_seen_at == pytest.approx(found.at, abs=60)
     overdue(store, job_id)
     assert store.run(silence.presence(job_id)).is_overdue
+
+
+def test_an_unreadable_worker_blinds_nobody(store: Store) -> None:
+    store.client.hset(names.workers("default"), mapping={"bad": "nonsense", "odd": "5", "empty": "{}"})
+    worker = store.worker("w1", namespaces=["a"])
+    for name in ("bad", "odd", "empty"):
+        store.client.set(names.worker(name), "1")
+    job_id = store.submit(namespace="b").job_id
+    assert worker.claim(job_id, namespaces=["a"]).outcome is ClaimOutcome.NOT_SERVED
+    assert store.run(silence.presence(job_id)).workers_alive == 4
+    store.client.hset(names.job(job_id), "owner", "bad")
+    (row,) = store.run(steps.survey("default", 0, -1))
+    assert (row.owner, row.owner_is_alive, row.owner_seen_at) == ("bad", True, 0)
 
 
 # restore

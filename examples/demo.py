@@ -201,12 +201,14 @@ def run(screen: Screen, processes: Processes) -> list[str]:
     env = {"PODRELAY_QUEUE": queue}
     stack = start_local_stack(processes, redis_url=redis_url, kubeconfig=kubeconfig, worker_env=env)
     introduce(screen, stack)
+    screen.tell("airflow", "makes its database", "dim")
     if wait_for(migration, AIRFLOW_WITHIN_S):
         raise ChildFailedError(migration.last_words("could not make its database"))
     settings = ClientSettings.from_environment({}, redis_url=stack.redis_url, queue=queue)
     with Dispatcher(settings) as client:
         watcher = Watcher(client, queue, screen)
         command = ["airflow", "dags", "test", DAG_ID]
+        screen.tell("airflow", f"starts: {' '.join(command)}", "dim")
         airflow = processes.start("airflow", command, airflow_environment(home, stack.redis_url, queue))
         code = wait_for(airflow, AIRFLOW_WITHIN_S, watcher)
         watcher.look()
@@ -222,8 +224,7 @@ def introduce(screen: Screen, stack: LocalStack) -> None:
     cluster = f"pocket cluster at {stack.cluster_url}" if stack.cluster_url else f"yours, {stack.kubeconfig}"
     screen.say(f"  Redis    {mask_url(stack.redis_url)} ({redis})")
     screen.say(f"  cluster  {cluster}")
-    screen.say(f"  worker   process {stack.children[0].process.pid}")
-    screen.say(f"  airflow  dags test {DAG_ID}\n")
+    screen.say(f"  worker   process {stack.children[0].process.pid}\n")
 
 
 def report(screen: Screen, made: Iterator[tuple[str, object, object]]) -> list[str]:

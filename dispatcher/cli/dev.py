@@ -40,7 +40,8 @@ def dev(
                     hear_no_more_signals()
                     session.complain("ending everything that was started here")
         except ChildFailedError as error:
-            session.fail(str(error), ExitCode.NO)
+            # What it said last stands above already, unless nothing was to be shown.
+            session.fail(str(error) if quiet else str(error).partition(";")[0], ExitCode.NO)
     raise typer.Exit(ExitCode.INTERRUPTED)
 
 

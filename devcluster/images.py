@@ -6,14 +6,181 @@ else cannot be pulled. `ImageTable.add` lets an unknown name be found later, as 
 """
 
 import hashlib
-import os
 import re
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_HOST_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_NOT_IN_A_SHELL_IMAGE = re.compile(r"^(python|pip|pydoc|idle|2to3|pyenv)")
+_HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TOOLS = [
+    "[",
+    "ash",
+    "awk",
+    "base32",
+    "base64",
+    "basename",
+    "bash",
+    "bc",
+    "bunzip2",
+    "bzcat",
+    "bzip2",
+    "cat",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cksum",
+    "clear",
+    "cmp",
+    "comm",
+    "cp",
+    "cpio",
+    "csplit",
+    "curl",
+    "cut",
+    "dash",
+    "date",
+    "dd",
+    "df",
+    "diff",
+    "dirname",
+    "dos2unix",
+    "du",
+    "echo",
+    "egrep",
+    "env",
+    "expand",
+    "expr",
+    "factor",
+    "false",
+    "fgrep",
+    "find",
+    "flock",
+    "fmt",
+    "fold",
+    "free",
+    "fuser",
+    "getopt",
+    "git",
+    "grep",
+    "groups",
+    "gunzip",
+    "gzip",
+    "head",
+    "hexdump",
+    "hostid",
+    "hostname",
+    "iconv",
+    "id",
+    "install",
+    "ionice",
+    "jq",
+    "join",
+    "kill",
+    "killall",
+    "less",
+    "link",
+    "ln",
+    "logger",
+    "logname",
+    "ls",
+    "lsof",
+    "lz4",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mktemp",
+    "more",
+    "mount",
+    "mountpoint",
+    "mv",
+    "nc",
+    "nice",
+    "nl",
+    "nohup",
+    "nproc",
+    "numfmt",
+    "od",
+    "openssl",
+    "paste",
+    "patch",
+    "perl",
+    "pgrep",
+    "ping",
+    "pkill",
+    "printenv",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "realpath",
+    "renice",
+    "reset",
+    "rev",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "setsid",
+    "sh",
+    "sha1sum",
+    "sha256sum",
+    "sha512sum",
+    "shred",
+    "shuf",
+    "sleep",
+    "sort",
+    "split",
+    "ssh",
+    "stat",
+    "stdbuf",
+    "strings",
+    "stty",
+    "su",
+    "sum",
+    "sync",
+    "tac",
+    "tail",
+    "tar",
+    "tee",
+    "test",
+    "time",
+    "timeout",
+    "top",
+    "touch",
+    "tr",
+    "true",
+    "truncate",
+    "tsort",
+    "tty",
+    "ulimit",
+    "umount",
+    "uname",
+    "unexpand",
+    "uniq",
+    "unlink",
+    "unxz",
+    "unzip",
+    "uptime",
+    "users",
+    "uuidgen",
+    "vi",
+    "vmstat",
+    "watch",
+    "wc",
+    "wget",
+    "which",
+    "who",
+    "whoami",
+    "xargs",
+    "xxd",
+    "xz",
+    "yes",
+    "zcat",
+    "zip",
+    "zstd",
+]
 _TABLE = {
     "python": "python",
     "busybox": "shell",
@@ -87,6 +254,11 @@ class ImageTable:
         tools = self._tools()
         return f"{self._python()}:{tools}" if image.kind == "python" else str(tools)
 
+    def prepare(self) -> None:
+        """Make the directories before the first container needs them."""
+        self._python()
+        self._tools()
+
     def _python(self) -> Path:
         directory = self.directory / "python"
         if not directory.exists():
@@ -100,19 +272,11 @@ class ImageTable:
         directory = self.directory / "tools"
         if not directory.exists():
             directory.mkdir(parents=True)
-            for name, target in _host_programs().items():
-                (directory / name).symlink_to(target)
+            for name in _TOOLS:
+                target = shutil.which(name, path=_HOST_PATH)
+                if target is not None:
+                    (directory / name).symlink_to(target)
         return directory
-
-
-def _host_programs() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for place in _HOST_PATH:
-        if os.path.isdir(place):
-            for entry in os.scandir(place):
-                if not _NOT_IN_A_SHELL_IMAGE.match(entry.name):
-                    found.setdefault(entry.name, entry.path)
-    return found
 
 
 def _parse(reference: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@
 The same controls are under `/pocket/…` for tests that run it as a process (`python -m devcluster`).
 """
 
+import asyncio
 import contextlib
 import resource
 import secrets
@@ -92,6 +93,8 @@ class PocketCluster:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.data_dir.resolve()
         machine = self._machine()
+        self._undertaker.start()
+        await asyncio.to_thread(self.images.prepare)
         for name in dict.fromkeys(("default", "kube-system", *self._namespaces)):
             create_namespace(self.store, {"metadata": {"name": name}})
         self.control = ControlPlane(machine, Nodes(self.store, self._node_count), self.record)

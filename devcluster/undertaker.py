@@ -27,7 +27,7 @@ if len(sys.argv) > 1:
 
 
 class Undertaker:
-    """The server's end of the pipe; started with the first container."""
+    """The server's end of the pipe."""
 
     def __init__(self, *, temporary_directory: str = "") -> None:
         self._temporary_directory = temporary_directory

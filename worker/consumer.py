@@ -28,11 +28,20 @@ def _put(message: bytes, reason: str) -> None:
         letters.put(message, reason)
 
 
+class Launches(Tasks):  # type: ignore[misc]
+    """Celery's step that consumes, without the mingling it waits a second for."""
+
+    requires = (Connection,)
+
+
 class PodrelayConsumer(Consumer):  # type: ignore[misc]
     """Consumes the queue of launches."""
 
+    #: Made by the step that sends Celery's monitoring events, which is left out.
+    event_dispatcher = None
+
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
-        default_steps: ClassVar[list[Any]] = [Connection, Tasks, Evloop]
+        default_steps: ClassVar[list[Any]] = [Connection, Launches, Evloop]
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         self._set_aside(message, "not a Celery task message: its headers name no task")

@@ -1,7 +1,7 @@
 """The one Celery task: take a job, and be done in milliseconds.
 
-It claims the job's record and hands it to the supervisor; whatever may go wrong after that is the record's business, not
-the message's. A lost or repeated message does no harm.
+It claims the job's record and hands it to the supervisor; whatever may go wrong after that is the record's business,
+not the message's. A lost or repeated message does no harm.
 """
 
 import json

@@ -117,6 +117,7 @@ class LogFollower:
         self.published = checkpoint  #: what Redis has
         self._lines = LogLines(checkpoint)
         self._reads_whole = False  # sinceTime did not bring the checkpoint's line
+        self._is_past_gap = False  # nor did the whole log: take all that there is
         self._waiting: deque[Piece | _Given] = deque()
         self._waiting_bytes = 0
         self._is_ended = False
@@ -201,7 +202,9 @@ class LogFollower:
         return False
 
     async def _one_stream(self, *, follow: bool) -> bool:
-        """Read one stream; False when it was given up before its end."""
+        """Read one stream, on from the last byte that was read; False when it was given up before its end."""
+        self._lines = LogLines(self._lines.checkpoint, is_gap=self._is_past_gap)
+        self._is_past_gap = False
         pump = asyncio.create_task(self._pump(follow))
         guard = asyncio.create_task(self._until_given_up(follow))
         try:
@@ -241,10 +244,12 @@ class LogFollower:
                 limit_s = SEARCH_SILENCE_S
             elif self._is_ended and follow:
                 limit_s = EOF_GRACE_S
+            was_found = self._lines.found
             try:
                 await asyncio.wait_for(self._turn.wait(), limit_s)
             except TimeoutError:
-                return
+                if self._lines.found == was_found:
+                    return
 
     async def _pause(self, wait_s: float) -> None:
         """Wait before the next stream; the container's end cuts it short once."""
@@ -257,8 +262,6 @@ class LogFollower:
 
     def _since(self) -> str | None:
         at = self._lines.checkpoint
-        if self._lines.found and at.end == 0:
-            return None
         if not at.timestamp or at.end <= WHOLE_LOG_BYTES or self._reads_whole:
             return None
         return _a_second_before(at.timestamp)
@@ -268,12 +271,11 @@ class LogFollower:
         at = self._lines.checkpoint
         if self._since() is not None:
             self._reads_whole = True
-            self._lines = LogLines(at)
             return
         self._log.warning("log lines were rotated away unread", after_bytes=at.end)
-        self._has_gap, self._reads_whole = True, False
+        self._has_gap = self._is_past_gap = True
+        self._reads_whole = False
         self._waiting.append(_Given(at.end, at, "rotated away by the kubelet before it could be read", is_open=True))
-        self._lines = LogLines(at, is_gap=True)
         self._work.set()
 
     def _rewind(self) -> None:

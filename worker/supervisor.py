@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
@@ -78,7 +78,8 @@ class Supervisor:
     def begin_hand_over(self) -> None:
         """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
         if self._is_ready.is_set() and self._failure is None:
-            self._loop.call_soon_threadsafe(self._draining.set)
+            with suppress(RuntimeError):  # the loop is closed: it has handed over before
+                self._loop.call_soon_threadsafe(self._draining.set)
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Hand over, then end the thread."""

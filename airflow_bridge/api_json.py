@@ -59,6 +59,13 @@ def _object_to_json(value: Any) -> Any:
     raise TypeError(f"expected a Kubernetes object or plain data, got {type(value).__name__}: {value!r}")
 
 
+def plain(value: Any) -> Any:
+    """The same data in plain dicts and lists."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list) else value
+
+
 def objects(values: Iterable[Any] | None) -> list[Any]:
     """A list of objects as JSON; None is an empty list."""
     return [to_json(value) for value in values or ()]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_bridge.api_json import ApiObject, objects, texts, to_json
+from airflow_bridge.api_json import ApiObject, objects, plain, texts, to_json
 from airflow_bridge.reconcile import Json, reconcile_pods, without_empty
 from airflow_bridge.task_identity import TaskIdentity
 
@@ -93,7 +93,8 @@ def pod_manifest(arguments: PodArguments) -> Json:
     metadata = pod["metadata"]
     metadata["labels"] = texts(metadata.get("labels"))
     metadata["annotations"] = texts(metadata.get("annotations"))
-    return without_empty(pod)
+    manifest: Json = plain(without_empty(pod))
+    return manifest
 
 
 def _template(arguments: PodArguments) -> Json:

@@ -48,7 +48,6 @@ class Seen:
 
     job_id: str
     log: bytearray = field(default_factory=bytearray)
-    statuses: list[Status] = field(default_factory=list)
     result: JobResult | None = None
 
 

@@ -57,6 +57,6 @@ def _row(view: "WorkerView", now: float) -> tuple[str, ...]:
         view.queue,
         "yes" if view.is_alive else "no",
         f"{max(0.0, now - view.last_seen_at):.0f} s ago",
-        f"{view.info.get('jobs', '?')}/{view.info.get('max_jobs', '?')}",
+        f"{view.info.get('followed', '?')}/{view.info.get('max_jobs', '?')}",
         " ".join(map(str, namespaces)),
     )

@@ -71,12 +71,13 @@ def test_jobs_are_listed_in_columns_and_as_json(podrelay: Podrelay) -> None:
 
 def test_workers_are_listed_dead_ones_included(podrelay: Podrelay, played_worker: PlayedWorker) -> None:
     assert podrelay("workers", "--check").returncode == 1
-    played_worker.live(namespaces=["default", "jobs"], max_jobs=10, jobs=2)
+    played_worker.live(namespaces=["default", "jobs"], max_jobs=10, followed=2)
     assert podrelay("workers", "--check").returncode == 0
     assert podrelay("workers", "--check", "--name", "played").returncode == 0
     assert podrelay("workers", "--check", "--queue", "other").returncode == 1
     row = podrelay("workers").stdout.decode().splitlines()[1]
     assert row.split()[:3] == ["played-1-abcd", "default", "yes"]
+    assert "2/10" in row
     assert "default jobs" in row
     with redis.Redis.from_url(podrelay.redis_url) as client:
         client.delete("podrelay:worker:played-1-abcd")

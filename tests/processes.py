@@ -1,0 +1,223 @@
+"""A whole installation as real processes: Redis, a pocket cluster and workers, each in a session of its own, all ended
+with the test, also when the test itself is killed.
+
+Everything here blocks, so that any kind of test can use it; asynchronous ones wait in a thread.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster.redis_server import RedisServer
+from dispatcher.cli.processes import Child, Processes
+from dispatcher.settings import ClientSettings
+
+READY_WITHIN_S = 60.0
+#: What makes takeovers quick enough for a test.
+QUICK = {"lease_s": 2.0, "heartbeat_s": 0.5, "sweep_s": 0.3}
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process' environment without anybody's podrelay or cluster in it."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PODRELAY_")}
+    own.pop("KUBECONFIG", None)
+    return {**own, **more}
+
+
+class Pocket:
+    """The controls of a pocket cluster, and its API as somebody with kubectl would use it.
+
+    ``url`` is the cluster's own, never that of a proxy: what it says is what really is.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self._token = token
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Send one request; raises urllib.error.HTTPError for every refusal."""
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def control(self, what: str) -> None:
+        """One of the controls of ``devcluster.pocket_routes``, e.g. ``outage?seconds=2``."""
+        self.call("POST", f"/pocket/{what}")
+
+    def ever_created(self) -> list[dict[str, Any]]:
+        """Every pod that ever was, in the order of creation, with what its containers wrote."""
+        return list(self.call("GET", "/pocket/pods")["pods"])
+
+    def requests(self) -> dict[str, int]:
+        """API requests so far, by verb and resource."""
+        return dict(self.call("GET", "/pocket/requests")["requests"])
+
+    def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
+        """The pods that are there now."""
+        return list(self.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"])
+
+    def delete_pod(self, name: str, *, namespace: str = "default", grace_s: int | None = None) -> None:
+        """Delete a pod by hand; 0 seconds of grace are by force. No matter if it is gone."""
+        body = {} if grace_s is None else {"gracePeriodSeconds": grace_s}
+        with suppress(urllib.error.HTTPError):
+            self.call("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", body)
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, name: str, child: Child, lines: "deque[str]") -> None:
+        self.name = name
+        self.child = child
+        self.lines = lines  #: the last that it wrote
+        self.pid = child.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self.child.process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        self.child.wait_until_ready(READY_WITHIN_S)
+
+    def kill(self) -> None:
+        """SIGKILL: it ends here and now."""
+        self._signal(signal.SIGKILL)
+        self.child.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing, and does not know."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it was."""
+        self._signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM: it hands over and ends."""
+        self._signal(signal.SIGTERM)
+
+    def wait_for_end(self, timeout_s: float) -> int:
+        """Wait for the process' end and return its code; raises subprocess.TimeoutExpired."""
+        return self.child.process.wait(timeout_s)
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+class Site:
+    """What runs. Make it with :func:`running_site`.
+
+    Attributes:
+        redis_url: where workers and clients find Redis; ``kubeconfig``: where workers find the cluster. A test that
+            puts a proxy between may change both before it starts a worker.
+        output: the last lines of every process, by its name.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        output: dict[str, "deque[str]"],
+        redis: RedisServer,
+        pocket: Pocket,
+        kubeconfig: Path,
+    ) -> None:
+        self.processes = processes
+        self.output = output
+        self.redis = redis
+        self.pocket = pocket
+        self.redis_url = redis.url
+        self.kubeconfig = kubeconfig
+        self.workers: list[Worker] = []
+
+    def start_worker(self, name: str = "worker", *, is_awaited: bool = True, **settings: object) -> Worker:
+        """Start a worker with these settings (``lease_s=2`` is PODRELAY_LEASE_S)."""
+        given = {f"PODRELAY_{key.upper()}": str(value) for key, value in settings.items()}
+        env = clean_environment(
+            PODRELAY_REDIS_URL=self.redis_url, KUBECONFIG=str(self.kubeconfig), PODRELAY_WORKER_NAME=name, **given
+        )
+        child = self.processes.start(name, ["worker"], env, ready="worker ready")
+        worker = Worker(name, child, self.output[name])
+        self.workers.append(worker)
+        if is_awaited:
+            worker.wait_until_ready()
+        return worker
+
+    def client_settings(self, **overrides: Any) -> ClientSettings:
+        """The settings of a caller."""
+        return ClientSettings.from_environment({}, redis_url=self.redis_url, **overrides)
+
+    def tell_all(self) -> None:
+        """Print what every process said: pytest shows it when the test has failed."""
+        for name, lines in self.output.items():
+            print(f"--- {name}", *lines, sep="\n", file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def running_site(
+    *,
+    namespaces: tuple[str, ...] = ("default",),
+    nodes: int = 1,
+    history: int = 1000,
+    append_only: bool = False,
+    quotas: Mapping[str, int] | None = None,
+    log_rotate_bytes: int = 0,
+    kept_lines: int = 5000,
+) -> Iterator[Site]:
+    """A Redis and a pocket cluster of their own; workers are started by the test."""
+    heard: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=kept_lines))
+    lock = threading.Lock()
+
+    def listen(name: str, line: str) -> None:
+        with lock:
+            heard[name].append(line)
+
+    with Processes(listen) as processes:
+        kubeconfig = processes.directory / "kubeconfig"
+        arguments = ["--kubeconfig", str(kubeconfig), "--nodes", str(nodes), "--history", str(history)]
+        arguments += ["--log-rotate-bytes", str(log_rotate_bytes)]
+        arguments += [part for name in namespaces for part in ("--namespace", name)]
+        arguments += [part for name, pods in (quotas or {}).items() for part in ("--quota", f"{name}=pods:{pods}")]
+        cluster = processes.start("cluster", ["devcluster", *arguments], clean_environment(), ready="ready ")
+        redis = RedisServer(append_only=append_only)
+        processes.enter(redis)
+        if redis.process is not None:
+            processes.hold(redis.process.pid)
+        url = cluster.wait_until_ready(READY_WITHIN_S).rpartition(" ")[2]
+        site = Site(processes, heard, redis, Pocket(url, _token(kubeconfig)), kubeconfig)
+        try:
+            yield site
+        except BaseException:
+            site.tell_all()
+            raise
+        finally:
+            for worker in site.workers:
+                worker.thaw()  # the frozen cannot hear SIGTERM
+            _end_together(site.workers)
+
+
+def _end_together(workers: list[Worker]) -> None:
+    """All workers at once, instead of one after the other as their context would."""
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        with suppress(Exception):
+            worker.wait_for_end(10)
+        worker.kill()
+
+
+def _token(kubeconfig: Path) -> str:
+    return str(yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"])

@@ -1,0 +1,191 @@
+"""``make bench``: the goals of the design in numbers, measured on this machine against the pocket cluster.
+
+What is measured is podrelay's own share: the pocket cluster answers in a millisecond and starts simulated containers at
+once. Prints one line per figure, with the goal beside it; measures, and judges nothing.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dispatcher.aio import AsyncDispatcher
+from dispatcher.cli.local import LocalStack, start_local_stack
+from dispatcher.cli.processes import Processes
+from dispatcher.events import Ended, LogChunk
+from dispatcher.settings import ClientSettings
+from dispatcher.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A running stack and a way to look at it from outside."""
+
+    stack: LocalStack
+    settings: ClientSettings
+
+    @property
+    def worker_pid(self) -> int:
+        return self.stack.children[0].process.pid
+
+    def worker_rss_mb(self) -> float:
+        """Resident memory of the worker process, in MB."""
+        for line in Path(f"/proc/{self.worker_pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1000
+        raise RuntimeError("no VmRSS")
+
+    def requests(self) -> dict[str, int]:
+        """API requests that the pocket cluster has counted, by verb and resource."""
+        kubeconfig = yaml.safe_load(Path(self.stack.kubeconfig).read_text())
+        token = kubeconfig["users"][0]["user"]["token"]
+        request = urllib.request.Request(
+            f"{self.stack.cluster_url}/pocket/requests", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            found: dict[str, int] = json.load(answer)["requests"]
+        return found
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    with Processes(lambda name, line: None) as processes:
+        stack = start_local_stack(
+            processes,
+            redis_url=None,
+            kubeconfig=None,
+            worker_env={"PODRELAY_MAX_JOBS": "5000"},
+        )
+        yield Bench(stack, ClientSettings(redis_url=stack.redis_url))  # type: ignore[arg-type]
+
+
+def simulated(*options: str, **fields: Any) -> JobSpec:
+    return JobSpec(image="simulated:1", args=options, **fields)
+
+
+async def launch_latency(to: Bench, jobs: int) -> None:
+    """From submit to the pod's record, one job at a time."""
+    latencies = []
+    async with AsyncDispatcher(to.settings) as client:
+        for _ in range(jobs):
+            spec = simulated()
+            await client.submit(spec)
+            await client.result(spec.id, 60)
+            times = (await client.get(spec.id)).reached
+            latencies.append(1000 * (times["starting"] - times["submitted"]))
+    cuts = statistics.quantiles(latencies, n=100)
+    tell(
+        "submit -> pod created and recorded", f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms", "p50 < 30, p99 < 150 ms"
+    )
+
+
+async def throughput(to: Bench, jobs: int) -> None:
+    before, began = to.requests(), time.monotonic()
+    async with AsyncDispatcher(to.settings) as client:
+        specs = [simulated("--lines=1") for _ in range(jobs)]
+        for spec in specs:
+            await client.submit(spec)
+        await asyncio.gather(*(client.result(spec.id, 300) for spec in specs))
+    seconds = time.monotonic() - began
+    tell("trivial jobs with a log line", f"{jobs / seconds:.0f} jobs/s ({jobs} in {seconds:.1f} s)", ">= 50 jobs/s")
+    after = to.requests()
+    count = sum(after.values()) - sum(before.values())
+    tell("API requests per job", f"{count / jobs:.2f}", "<= 5")
+
+
+async def end_latency(to: Bench, jobs: int) -> None:
+    """From the container's end (as the pod tells it, whole seconds are not enough: from its own clock) to the result at
+    the caller."""
+    lags = []
+    async with AsyncDispatcher(to.settings) as client:
+        for _ in range(jobs):
+            script = "import time; print(repr(time.time()), flush=True)"
+            spec = JobSpec(image="python:3", command=("python", "-c"), args=(script,))
+            await client.submit(spec)
+            text = b""
+            async for heard in client.follow(spec.id):
+                if isinstance(heard.event, LogChunk):
+                    text += heard.event.data
+                if isinstance(heard.event, Ended):
+                    lags.append(1000 * (time.time() - float(text)))
+    median = statistics.median(lags)
+    tell(
+        "last print of the code -> result at the caller", f"median {median:.0f} ms, max {max(lags):.0f} ms", "KPO 3.1 s"
+    )
+
+
+async def followed(to: Bench, jobs: int) -> None:
+    """Many running jobs that log, on one worker and one client."""
+    before_mb = to.worker_rss_mb()
+    async with AsyncDispatcher(to.settings) as client:
+        specs = [simulated("--lines=60", "--rate=1", "--line-bytes=80") for _ in range(jobs)]
+        running = asyncio.Event()
+        counts = {"running": 0, "bytes": 0, "ended": 0}
+
+        async def follow(spec: JobSpec) -> None:
+            is_running = False
+            async for heard in client.follow(spec.id):
+                if isinstance(heard.event, LogChunk):
+                    counts["bytes"] += len(heard.event.data)
+                    if not is_running:
+                        is_running = True
+                        counts["running"] += 1
+                        if counts["running"] == jobs:
+                            running.set()
+                counts["ended"] += isinstance(heard.event, Ended)
+
+        began = time.monotonic()
+        for spec in specs:
+            await client.submit(spec)
+        tasks = [asyncio.create_task(follow(spec)) for spec in specs]
+        await asyncio.wait_for(running.wait(), 300)
+        tell(f"{jobs} jobs followed with logs", f"all running after {time.monotonic() - began:.1f} s", "")
+        rss_mb = to.worker_rss_mb()
+        per_job_kb = 1000 * (rss_mb - before_mb) / jobs
+        tell("worker memory then", f"{rss_mb:.0f} MB ({per_job_kb:.0f} kB a job)", "< 400 MB, < 100 kB a job")
+        await asyncio.gather(*tasks)
+        lost = jobs * 60 * 80 - counts["bytes"]
+        tell(
+            "their logs at the reader", f"{counts['bytes']} bytes, {lost} missing, {counts['ended']} ended", "0 missing"
+        )
+
+
+def tell(what: str, figure: str, goal: str) -> None:
+    print(f"{what:<50} {figure:<45} {goal and f'goal: {goal}'}", flush=True)
+
+
+async def run(jobs: int, which: list[str]) -> None:
+    with bench() as to:
+        tell("worker memory at start", f"{to.worker_rss_mb():.0f} MB", "")
+        if "launch" in which:
+            await launch_latency(to, 100)
+        if "throughput" in which:
+            await throughput(to, 500)
+        if "end" in which:
+            await end_latency(to, 20)
+        if "followed" in which:
+            await followed(to, jobs)
+
+
+def main() -> None:
+    parts = ["launch", "throughput", "end", "followed"]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2000, help="how many jobs to follow at once")
+    parser.add_argument("which", nargs="*", default=parts, help=f"of: {', '.join(parts)}")
+    arguments = parser.parse_args()
+    os.environ.pop("KUBECONFIG", None)
+    asyncio.run(run(arguments.jobs, arguments.which))
+
+
+if __name__ == "__main__":
+    main()

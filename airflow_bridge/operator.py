@@ -176,7 +176,7 @@ class PodRelayOperator(BaseOperator):
         log_formatter: Callable[[str, str], str] | None = None,
         **kwargs: Any,
     ) -> None:
-        warn_of_ignored(locals(), stacklevel=4)
+        warn_of_ignored(locals(), stacklevel=3)
         super().__init__(**kwargs)
         # Where it runs, and as what.
         self.podrelay_conn_id = podrelay_conn_id

@@ -36,7 +36,7 @@ IGNORED: dict[str, Ignored] = {
         True, "the worker names the pod after `name` with a suffix that is made from the job's id, never at random"
     ),
     "xcom_sidecar_container_security_context": Ignored(
-        None, "the return value's sidecar is the worker's, and always runs with the restricted security context"
+        None, "the return value's sidecar takes its security context from the base container's"
     ),
     "startup_check_interval_seconds": Ignored(5, _NOTHING_POLLED),
     "base_container_status_polling_interval": Ignored(1, _NOTHING_POLLED),

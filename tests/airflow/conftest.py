@@ -31,5 +31,6 @@ def task_run(connection: str) -> TaskRun:
 
 @pytest.fixture
 def task_log() -> Iterator[TaskLog]:
-    with structlog.testing.capture_logs() as entries:
-        yield TaskLog(entries)
+    log = TaskLog()
+    with structlog.testing.capture_logs(processors=[log.hear]):
+        yield log

@@ -129,18 +129,36 @@ class ScriptedWorker:
     Leaving it raises what a script raised. ``played`` holds the jobs.
     """
 
-    def __init__(self, url: str, *scripts: Script, queue: str = "default") -> None:
+    def __init__(
+        self, url: str, *scripts: Script, queue: str = "default", arrives_after: Callable[[], Any] | None = None
+    ) -> None:
         self.client = redis.Redis.from_url(url)
         self.queue = queue
         self.played: list[PlayedJob] = []
         self._scripts = list(scripts)
         self._errors: list[BaseException] = []
+        self._arrives_after = arrives_after
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._play_all, daemon=True)
 
     def beat(self) -> Self:
         connection.run(self.client, steps.heartbeat(INCARNATION, self.queue, lease_ms=600_000, info={}))
         return self
+
+    def die(self) -> None:
+        """The lease runs out."""
+        self.client.delete(names.worker(INCARNATION))
+
+    def join(self) -> None:
+        """Wait until every script is played."""
+        self._thread.join(30)
+
+    def await_end_of(self, number: int) -> None:
+        """Wait until the job with this number has ended and is forgotten."""
+        with self.client.pubsub() as bells:
+            bells.psubscribe("podrelay:*")
+            while len(self.played) <= number or not self.played[number].record().is_forgotten:
+                bells.get_message(timeout=1)
 
     def take(self) -> PlayedJob:
         """Wait for the next launch message and claim its job."""
@@ -149,7 +167,7 @@ class ScriptedWorker:
             if self.client.brpop([names.message_list(self.queue, 3)], timeout=1):
                 break
         job_id = self._unowned()
-        claimed = connection.run(self.client, steps.claim(job_id, INCARNATION, namespaces=[NAMESPACE, "default"]))
+        claimed = connection.run(self.client, steps.claim(job_id, INCARNATION, namespaces=[NAMESPACE, "etl"]))
         assert claimed.record is not None, claimed
         job = PlayedJob(self.client, claimed.record)
         self.played.append(job)
@@ -163,13 +181,17 @@ class ScriptedWorker:
 
     def _play_all(self) -> None:
         try:
+            if self._arrives_after is not None:
+                self._arrives_after()
+                self.beat()
             for script in self._scripts:
                 script(self.take())
         except BaseException as error:  # noqa: BLE001 - handed to the test
             self._errors.append(error)
 
     def __enter__(self) -> Self:
-        self.beat()
+        if self._arrives_after is None:
+            self.beat()
         if self._scripts:
             self._thread.start()
         return self

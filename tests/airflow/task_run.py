@@ -6,8 +6,12 @@ The task instance and its context are Airflow's objects, so these stand-ins hold
 import asyncio
 import datetime as dt
 import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import ExecutorSafeguard
@@ -35,18 +39,35 @@ class StandInTaskInstance:
         return self.xcoms.get(key)
 
 
-@dataclass(frozen=True)
 class TaskLog:
-    """What a task's log has, in order."""
+    """What a task's log has, in order; can be waited on from another thread."""
 
-    entries: list[Any]
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, str]] = []
+        self._grown = threading.Condition()
+
+    def hear(self, _: Any, method: str, event: Any) -> Any:
+        """A processor of structlog."""
+        with self._grown:
+            self.entries.append((method, str(event["event"])))
+            self._grown.notify_all()
+        return event
+
+    def wait_for(self, text: str) -> None:
+        """Wait until a line has this text."""
+        with self._grown:
+            assert self._grown.wait_for(lambda: any(text in line for line in self.lines), timeout=30), text
+
+    def has(self, text: str) -> Callable[[], None]:
+        """As :meth:`wait_for`, for later."""
+        return lambda: self.wait_for(text)
 
     @property
     def lines(self) -> list[str]:
-        return [str(entry["event"]) for entry in self.entries]
+        return [line for _, line in self.entries]
 
     def at(self, level: str) -> list[str]:
-        return [str(entry["event"]) for entry in self.entries if entry["log_level"] == level]
+        return [line for method, line in self.entries if method == level]
 
     def containers_lines(self, container: str = "base") -> list[str]:
         return [line for line in self.lines if line.startswith(f"[{container}] ")]
@@ -74,6 +95,16 @@ class TaskRun:
         """A fresh operator (a try is a new process) executed."""
         operator = operator or self.make(**arguments)
         return run(operator, operator.execute, context=self.context)
+
+    def submit_and_die(self, **arguments: Any) -> None:
+        """The try's process is killed (no handler runs) when its job is submitted."""
+
+        class Killed(BaseException):
+            pass
+
+        operator = self.make(**arguments)
+        with patch.object(operator, "_follow", side_effect=Killed), suppress(Killed):
+            self.execute(operator)
 
     def next_try(self) -> None:
         """Airflow starts a try without the XComs of the last."""

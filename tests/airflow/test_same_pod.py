@@ -1,8 +1,8 @@
 """The same arguments make the same pod: KPO's own builder against ours, through the worker's manifest.
 
-What must differ is removed before comparing, and nothing else: the pod's name (ours is derived, KPO's random), podrelay's
-labels and annotations, the label that tells how KPO reached the cluster, the return value's sidecar, and the random part
-of a secret volume's name.
+What must differ is removed before comparing, and nothing else: the pod's name (ours is derived, KPO's random),
+podrelay's labels and annotations, the label that tells how KPO reached the cluster, the return value's sidecar, and the
+random part of a secret volume's name.
 """
 
 import copy
@@ -126,7 +126,12 @@ TEMPLATE: dict[str, Any] = {
 
 CASES: dict[str, dict[str, Any]] = {
     "nothing but an image": {"image": "python:3.12"},
-    "command and arguments": {"image": "p", "cmds": ["python", "-c"], "arguments": ["print(1)"], "name": "Say Hello"[:3]},
+    "command and arguments": {
+        "image": "p",
+        "cmds": ["python", "-c"],
+        "arguments": ["print(1)"],
+        "name": "Say Hello"[:3],
+    },
     "labels and annotations": {"image": "p", "labels": {"a": None, "b": "x"}, "annotations": {"note": "n"}},
     "env_vars as a dict": {"image": "p", "env_vars": {"A": "1", "B": "2"}},
     "env_vars as objects, and runtime infos": {

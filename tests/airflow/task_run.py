@@ -80,6 +80,8 @@ class TaskRun:
         self.redis_url = redis_url
         self.ti = StandInTaskInstance()
         self.operator: PodRelayOperator | None = None
+        self.second_try = threading.Event()
+        self.is_deferred = threading.Event()
 
     def make(self, **arguments: Any) -> PodRelayOperator:
         arguments = {"task_id": self.ti.task_id, "image": "python:3.12", "name": "transform", **arguments}
@@ -116,6 +118,7 @@ class TaskRun:
         try:
             self.execute(**{"deferrable": True, **arguments})
         except TaskDeferred as deferred:
+            self.is_deferred.set()
             return deferred
         raise AssertionError("the task was not deferred")
 

@@ -9,7 +9,7 @@ def hello(job: PlayedJob) -> None:
 
 
 def test_a_deferred_task_shows_its_log_and_succeeds(task_run: TaskRun, task_log: TaskLog) -> None:
-    with ScriptedWorker(task_run.redis_url, hello) as worker:
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait) as worker:
         deferred = task_run.defer()
         event = fired_by(deferred.trigger)
         assert task_run.resume(deferred.method_name, {"event": event}) is None

@@ -1,0 +1,136 @@
+"""The pod of the job's present attempt: what is known of it, and how it is removed.
+
+The watch tells what a pod is; only a GET of its name proves that it is not (404, or another uid).
+"""
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+
+from dispatcher.spec import JobSpec
+from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.kill_points import Reached, reached
+from worker.observation import Observation, observe
+from worker.pod_watch import PodWatches
+
+log = structlog.get_logger("podrelay.worker")
+
+#: A pod that was told to go is looked at again after its grace and this long.
+GONE_GRACE_S: Final = 15.0
+#: A pod that does not go is on a node that does not answer: nobody waits for it for ever.
+GIVE_UP_GONE_S: Final = 75.0
+
+
+class FollowedPod:
+    """``news`` is set whenever something is heard.
+
+    Attributes:
+        last: the last that was seen of it, also after its deletion.
+        is_gone: its deletion was seen, or its absence proved.
+    """
+
+    def __init__(self, cluster: Cluster, watches: PodWatches, job_id: str, news: asyncio.Event) -> None:
+        self.last: Observation | None = None
+        self.is_gone = False
+        self._is_in_doubt = False
+        self._cluster = cluster
+        self._watches = watches
+        self._news = news
+        self._log = log.bind(job_id=job_id)
+
+    def begin(self, pod: Observation | None) -> None:
+        """Another attempt: its pod as created, None before that."""
+        self.last, self.is_gone, self._is_in_doubt = pod, False, False
+        newer = self._watches.pod(pod.namespace, pod.name) if pod else None
+        if pod is not None and newer is not None and newer.uid == pod.uid:
+            self.last = newer
+
+    def changed(self, pod: Observation) -> None:
+        """The watch shows it."""
+        self.last = pod
+        self._news.set()
+
+    def deleted(self, pod: Observation) -> None:
+        """The watch shows its deletion, with the last that it was."""
+        self.last, self.is_gone, self._is_in_doubt = pod, True, True
+        self._news.set()
+
+    def doubt(self) -> None:
+        """Something hints that it is not what the watch last showed."""
+        self._is_in_doubt = True
+        self._news.set()
+
+    async def present(self, spec: JobSpec, *, namespace: str, name: str, uid: str | None) -> Observation | None:
+        """The pod as it is; None where its absence is proved. A deleted pod that was last seen with its outcome is
+        returned as that: the outcome counts."""
+        if self.last is None:
+            self.last = self._watches.pod(namespace, name)
+        if self.is_gone and self.last is not None and _has_outcome(self.last, spec):
+            return self.last
+        if self.last is None or self.last.uid != uid or self._is_in_doubt:
+            self._is_in_doubt = False
+            found = await self.read(namespace, name)
+            if found is None or found.uid != uid:
+                self.is_gone = self._is_in_doubt = True  # whoever asks again must find out again
+                return None
+            self.last = found
+        return self.last
+
+    async def read(self, namespace: str, name: str) -> Observation | None:
+        """GET the pod, however long the API server is away; None: there is none of this name."""
+        back_off = BackOff()
+        while True:
+            try:
+                found = await self._cluster.read_pod(namespace, name)
+                return observe(found) if found else None
+            except (ClusterUnavailableError, ClusterRefusedError) as error:
+                self._log.info("pod cannot be read", pod=name, why=str(error))
+                await asyncio.sleep(back_off.failed(error))
+
+    async def delete(self, pod: Observation) -> None:
+        """Ask for the pod's deletion, until the API server has heard it."""
+        back_off = BackOff()
+        while True:
+            try:
+                is_there = await self._cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
+                break
+            except (ClusterUnavailableError, ClusterRefusedError) as error:
+                self._log.warning("pod cannot be deleted", pod=pod.name, why=str(error))
+                await asyncio.sleep(back_off.failed(error))
+        if not is_there:
+            self.is_gone = self._is_in_doubt = True
+        reached(Reached.POD_DELETED)
+
+    async def patch(self, pod: Observation, metadata: dict[str, Any]) -> None:
+        """Merge labels and annotations into it, until the API server has taken them or the pod is gone."""
+        back_off = BackOff()
+        while True:
+            try:
+                await self._cluster.patch_pod(pod.namespace, pod.name, {"uid": pod.uid, **metadata})
+                return
+            except (ClusterUnavailableError, ClusterRefusedError) as error:
+                self._log.warning("pod cannot be marked", pod=pod.name, why=str(error))
+                await asyncio.sleep(back_off.failed(error))
+
+    async def until_gone(self, pod: Observation, grace_s: float) -> None:
+        """Wait until the pod is gone; a GET proves it where the watch does not tell. Given up, long after its grace,
+        where its node does not answer."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not self.is_gone and loop.time() - began < grace_s + GIVE_UP_GONE_S:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), grace_s + GONE_GRACE_S)
+            except TimeoutError:
+                self._is_in_doubt = True
+            if self._is_in_doubt and not self.is_gone:
+                self._is_in_doubt = False
+                found = await self.read(pod.namespace, pod.name)
+                self.is_gone = found is None or found.uid != pod.uid
+
+
+def _has_outcome(pod: Observation, spec: JobSpec) -> bool:
+    """Whether this look tells how the base container ended."""
+    base = pod.container(spec.base_container)
+    return pod.has_ended or (base is not None and base.state == "terminated")

@@ -1,0 +1,146 @@
+"""The record of a job that this incarnation owns, as it stands, and the only way to change it.
+
+Each change is one fenced step in Redis; the copy here follows only what Redis has taken. So whoever reads the copy sees
+what the next owner would find.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from dispatcher.events import Ended, Notice, StatusChanged
+from dispatcher.record import Checkpoint, JobRecord, checkpoint_field
+from dispatcher.status import Status
+from dispatcher.steps import Fence, Moved, MoveOutcome, Step, move, restore
+from worker.kill_points import Reached, reached
+from worker.ledger import Ledger
+from worker.log_follower import LetGoError
+
+log = structlog.get_logger("podrelay.worker")
+
+
+class MovedElsewhereError(Exception):
+    """Somebody else has ended the job (a queue timeout, a cancel): look at the record again."""
+
+
+class OwnedJob:
+    """``news`` is set when a cancel is heard of. ``record`` is replaced, never changed."""
+
+    def __init__(self, record: JobRecord, fence: Fence, ledger: Ledger, news: asyncio.Event) -> None:
+        self.record = record
+        self.fence = fence
+        self._ledger = ledger
+        self._news = news
+
+    def cancel_requested(self, by: str) -> None:
+        """Somebody asks for the job's end."""
+        if self.record.cancel_requested_by is None:
+            self.record = replace(self.record, cancel_requested_by=by)
+            reached(Reached.CANCEL_SEEN)
+            self._news.set()
+
+    async def move(
+        self,
+        *,
+        target: Status | None = None,
+        event: StatusChanged | Notice | Ended | None = None,
+        fields: Mapping[str, str] | None = None,
+        only_from: tuple[Status, ...] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Change the record: ``fields`` in Redis ('' deletes), ``changes`` in the copy; and tell the event.
+
+        Raises:
+            LetGoError: another incarnation owns the job.
+            MovedElsewhereError: somebody has ended it.
+        """
+        step = move(self.record.job_id, self.fence, target=target, event=event, fields=fields, only_from=only_from)
+        moved = await self._applied(step)
+        times = dict(self.record.reached)
+        status = target or self.record.status
+        if status is not self.record.status:
+            times[status.value.lower()] = moved.at
+            if status is Status.QUEUED:
+                times.pop("starting", None)
+                times.pop("running", None)
+        self.record = replace(self.record, status=status, reached=times, **changes)
+
+    async def _applied(self, step: Step[Moved]) -> Moved:
+        while True:
+            moved = await self._ledger.persist(step)
+            match moved.outcome:
+                case MoveOutcome.APPLIED:
+                    if moved.cancel_by:
+                        self.cancel_requested(moved.cancel_by)
+                    return moved
+                case MoveOutcome.FENCED:
+                    raise LetGoError
+                case MoveOutcome.ILLEGAL:
+                    raise MovedElsewhereError
+                case MoveOutcome.MISSING:
+                    await self.restore()
+
+    async def reload(self) -> None:
+        """Take the record as it stands in Redis.
+
+        Raises:
+            LetGoError: another incarnation owns the job.
+        """
+        record = await self._ledger.read_record(self.record.job_id)
+        if record is None:
+            await self.restore()
+        elif record.owner != self.fence.owner or record.epoch != self.fence.epoch:
+            raise LetGoError
+        else:
+            self.record = record
+
+    def published(self, checkpoints: Mapping[tuple[int, str], Checkpoint]) -> None:
+        """How far the logs are published, so that a lost record can be made again."""
+        self.record = replace(self.record, checkpoints={**self.record.checkpoints, **checkpoints})
+
+    async def restore(self) -> None:
+        """Make the record again that Redis has lost, as it stands here. A result is appended again afterwards: the
+        record is restored as that of a running job."""
+        record = self.record
+        if record.status.is_final:
+            record = replace(record, status=Status.RUNNING)
+        event = StatusChanged(
+            status=record.status,
+            detail=record.detail,
+            attempt=record.attempt,
+            pod=record.pod,
+            namespace=record.namespace,
+            node=record.node,
+        )
+        step = restore(record, owner=self.fence.owner, event=event, fields=_fields(record, self.fence.epoch))
+        reply = await self._ledger.persist(step)
+        log.warning("record restored", job_id=record.job_id, reply=reply)
+
+
+def _fields(record: JobRecord, epoch: int) -> dict[str, str]:
+    """The hash's fields, as far as the owner knows them."""
+    optional = {
+        "detail": record.detail,
+        "pod": record.pod,
+        "pod_uid": record.pod_uid,
+        "namespace": record.namespace,
+        "node": record.node,
+        "intent": record.deletion_intent,
+        "intent_reason": record.intent_reason,
+        "intent_message": record.intent_message,
+        "cancel_by": record.cancel_requested_by,
+        "predecessor": record.predecessor,
+        "wait": record.wait,
+        "not_before": f"{record.not_before:.6f}" if record.not_before else None,
+    }
+    return {
+        "attempt": str(record.attempt),
+        "epoch": str(epoch),
+        "takeovers": str(record.takeovers),
+        **{name: str(value) for name, value in optional.items() if value},
+        **{f"at:{what}": f"{at:.6f}" for what, at in record.reached.items()},
+        **{checkpoint_field(a, c): point.encode() for (a, c), point in record.checkpoints.items()},
+    }

@@ -93,6 +93,8 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
         self._on_shutting_down = lambda **_: supervisor.begin_hand_over()
         self._on_shutdown = lambda **_: supervisor.stop()
+        self._on_ready = lambda **_: supervisor.tell_ready()
+        signals.worker_ready.connect(self._on_ready)
         signals.worker_shutting_down.connect(self._on_shutting_down)
         signals.worker_shutdown.connect(self._on_shutdown)
 

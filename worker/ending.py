@@ -29,6 +29,10 @@ class ReturnValue:
     message: str = ""
 
 
+#: The pod was removed, and the worker that read its sidecar died before it could write the result.
+LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
+
+
 async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
     """Read what the sidecar prints when it is told to end, to the end of its log."""
     try:
@@ -108,10 +112,16 @@ def make_result(
         containers=container_ends(pod) if pod else (),
         warnings=warnings,
         logs=dict(logs),
-        log_complete=all(summary.is_complete for summary in logs.values()),
+        log_complete=all(summary.is_complete for summary in logs.values()) and not _is_unread(record, ended, pod, logs),
         log_url=log_url,
         cancelled_by=record.cancel_requested_by if status is Status.CANCELLED else None,
     )
+
+
+def _is_unread(record: JobRecord, ended: Ended, pod: Observation | None, logs: Mapping[str, LogSummary]) -> bool:
+    """Whether the pod went before anybody could read any of its log."""
+    is_wanted = record.spec.get_logs and record.spec.container_logs != ()
+    return is_wanted and not logs and pod is None and record.pod is not None and ended.user_code_started
 
 
 _UNUSABLE: Final = frozenset({ReturnValueOutcome.TRUNCATED, ReturnValueOutcome.NOT_JSON, ReturnValueOutcome.TOO_LARGE})

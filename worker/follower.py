@@ -19,7 +19,7 @@ from dispatcher.status import Status
 from dispatcher.steps import Fence, expire, forget
 from worker.attempts import Conclude, Retry, next_step
 from worker.cluster import BackOff
-from worker.ending import ReturnValue, make_result, read_return_value, read_warnings
+from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, read_return_value, read_warnings
 from worker.followed_pod import FollowedPod
 from worker.job_logs import JobLogs
 from worker.judge import Ended, MustEnd, Running, Settled, Starting, judge
@@ -345,6 +345,8 @@ class Follower:
             return_value, logs = await self._collect(ended, pod)
         else:
             logs = await self._drain_logs()
+            if self.record.spec.return_value and ended.status is Status.SUCCEEDED:
+                return_value = LOST_RETURN_VALUE
         result = make_result(
             self.record,
             ended,
@@ -371,7 +373,7 @@ class Follower:
         reached(Reached.RESULT_APPENDED)
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
-        summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s)
+        summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s, self.record)
         self._job.published(self._logs.checkpoints)
         await self._logs.stop()
         reached(Reached.LOG_DRAINED)

@@ -65,8 +65,9 @@ class JobLogs:
         """What is published, by attempt and container."""
         return {(self._attempt, name): follower.published for name, (follower, _) in self._followed.items()}
 
-    async def drain(self, timeout_s: float) -> dict[str, LogSummary]:
-        """Wait for the logs' ends, but no longer; what was published of each container.
+    async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
+        """Wait for the logs' ends, but no longer; what was published of each container. What a former owner published
+        of a container that is not there any more is all that anybody will read of it.
 
         Raises:
             LetGoError: another incarnation owns the job.
@@ -80,7 +81,11 @@ class JobLogs:
                 log.warning("log not drained in time", tasks=[task.get_name() for task in late])
             for task in done:
                 task.result()
-        return {container: follower.summary for container, (follower, _) in self._followed.items()}
+        unread = {name: at for (attempt, name), at in record.checkpoints.items() if attempt == record.attempt}
+        return {
+            **{name: LogSummary(bytes=at.end, sha256=at.chain, is_complete=False) for name, at in unread.items()},
+            **{name: follower.summary for name, (follower, _) in self._followed.items()},
+        }
 
     async def stop(self) -> None:
         """Stop following, whatever is left."""

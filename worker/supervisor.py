@@ -75,6 +75,16 @@ class Supervisor:
         """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first."""
         return asyncio.run_coroutine_threadsafe(self._launch(job), self._loop).result(timeout=60)
 
+    def tell_ready(self) -> None:
+        """Say in the log what this worker serves, once it consumes."""
+        log.info(
+            "worker ready",
+            incarnation=self.incarnation,
+            queue=self.settings.queue,
+            namespaces=list(self._place.watches.namespaces),
+            redis=self.settings.masked_redis_url,
+        )
+
     def begin_hand_over(self) -> None:
         """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
         if self._is_ready.is_set() and self._failure is None:
@@ -118,13 +128,6 @@ class Supervisor:
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
-                log.info(
-                    "worker ready",
-                    incarnation=self.incarnation,
-                    queue=settings.queue,
-                    namespaces=list(self._place.watches.namespaces),
-                    redis=settings.masked_redis_url,
-                )
                 self._is_ready.set()
                 await self._draining.wait()
                 await self._hand_over()

@@ -1,0 +1,170 @@
+"""The laws of docs/guarantees.md, checked from outside: what one reader was told of a job from its submission to its
+end is held against what the cluster itself knows of pods and of the bytes that containers wrote.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatcher import names
+from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, Notice, StatusChanged
+from dispatcher.spec import JobSpec
+from dispatcher.status import LEGAL_MOVES, Status
+
+
+@dataclass
+class Stream:
+    """What was heard of one container's log of one attempt."""
+
+    end: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+    gaps: list[LogGap] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """A gap of unknown length: offsets after it mean nothing."""
+        return any(gap.end is None for gap in self.gaps)
+
+
+@dataclass
+class Told:
+    """What one reader was told of one job. ``problems``: what contradicts itself."""
+
+    job_id: str
+    statuses: list[tuple[int, Status]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    streams: dict[tuple[int, str], Stream] = field(default_factory=dict)
+    results: list[JobResult] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def result(self) -> JobResult | None:
+        return self.results[-1] if self.results else None
+
+    @property
+    def gaps(self) -> list[LogGap]:
+        return [gap for stream in self.streams.values() for gap in stream.gaps]
+
+    async def listen(self, following: AsyncIterator[Heard]) -> AsyncIterator[Heard]:
+        """Take everything in, and hand it on."""
+        async for heard in following:
+            self.take(heard)
+            yield heard
+
+    def take(self, heard: Heard) -> None:
+        if self.results:
+            self.problems.append(f"something was told after the end: {heard.event}")
+        match heard.event:
+            case StatusChanged(status=status, attempt=attempt):
+                self._move(attempt, status)
+            case Notice(text=text):
+                self.notices.append(text)
+            case Ended(result=result):
+                self.results.append(result)
+            case LogChunk():
+                self._chunk(heard.event)
+            case LogGap():
+                self._gap(heard.event)
+
+    def _move(self, attempt: int, status: Status) -> None:
+        if self.statuses:
+            before_attempt, before = self.statuses[-1]
+            if status is not before and status not in LEGAL_MOVES[before]:
+                self.problems.append(f"moved from {before} to {status}")
+            if attempt < before_attempt:
+                self.problems.append(f"attempt {attempt} was told after {before_attempt}")
+        self.statuses.append((attempt, status))
+
+    def _chunk(self, chunk: LogChunk) -> None:
+        stream = self.streams.setdefault((chunk.attempt, chunk.container), Stream())
+        if chunk.start != stream.end:
+            what = "twice" if chunk.start < stream.end else "missing without a gap"
+            self.problems.append(f"log bytes {what}: at {stream.end} came {chunk.start} to {chunk.end}")
+        stream.digest.update(chunk.data)
+        stream.end = chunk.end
+
+    def _gap(self, gap: LogGap) -> None:
+        stream = self.streams.setdefault((gap.attempt, gap.container), Stream())
+        if gap.start == gap.end:
+            self.problems.append(f"the log's digest is not what it should be: {gap.why}")
+        stream.gaps.append(gap)
+        stream.end = max(stream.end, gap.end or gap.start)
+
+
+def pods_by_attempt(job_id: str, ever_created: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    """All pods that were ever created for the job."""
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for pod in ever_created:
+        if pod["labels"].get(names.LABEL_JOB) == job_id:
+            found.setdefault(int(pod["labels"][names.LABEL_ATTEMPT]), []).append(pod)
+    return found
+
+
+def broken_laws(
+    spec: JobSpec, told: Told, ever_created: Iterable[Mapping[str, Any]], *, may_lose_pods: bool = False
+) -> list[str]:
+    """What does not hold for an ended job; empty where all does.
+
+    Args:
+        may_lose_pods: somebody took pods away (evicted, deleted, lost a node) and with them, perhaps, the end of their
+            logs: what was read must then still be a true beginning, and the result must say that it is incomplete.
+    """
+    pods = pods_by_attempt(told.job_id, ever_created)
+    problems = list(told.problems)
+    if len(told.results) != 1:
+        problems.append(f"ended {len(told.results)} times")
+    for attempt, twins in pods.items():
+        if len(twins) > 1:
+            problems.append(f"{len(twins)} pods were created for attempt {attempt}")
+        starts = [c["starts"] for pod in twins for name, c in pod["containers"].items() if name == spec.base_container]
+        if sum(starts) > 1:
+            problems.append(f"the base container of attempt {attempt} was started {sum(starts)} times")
+    for result in told.results:
+        if result.status is Status.FAILED and result.reason is None:
+            problems.append("failed without a reason")
+        if result.attempt > max(pods, default=0):
+            problems.append(f"the result names attempt {result.attempt}, which never had a pod")
+        for attempt, twins in pods.items():
+            problems += _broken_log(spec, told, attempt, twins[-1], may_lose_pods=may_lose_pods)
+    return problems
+
+
+def _broken_log(
+    spec: JobSpec, told: Told, attempt: int, pod: Mapping[str, Any], *, may_lose_pods: bool
+) -> Iterator[str]:
+    written = pod["containers"].get(spec.base_container)
+    if written is None or not spec.get_logs or told.result is None:
+        return
+    what = f"log of attempt {attempt}"
+    stream = told.streams.get((attempt, spec.base_container), Stream())
+    is_last = attempt == told.result.attempt
+    if is_last and (summary := told.result.logs.get(spec.base_container)) and summary.bytes != stream.end:
+        yield f"{what}: the result says {summary.bytes} bytes, the reader got to {stream.end}"
+    if stream.is_open:
+        return
+    if stream.end == written["bytes"]:
+        if not stream.gaps and stream.digest.hexdigest() != written["sha256"]:
+            yield f"{what}: {stream.end} bytes, but not those that the container wrote"
+        return
+    if stream.end > written["bytes"]:
+        yield f"{what}: {stream.end} bytes read, only {written['bytes']} written"
+    elif not may_lose_pods and told.result.status is not Status.CANCELLED:
+        yield f"{what}: {stream.end} bytes read of {written['bytes']}, and no gap is told"
+    elif is_last and told.result.log_complete:
+        yield f"{what}: {stream.end} bytes read of {written['bytes']}, and the result says that it is complete"
+    elif not stream.gaps and stream.digest.hexdigest() != expected_digest(spec, stream.end):
+        yield f"{what}: the {stream.end} bytes read are not the first that the container wrote"
+
+
+def expected_digest(spec: JobSpec, size_bytes: int) -> str:
+    """SHA-256 of the first bytes that the spec's simulated container writes (see ``devcluster.simulated``)."""
+    options = dict(argument.removeprefix("--").split("=", 1) for argument in spec.args or ())
+    line_bytes = int(options.get("line-bytes", "80"))
+    digest, left, number = hashlib.sha256(), size_bytes, 0
+    while left > 0:
+        line = (b"%s %d " % (spec.base_container.encode(), number)).ljust(line_bytes - 1, b"x") + b"\n"
+        digest.update(line[:left])
+        left -= len(line)
+        number += 1
+    return digest.hexdigest()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 import fakeredis
 import pytest
 import redis
-from conftest import emptied, redis_binaries
 from job_driver import NOTICE, Store, Worker, a_spec
 
 from devcluster.redis_server import RedisServer
@@ -19,6 +18,7 @@ from dispatcher.events import StatusChanged, decode_event
 from dispatcher.record import Checkpoint, checkpoint_field
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import AppendOutcome, CancelOutcome, ClaimOutcome, Fence, MoveOutcome, SubmitOutcome
+from tests.redis_servers import emptied, redis_binaries
 
 ACTIVE = [Status.QUEUED, Status.STARTING, Status.RUNNING]
 FINAL = [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED]

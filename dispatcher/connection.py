@@ -84,6 +84,31 @@ def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: 
     return redis.asyncio.Redis.from_pool(pool)
 
 
+class _Cancellable:
+    """Mixed into redis-py's connections, which write through ``asyncio.wait_for``: before Python 3.12 that swallows a
+    cancellation which comes as the write ends (gh-86296), and the cancelled task goes on."""
+
+    socket_timeout: float | None
+
+    async def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise redis.exceptions.TimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise redis.exceptions.ConnectionError(f"Error while writing to socket: {error}") from error
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+
+
 class _WaitingPool(redis.asyncio.ConnectionPool):
     """Callers wait for a free connection, in order, and may be cancelled at any point.
 
@@ -92,6 +117,8 @@ class _WaitingPool(redis.asyncio.ConnectionPool):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        made_of = kwargs.pop("connection_class", redis.asyncio.Connection)
+        kwargs["connection_class"] = type(made_of.__name__, (_Cancellable, made_of), {})
         super().__init__(*args, **kwargs)
         self._free = asyncio.Semaphore(self.max_connections)
 
@@ -99,8 +126,6 @@ class _WaitingPool(redis.asyncio.ConnectionPool):
         await self._free.acquire()
         connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
-            if connection.should_reconnect():
-                await connection.disconnect()
             await self.ensure_connection(connection)
         except BaseException:
             await self.release(connection)

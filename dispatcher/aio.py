@@ -36,7 +36,7 @@ class AsyncDispatcher:
         self._bells = connection.connect_async(
             self._url, timeout_s=self.settings.redis_timeout_s, retries=0, max_connections=1
         )
-        self._follower = Follower(self._redis, self._bells, self._url)
+        self._follower = Follower(self._redis, self._bells, self._url, ping_s=self.settings.redis_timeout_s)
 
     async def __aenter__(self) -> Self:
         await self._follower.__aenter__()

@@ -3,12 +3,19 @@ pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 from dispatcher import connection, names, silence, steps
-from dispatcher.channel import WITHOUT_LOG, ChannelReader, decode_xread
-from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
+from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread
+from dispatcher.errors import (
+    InvalidSpecError,
+    JobUnknownError,
+    PodrelayError,
+    RedisUnavailableError,
+    ResultTimeoutError,
+)
 from dispatcher.events import Cursor, Ended, Heard, JobResult
 from dispatcher.record import JobRecord, as_datetime, decode_record, decode_worker
 from dispatcher.settings import ClientSettings
@@ -71,40 +78,66 @@ class Dispatcher:
     def follow(self, job_id: str, cursor: Cursor | None = None) -> Iterator[Heard]:
         """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end.
 
-        The last thing yielded is :class:`~dispatcher.events.Ended`. Holds one connection while it waits.
+        The last thing yielded is :class:`~dispatcher.events.Ended`; a cursor behind it yields nothing. Holds one
+        connection while it waits.
 
         Raises:
             JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
+            RedisUnavailableError: at the start only; later the reader waits until Redis is back.
         """
         reader, watch = ChannelReader(job_id, cursor), silence.SilenceWatch()
-        self._look(reader, expect_record=cursor is None)
+        present = self._look(job_id)
+        if cursor is None and present.status is None:
+            raise JobUnknownError(job_id)
+        reader.note_generation(present.generation)
         unknown_since: float | None = None
+        failures, block_s = 0, BLOCK_S
         while not reader.is_done:
-            with connection.translated(self._url):
-                keys: dict[Any, Any] = {names.events(job_id): reader.event_id, names.log(job_id): reader.log_id}
-                raw = self._reads.xread(keys, count=READ_COUNT, block=int(BLOCK_S * 1000))
-            found = decode_xread(raw)
-            log = found.get(names.log(job_id).encode(), [])
-            yield from reader.take(found.get(names.events(job_id).encode(), []), log)
+            is_final = present.status is not None and present.status.is_final
+            try:
+                events, log, generation = self._read(reader, block_s=0.0 if is_final else block_s)
+                if not events and not log:
+                    present = self._look(job_id)
+            except RedisUnavailableError:
+                failures += 1
+                time.sleep(connection.backoff_s(failures))
+                continue
+            failures = 0
+            if generation != reader.cursor.generation:
+                # Redis was emptied since the reader got its place: that place, and so this read, means nothing.
+                reader.note_generation(generation)
+                block_s = 0.0
+                continue
+            block_s = BLOCK_S
+            yield from reader.take(events, log)
             if not log:
                 yield from reader.log_is_drained()
-            if found:
+            if events or log:
                 unknown_since = None
                 continue
-            present = self._look(reader)
+            if is_final:
+                return  # it was final before this read, and no final event any more: the cursor stood behind it
             news = watch.look(present)
             if news is not None:
                 yield Heard(job_id, news, reader.cursor, as_datetime(present.at))
             unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
 
-    def _look(self, reader: ChannelReader, *, expect_record: bool = False) -> silence.Presence:
+    def _read(self, reader: ChannelReader, *, block_s: float) -> tuple[list[Entry], list[Entry], str]:
+        """The next entries of both streams, and the generation that they are of."""
+        events, log = names.events(reader.job_id), names.log(reader.job_id)
+        keys: dict[Any, Any] = {events: reader.event_id, log: reader.log_id}
+        with connection.translated(self._url), self._reads.pipeline(transaction=False) as pipe:
+            pipe.xread(keys, count=READ_COUNT, block=int(block_s * 1000) or None)
+            pipe.get(names.GENERATION)
+            raw, generation = pipe.execute()
+        found = decode_xread(raw)
+        return found.get(events.encode(), []), found.get(log.encode(), []), (generation or b"").decode()
+
+    def _look(self, job_id: str) -> silence.Presence:
         with connection.translated(self._url):
-            present = connection.run(self._redis, silence.presence(reader.job_id))
+            present = connection.run(self._redis, silence.presence(job_id))
             if present.is_overdue:
-                connection.run(self._redis, steps.expire(reader.job_id, present.queue))
-        if expect_record and present.status is None:
-            raise JobUnknownError(reader.job_id)
-        reader.note_generation(present.generation)
+                connection.run(self._redis, steps.expire(job_id, present.queue))
         return present
 
     def result(self, job_id: str, timeout_s: float | None = None) -> JobResult:
@@ -118,18 +151,28 @@ class Dispatcher:
         record = self.get(job_id)
         if record.result is not None:
             return record.result
-        reader, waiting = ChannelReader(job_id, WITHOUT_LOG), names.events(job_id)
+        reader, failures = ChannelReader(job_id, WITHOUT_LOG), 0
+        unknown_since: float | None = None
         while True:
             left_s = BLOCK_S if deadline is None else min(BLOCK_S, deadline - time.monotonic())
             if left_s <= 0:
                 raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
-            with connection.translated(self._url):
-                raw = self._reads.xread({waiting: reader.event_id}, count=READ_COUNT, block=max(1, int(left_s * 1000)))
-            for heard in [*reader.take(decode_xread(raw).get(waiting.encode(), []), []), *reader.log_is_drained()]:
+            try:
+                events, _, generation = self._read(reader, block_s=max(0.001, left_s))
+                if not events:
+                    present = self._look(job_id)
+                    unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
+            except RedisUnavailableError:
+                failures += 1
+                time.sleep(min(left_s, connection.backoff_s(failures)))
+                continue
+            failures = 0
+            if generation != reader.cursor.generation:
+                reader.note_generation(generation)
+                continue
+            for heard in [*reader.take(events, []), *reader.log_is_drained()]:
                 if isinstance(heard.event, Ended):
                     return heard.event.result
-            if not raw:
-                self._look(reader)
 
     def cancel(self, job_id: str, by: str) -> CancelOutcome:
         """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself is heard on the channel.
@@ -181,7 +224,11 @@ class Dispatcher:
         for job_id in job_ids:
             pipe.hgetall(names.job(job_id))
         replies = pipe.execute()
-        return [decode_record(job_id, fields) for job_id, fields in zip(job_ids, replies, strict=True) if fields]
+        found: list[JobRecord] = []
+        for job_id, fields in zip(job_ids, replies, strict=True):
+            with suppress(InvalidSpecError):  # a newer version's job must not hide the others
+                found += [decode_record(job_id, fields)] if fields else []
+        return found
 
     def queues(self) -> "Sequence[str]":
         """Every queue that was ever used."""

@@ -12,13 +12,13 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import redis.asyncio
 
 from dispatcher import connection, names, silence, steps
-from dispatcher.channel import ChannelReader
+from dispatcher.channel import ChannelReader, Entry
 from dispatcher.errors import JobUnknownError, PodrelayError
 from dispatcher.events import Cursor, Heard
 from dispatcher.record import as_datetime
@@ -38,7 +38,18 @@ PING_S = 5.0
 class _Channel:
     """One call of :meth:`Follower.follow`."""
 
-    __slots__ = ("buffer", "error", "heard_at", "is_dirty", "news", "reader", "unknown_since", "watch")
+    __slots__ = (
+        "buffer",
+        "error",
+        "heard_at",
+        "is_dirty",
+        "is_final",
+        "is_over",
+        "news",
+        "reader",
+        "unknown_since",
+        "watch",
+    )
 
     def __init__(self, reader: ChannelReader) -> None:
         self.reader = reader
@@ -47,6 +58,8 @@ class _Channel:
         self.watch = silence.SilenceWatch()
         self.error: PodrelayError | None = None
         self.is_dirty = False
+        self.is_final = False  #: the record said so when it was last looked at
+        self.is_over = False  #: nothing more will come
         self.heard_at = time.monotonic()
         self.unknown_since: float | None = None
 
@@ -60,15 +73,28 @@ class _Channel:
         self.error = error
         self.news.set()
 
+    def digest(self, events: list[Entry], log: list[Entry]) -> None:
+        """Deliver what one read after the reader's place found."""
+        self.deliver(self.reader.take(events, log))
+        if not log:
+            self.deliver(self.reader.log_is_drained())
+        if self.reader.is_done or (self.is_final and not events and not log):
+            # Final by a look before this read, and no final event any more: the cursor stood behind it.
+            self.is_over = True
+            self.news.set()
+
 
 class Follower:
     """Belongs to one event loop. ``client`` is used for reads and shared with other commands; ``bells`` is this
-    object's own. Start with ``async with``."""
+    object's own. Start with ``async with``; whoever still follows at its end gets a :class:`PodrelayError`."""
 
-    def __init__(self, client: "redis.asyncio.Redis", bells: "redis.asyncio.Redis", url: str) -> None:
+    def __init__(
+        self, client: "redis.asyncio.Redis", bells: "redis.asyncio.Redis", url: str, *, ping_s: float = PING_S
+    ) -> None:
         self._client = client
         self._bells = bells
         self._url = url
+        self._ping_s = ping_s
         self._channels: dict[str, set[_Channel]] = {}
         self._dirty: deque[_Channel] = deque()
         self._readable = asyncio.Event()
@@ -79,16 +105,38 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Follower":
-        self._tasks = [asyncio.create_task(loop()) for loop in (self._listen, self._read, self._look)]
+        self._tasks = [asyncio.create_task(self._keep(loop)) for loop in (self._listen, self._read, self._look)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all(PodrelayError("the dispatcher was closed while the job was followed; it goes on"))
+
+    async def _keep(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Start the loop again whenever it ends. An unexpected error is a defect of ours: whoever follows hears of it
+        instead of waiting for ever."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await loop()
+            except connection.REFUSED:
+                pass
+            except Exception as error:  # noqa: BLE001
+                self._fail_all(PodrelayError(f"following jobs failed unexpectedly: {error!r}"))
+            failures = 1 if time.monotonic() - started > 10 else failures + 1
+            await asyncio.sleep(connection.backoff_s(failures))
+
+    def _fail_all(self, error: PodrelayError) -> None:
+        for channels in self._channels.values():
+            for channel in channels:
+                channel.fail(error)
 
     async def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[Heard, None]:
-        """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end.
+        """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end. The last thing
+        is :class:`~dispatcher.events.Ended`; a cursor behind it yields nothing.
 
         Raises:
             JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
@@ -100,12 +148,13 @@ class Follower:
         if present.status is None and cursor is None:
             raise JobUnknownError(job_id)
         channel.reader.note_generation(present.generation)
-        await self._add(job_id, channel)
+        channel.is_final = present.status is not None and present.status.is_final
         try:
+            await self._add(job_id, channel)
             while True:
                 while channel.buffer:
                     yield channel.buffer.popleft()
-                if channel.reader.is_done:
+                if channel.is_over:
                     return
                 if channel.error is not None:
                     raise channel.error
@@ -122,8 +171,8 @@ class Follower:
         if len(known) == 1 and self._pubsub is not None:
             try:
                 await self._pubsub.subscribe(names.bell(job_id))
-            except connection.UNAVAILABLE:
-                self._pubsub = None  # the listener finds out itself and subscribes to everything again
+            except connection.REFUSED:
+                self._pubsub = None  # the listener finds out and subscribes to everything again
 
     async def _remove(self, job_id: str, channel: _Channel) -> None:
         known = self._channels.get(job_id, set())
@@ -134,24 +183,18 @@ class Follower:
         if self._pubsub is not None:
             try:
                 await self._pubsub.unsubscribe(names.bell(job_id))
-            except connection.UNAVAILABLE:
+            except connection.REFUSED:
                 self._pubsub = None
 
     # Bells
 
     async def _listen(self) -> None:
-        failures = 0
-        while True:
-            try:
-                async with self._bells.pubsub() as pubsub:
-                    await self._subscribe_all(pubsub)
-                    failures = 0
-                    await self._hear(pubsub)
-            except connection.UNAVAILABLE:
-                failures += 1
-            finally:
-                self._pubsub = None
-            await asyncio.sleep(_backoff_s(failures))
+        try:
+            async with self._bells.pubsub() as pubsub:
+                await self._subscribe_all(pubsub)
+                await self._hear(pubsub)
+        finally:
+            self._pubsub = None
 
     async def _subscribe_all(self, pubsub: Any) -> None:
         await pubsub.subscribe("podrelay:bell")  # so that there is always one, and PING is answered on it
@@ -162,11 +205,11 @@ class Follower:
 
     async def _hear(self, pubsub: Any) -> None:
         answered_at = time.monotonic()
-        while True:
-            message = await pubsub.get_message(timeout=PING_S)
+        while self._pubsub is pubsub:
+            message = await pubsub.get_message(timeout=self._ping_s)
             now = time.monotonic()
             if message is None:
-                if now - answered_at > 3 * PING_S:
+                if now - answered_at > 1.5 * self._ping_s:
                     raise ConnectionError("no answer on the bell connection")
                 await pubsub.ping()
                 continue
@@ -188,7 +231,6 @@ class Follower:
             self._readable.set()
 
     async def _read(self) -> None:
-        failures = 0
         while True:
             await self._readable.wait()
             batch = [self._dirty.popleft() for _ in range(min(BATCH_JOBS, len(self._dirty)))]
@@ -198,12 +240,10 @@ class Follower:
                 channel.is_dirty = False  # before the read: a bell that rings meanwhile marks it again
             try:
                 await self._read_batch(batch)
-                failures = 0
-            except connection.UNAVAILABLE:
-                failures += 1
+            except BaseException:
                 for channel in batch:
                     self._mark(channel)
-                await asyncio.sleep(_backoff_s(failures))
+                raise
 
     async def _read_batch(self, batch: list[_Channel]) -> None:
         async with self._client.pipeline(transaction=False) as pipe:
@@ -212,15 +252,26 @@ class Follower:
                 # Events first: whatever log a final event names is then there when the log is read.
                 pipe.xread({names.events(reader.job_id): reader.event_id}, count=READ_COUNT)
                 pipe.xread({names.log(reader.job_id): reader.log_id}, count=READ_COUNT)
-            replies = await pipe.execute()
-        for channel, events_reply, log_reply in zip(batch, replies[::2], replies[1::2], strict=True):
-            events = events_reply[0][1] if events_reply else []
-            log = log_reply[0][1] if log_reply else []
-            channel.deliver(channel.reader.take(events, log))
-            if not log:
-                channel.deliver(channel.reader.log_is_drained())
-            if len(events) == READ_COUNT or log:
-                self._mark(channel)
+            pipe.get(names.GENERATION)  # last: what was read is of this generation
+            *replies, generation = await pipe.execute(raise_on_error=False)
+        for reply in (*replies, generation):
+            if isinstance(reply, connection.UNAVAILABLE):
+                raise reply
+        for channel, events, log in zip(batch, replies[::2], replies[1::2], strict=True):
+            try:
+                self._digest(channel, _entries(events), _entries(log), _text(generation))
+            except Exception as error:  # noqa: BLE001 (an unreadable channel is no reason to stop the others)
+                channel.fail(PodrelayError(f"the channel of job {channel.reader.job_id} cannot be read: {error!r}"))
+
+    def _digest(self, channel: _Channel, events: list[Entry], log: list[Entry], generation: str) -> None:
+        if generation != channel.reader.cursor.generation:
+            # Redis was emptied since the reader got its place: that place, and so this read, means nothing.
+            channel.reader.note_generation(generation)
+            self._mark(channel)
+            return
+        channel.digest(events, log)
+        if len(events) == READ_COUNT or log:
+            self._mark(channel)
 
     # Silence
 
@@ -229,31 +280,29 @@ class Follower:
         self._look_added.set()
 
     async def _look(self) -> None:
-        failures = 0
         while True:
-            try:
-                await self._look_at(await self._due())
-                failures = 0
-            except connection.UNAVAILABLE:
-                failures += 1
-                await asyncio.sleep(_backoff_s(failures))
+            await self._look_at(await self._due())
 
     async def _due(self) -> list[_Channel]:
         while not self._looks or self._looks[0][0] > time.monotonic():
             wait_s = self._looks[0][0] - time.monotonic() if self._looks else None
             self._look_added.clear()
             try:
-                await asyncio.wait_for(self._look_added.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._look_added.wait()
             except TimeoutError:
                 break
         due: list[_Channel] = []
         while self._looks and self._looks[0][0] <= time.monotonic() and len(due) < 4 * BATCH_JOBS:
             channel = heapq.heappop(self._looks)[2]
-            if channel.reader.is_done or channel not in self._channels.get(channel.reader.job_id, ()):
+            if channel.is_over or channel not in self._channels.get(channel.reader.job_id, ()):
+                continue
+            silent_s = time.monotonic() - channel.heard_at
+            if silent_s < 0.9 * FIRST_LOOK_S:
+                self._schedule_look(channel, FIRST_LOOK_S - silent_s)
                 continue
             self._schedule_look(channel, LOOK_S * random.uniform(0.8, 1.2))
-            if time.monotonic() - channel.heard_at >= FIRST_LOOK_S * 0.9:
-                due.append(channel)
+            due.append(channel)
         return due
 
     async def _look_at(self, due: list[_Channel]) -> None:
@@ -262,7 +311,7 @@ class Follower:
         await connection.run_many(self._client, overdue)
         for channel, present in zip(due, found, strict=True):
             reader = channel.reader
-            reader.note_generation(present.generation)
+            channel.is_final = present.status is not None and present.status.is_final
             news = channel.watch.look(present)
             if news is not None:
                 channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])
@@ -275,6 +324,13 @@ class Follower:
             self._mark(channel)
 
 
-def _backoff_s(failures: int) -> float:
-    """How long to wait after so many failures in a row: jittered, doubling, at most some 5 s."""
-    return random.uniform(0.5, 1) * min(5.0, 0.1 * 2.0 ** min(failures, 10))
+def _entries(reply: Any) -> list[Entry]:
+    if isinstance(reply, Exception):
+        raise reply
+    return list(reply[0][1]) if reply else []
+
+
+def _text(reply: Any) -> str:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply.decode() if reply else ""

@@ -54,8 +54,8 @@ def silence(found: Presence) -> Silence | None:
     if found.status is None:
         text = "Redis has no record of this job (any more); a worker that follows its pod makes it again"
         return Silence(SilenceKind.JOB_UNKNOWN, found.queue, None, text)
-    if found.status.is_final or found.owner_is_alive:
-        return None
+    if found.status.is_final or found.owner_is_alive or found.is_overdue:
+        return None  # overdue: whoever looks ends it now
     if found.workers_alive == 0:
         seen = _ago(found.last_seen_at, found.at)
         text = f"no worker is alive on queue {found.queue!r} ({seen}); waiting until one is there"

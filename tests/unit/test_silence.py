@@ -25,6 +25,7 @@ def found(**fields: object) -> Presence:
         (found(workers_alive=0, status=Status.RUNNING, owner="w1"), SilenceKind.NO_WORKER),
         (found(workers_alive=1, status=Status.RUNNING, owner="w1"), SilenceKind.OWNER_LOST),
         (found(workers_alive=1, status=Status.RUNNING, owner="w1", owner_is_alive=True), None),
+        (found(workers_alive=0, is_overdue=True), None),
         *((found(workers_alive=0, status=status), None) for status in Status if status.is_final),
     ],
 )

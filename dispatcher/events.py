@@ -29,7 +29,7 @@ class _Wire(BaseModel):
 
 
 def _without_lone_surrogates(value: Any) -> Any:
-    """Half characters, as in the JSON text ``"\\ud800"``, exist in Python and nowhere on the wire: they become ``?``."""
+    """Half characters, as in the JSON text ``"\\ud800"``, exist in Python and not on the wire: they become ``?``."""
     if isinstance(value, str) and type(value) is str:
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):

@@ -1,5 +1,7 @@
 """The asynchronous client and its follower of many jobs, against real servers."""
 
+# ruff: noqa: F401, F811 (fixtures are imported by the names of the tests' parameters)
+
 import asyncio
 import time
 from collections.abc import AsyncIterator
@@ -7,7 +9,7 @@ from contextlib import aclosing
 
 import pytest
 from job_driver import NOTICE, Store, Worker, a_spec
-from real_redis import (  # noqa: F401  # fixtures
+from real_redis import (
     clients_of,
     eventually,
     own_server,
@@ -29,7 +31,7 @@ from dispatcher.steps import CancelOutcome, SubmitOutcome
 
 
 @pytest.fixture
-async def dispatcher(url: str) -> AsyncIterator[AsyncDispatcher]:  # noqa: F811
+async def dispatcher(url: str) -> AsyncIterator[AsyncDispatcher]:
     async with AsyncDispatcher(settings_for(url)) as dispatcher:
         yield dispatcher
 
@@ -52,7 +54,7 @@ def run_job(worker: Worker, job_id: str, lines: int = 5) -> bytes:
     return b"".join(b"line %d of %s\n" % (i, job_id.encode()) for i in range(lines))
 
 
-async def test_many_jobs_are_followed_on_two_connections(dispatcher: AsyncDispatcher, real_store: Store) -> None:  # noqa: F811
+async def test_many_jobs_are_followed_on_two_connections(dispatcher: AsyncDispatcher, real_store: Store) -> None:
     jobs = [(await dispatcher.submit(a_spec())).job_id for _ in range(100)]
     worker = real_store.worker()
     begun = len(jobs)
@@ -70,7 +72,7 @@ async def test_many_jobs_are_followed_on_two_connections(dispatcher: AsyncDispat
 
 async def test_what_happens_between_the_first_read_and_the_subscription_is_not_missed(
     dispatcher: AsyncDispatcher,
-    real_store: Store,  # noqa: F811
+    real_store: Store,
 ) -> None:
     """A job that runs through while its reader begins is at its end long before the first look at a silent job."""
     worker = real_store.worker()
@@ -82,7 +84,7 @@ async def test_what_happens_between_the_first_read_and_the_subscription_is_not_m
         assert text_of(heard) == text
 
 
-async def test_a_reader_resumes_from_its_cursor(dispatcher: AsyncDispatcher, real_store: Store) -> None:  # noqa: F811
+async def test_a_reader_resumes_from_its_cursor(dispatcher: AsyncDispatcher, real_store: Store) -> None:
     job_id = (await dispatcher.submit(a_spec())).job_id
     run_job(real_store.worker(), job_id, lines=100)
     whole = await told(dispatcher, job_id)
@@ -91,7 +93,7 @@ async def test_a_reader_resumes_from_its_cursor(dispatcher: AsyncDispatcher, rea
         assert [x.event for x in rest] == [x.event for x in whole[stop:]]
 
 
-async def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: AsyncDispatcher, real_store: Store) -> None:  # noqa: F811
+async def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: AsyncDispatcher, real_store: Store) -> None:
     job_id = (await dispatcher.submit(a_spec())).job_id
     run_job(real_store.worker(), job_id)
     whole = await told(dispatcher, job_id)
@@ -99,7 +101,7 @@ async def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: AsyncD
         assert await told(dispatcher, job_id, whole[-1].cursor) == []
 
 
-async def test_two_readers_of_one_job_both_hear_all(dispatcher: AsyncDispatcher, real_store: Store) -> None:  # noqa: F811
+async def test_two_readers_of_one_job_both_hear_all(dispatcher: AsyncDispatcher, real_store: Store) -> None:
     job_id = (await dispatcher.submit(a_spec())).job_id
     first = dispatcher.follow(job_id)
     assert (await anext(first)).event == StatusChanged(status=Status.QUEUED)
@@ -111,7 +113,7 @@ async def test_two_readers_of_one_job_both_hear_all(dispatcher: AsyncDispatcher,
 
 async def test_a_slow_consumer_stops_nobody_else_and_its_buffer_is_bounded(
     dispatcher: AsyncDispatcher,
-    real_store: Store,  # noqa: F811
+    real_store: Store,
 ) -> None:
     slow_job, quick_job = [(await dispatcher.submit(a_spec())).job_id for _ in range(2)]
     worker = real_store.worker()
@@ -130,7 +132,7 @@ async def test_a_slow_consumer_stops_nobody_else_and_its_buffer_is_bounded(
 
 async def test_a_cancelled_or_closed_reader_leaves_nothing_behind(
     dispatcher: AsyncDispatcher,
-    real_store: Store,  # noqa: F811
+    real_store: Store,
 ) -> None:
     jobs = [(await dispatcher.submit(a_spec())).job_id for _ in range(50)]
     tasks_before = asyncio.all_tasks()
@@ -186,7 +188,7 @@ async def test_a_cancellation_is_never_swallowed(dispatcher: AsyncDispatcher) ->
         assert reader.cancelled()
 
 
-async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Store) -> None:  # noqa: F811
+async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Store) -> None:
     async with AsyncDispatcher(settings_for(url)) as dispatcher:
         job_id = (await dispatcher.submit(a_spec())).job_id
         following = dispatcher.follow(job_id)
@@ -199,7 +201,7 @@ async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Sto
     await eventually(lambda: clients_of(real_store) == 0)
 
 
-async def test_an_unreadable_channel_stops_only_its_own_readers(dispatcher: AsyncDispatcher, real_store: Store) -> None:  # noqa: F811
+async def test_an_unreadable_channel_stops_only_its_own_readers(dispatcher: AsyncDispatcher, real_store: Store) -> None:
     damaged, odd, good = [(await dispatcher.submit(a_spec())).job_id for _ in range(3)]
     readers = [asyncio.create_task(told(dispatcher, job_id)) for job_id in (damaged, odd, good)]
     await eventually(lambda: len(real_store.client.pubsub_channels(names.bell("*"))) == 3)
@@ -216,7 +218,7 @@ async def test_an_unreadable_channel_stops_only_its_own_readers(dispatcher: Asyn
         assert text_of(await readers[2]) == text
 
 
-async def test_results_cancel_and_acknowledge(dispatcher: AsyncDispatcher, real_store: Store) -> None:  # noqa: F811
+async def test_results_cancel_and_acknowledge(dispatcher: AsyncDispatcher, real_store: Store) -> None:
     waiting = (await dispatcher.submit(a_spec(key="k"))).job_id
     with pytest.raises(ResultTimeoutError):
         await dispatcher.result(waiting, timeout_s=0.05)
@@ -256,7 +258,7 @@ async def test_an_unreachable_redis_is_one_clear_line_in_bounded_time() -> None:
     assert time.monotonic() - began < 10
 
 
-async def test_a_silent_job_is_looked_after(own_server: RedisServer, own_store: Store) -> None:  # noqa: F811
+async def test_a_silent_job_is_looked_after(own_server: RedisServer, own_store: Store) -> None:
     """No worker, an owner that is lost, a queue timeout that nobody watches: each is told within ten seconds."""
     async with AsyncDispatcher(settings_for(own_server.url)) as dispatcher:
         lonely, owned, overdue = [
@@ -283,7 +285,7 @@ async def test_a_silent_job_is_looked_after(own_server: RedisServer, own_store: 
             await following.aclose()
 
 
-async def test_readers_outlive_a_restart_of_redis_and_miss_nothing(own_server: RedisServer, own_store: Store) -> None:  # noqa: F811
+async def test_readers_outlive_a_restart_of_redis_and_miss_nothing(own_server: RedisServer, own_store: Store) -> None:
     async with AsyncDispatcher(settings_for(own_server.url, retries=0)) as dispatcher:
         worker = own_store.worker()
         jobs = [own_store.owned(worker) for _ in range(10)]
@@ -312,8 +314,8 @@ async def test_readers_outlive_a_restart_of_redis_and_miss_nothing(own_server: R
 
 
 async def test_a_reader_of_an_emptied_redis_waits_for_the_record_to_come_back(
-    own_server: RedisServer,  # noqa: F811
-    own_store: Store,  # noqa: F811
+    own_server: RedisServer,
+    own_store: Store,
 ) -> None:
     async with AsyncDispatcher(settings_for(own_server.url)) as dispatcher:
         worker = own_store.worker()
@@ -341,8 +343,8 @@ async def test_a_reader_of_an_emptied_redis_waits_for_the_record_to_come_back(
 
 
 async def test_half_open_connections_are_noticed_and_nothing_is_missed(
-    own_server: RedisServer,  # noqa: F811
-    own_store: Store,  # noqa: F811
+    own_server: RedisServer,
+    own_store: Store,
 ) -> None:
     async with (
         RedisProxy(own_server.port) as proxy,
@@ -365,8 +367,8 @@ async def test_half_open_connections_are_noticed_and_nothing_is_missed(
 
 
 async def test_a_reader_of_events_on_the_old_generation_hears_nothing_twice(
-    own_server: RedisServer,  # noqa: F811
-    own_store: Store,  # noqa: F811
+    own_server: RedisServer,
+    own_store: Store,
 ) -> None:
     """Emptied and restored between two reads: the reader notices by the generation, not by the silence."""
     async with AsyncDispatcher(settings_for(own_server.url)) as dispatcher:

@@ -304,7 +304,8 @@ def expire(job_id: str, queue: str) -> Step[str]:
 @dataclass(frozen=True, slots=True)
 class SurveyRow:
     """An active job in short. ``status`` None: listed, but its record is gone. Times in seconds of Redis' clock;
-    ``owner_seen_at`` (when its owner last renewed) is 0 for never. ``is_overdue``: it waits beyond its queue timeout."""
+    ``owner_seen_at`` (when its owner last renewed) is 0 for never. ``is_overdue``: it waits beyond its queue timeout.
+    """
 
     job_id: str
     submitted_at: float

@@ -64,11 +64,30 @@ def test_the_chain_is_sha256_over_the_former_chain_and_the_chunk() -> None:
 
 def test_a_record_is_read_whole() -> None:
     found = record(
-        digest="d", status="FAILED", reason="evicted", attempt="2", owner="w1", epoch="3",
-        takeovers="1", namespace="n", pod="p", pod_uid="u", node="m", intent="failed",
-        intent_reason="run_timeout", intent_message="late", cancel_by="alice", acknowledged="1.0",
-        predecessor="job-0", wait="quota", not_before="5.5", at__queued="10.5", log_end="7-0",
-        checkpoint__2__base=CHECKPOINT.encode(), result=RESULT.model_dump_json(), detail="x",
+        digest="d",
+        status="FAILED",
+        reason="evicted",
+        attempt="2",
+        owner="w1",
+        epoch="3",
+        takeovers="1",
+        namespace="n",
+        pod="p",
+        pod_uid="u",
+        node="m",
+        intent="failed",
+        intent_reason="run_timeout",
+        intent_message="late",
+        cancel_by="alice",
+        acknowledged="1.0",
+        predecessor="job-0",
+        wait="quota",
+        not_before="5.5",
+        at__queued="10.5",
+        log_end="7-0",
+        checkpoint__2__base=CHECKPOINT.encode(),
+        result=RESULT.model_dump_json(),
+        detail="x",
     )
     assert (found.status, found.reason) == (Status.FAILED, FailureReason.EVICTED)
     assert (found.attempt, found.owner, found.epoch, found.takeovers) == (2, "w1", 3, 1)

@@ -5,6 +5,7 @@ end is held against what the cluster itself knows of pods and of the bytes that 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dispatcher import names
@@ -33,7 +34,7 @@ class Told:
 
     job_id: str
     statuses: list[tuple[int, Status]] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    notices: list[tuple[datetime, str]] = field(default_factory=list)
     streams: dict[tuple[int, str], Stream] = field(default_factory=dict)
     results: list[JobResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -59,7 +60,7 @@ class Told:
             case StatusChanged(status=status, attempt=attempt):
                 self._move(attempt, status)
             case Notice(text=text):
-                self.notices.append(text)
+                self.notices.append((heard.at, text))
             case Ended(result=result):
                 self.results.append(result)
             case LogChunk():

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import redis
 import yaml
 
 from devcluster.redis_server import RedisServer
@@ -43,11 +44,11 @@ class Pocket:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
-        self._token = token
+        self.token = token
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Send one request; raises urllib.error.HTTPError for every refusal."""
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -131,15 +132,15 @@ class Site:
         self,
         processes: Processes,
         output: dict[str, "deque[str]"],
-        redis: RedisServer,
+        server: RedisServer,
         pocket: Pocket,
         kubeconfig: Path,
     ) -> None:
         self.processes = processes
         self.output = output
-        self.redis = redis
+        self.redis = server
         self.pocket = pocket
-        self.redis_url = redis.url
+        self.redis_url = server.url
         self.kubeconfig = kubeconfig
         self.workers: list[Worker] = []
 
@@ -155,6 +156,23 @@ class Site:
         if is_awaited:
             worker.wait_until_ready()
         return worker
+
+    def stop_redis(self, *, forcibly: bool = False) -> None:
+        """Stop Redis; its data stays on disk, if it is append-only."""
+        if self.redis.process is not None:
+            self.processes.release(self.redis.process.pid)
+        self.redis.stop(forcibly=forcibly)
+
+    def start_redis(self) -> None:
+        """Start Redis again."""
+        self.redis.start()
+        if self.redis.process is not None:
+            self.processes.hold(self.redis.process.pid)
+
+    def redis_command(self, *words: str | int) -> Any:
+        """Run one command on Redis itself, past any proxy."""
+        with redis.Redis.from_url(self.redis.url, protocol=2) as client:
+            return client.execute_command(*words)
 
     def client_settings(self, **overrides: Any) -> ClientSettings:
         """The settings of a caller."""
@@ -192,12 +210,12 @@ def running_site(
         arguments += [part for name in namespaces for part in ("--namespace", name)]
         arguments += [part for name, pods in (quotas or {}).items() for part in ("--quota", f"{name}=pods:{pods}")]
         cluster = processes.start("cluster", ["devcluster", *arguments], clean_environment(), ready="ready ")
-        redis = RedisServer(append_only=append_only)
-        processes.enter(redis)
-        if redis.process is not None:
-            processes.hold(redis.process.pid)
+        server = RedisServer(append_only=append_only)
+        processes.enter(server)
+        if server.process is not None:
+            processes.hold(server.process.pid)
         url = cluster.wait_until_ready(READY_WITHIN_S).rpartition(" ")[2]
-        site = Site(processes, heard, redis, Pocket(url, _token(kubeconfig)), kubeconfig)
+        site = Site(processes, heard, server, Pocket(url, _token(kubeconfig)), kubeconfig)
         try:
             yield site
         except BaseException:

@@ -125,6 +125,10 @@ class Processes:
         """End this process too when this one is killed."""
         self._lifeline.hold(pid)
 
+    def release(self, pid: int) -> None:
+        """No longer: it is about to end."""
+        self._lifeline.release(pid)
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,0 +1,214 @@
+"""What goes wrong in a chaos run: a seeded schedule, and how each fault is done and undone."""
+
+import asyncio
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tests.chaos.proxies import ApiDoor, RedisDoor
+from tests.processes import Site, Worker
+
+#: Short, so that a run sees many takeovers; what is promised of the defaults has tests of its own.
+SETTINGS = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}
+LEASE_S = SETTINGS["lease_s"]
+#: After Redis was emptied the owners have this long to make their records again before one of them may die.
+REBUILT_AFTER_S = 3 * LEASE_S
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: when it begins (seconds from the run's start), which, and its own seed."""
+
+    at_s: float
+    kind: str
+    seed: int
+
+
+def schedule(rng: random.Random, *, until_s: float, every_s: float) -> list[Fault]:
+    """The faults of a run, the same for the same seed. Redis is emptied at most once, in a third of the runs."""
+    kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
+    found, at_s = [], 1.0
+    while at_s < until_s:
+        found.append(Fault(at_s, rng.choices(kinds, weights)[0], rng.getrandbits(32)))
+        at_s += rng.uniform(0.3, 1.7) * every_s
+    if rng.random() < 0.35:
+        emptied = Fault(
+            rng.uniform(0.3, 0.9) * until_s, rng.choice(["redis_flushed", "redis_lost"]), rng.getrandbits(32)
+        )
+        found = [f for f in found if not _kills(f) or abs(f.at_s - emptied.at_s) > REBUILT_AFTER_S]
+        found.append(emptied)
+    return sorted(found, key=lambda fault: fault.at_s)
+
+
+def _kills(fault: Fault) -> bool:
+    return fault.kind.startswith("worker") or fault.kind == "redis_restarted"
+
+
+@dataclass
+class Crew:
+    """The workers that should run. ``kills``: of which process (``name-pid-``), and when."""
+
+    site: Site
+    alive: dict[str, Worker] = field(default_factory=dict)
+    kills: list[tuple[str, float]] = field(default_factory=list)
+    slow_ends: list[str] = field(default_factory=list)
+
+    async def start(self, name: str) -> None:
+        self.alive[name] = await asyncio.to_thread(self.site.start_worker, name, is_awaited=False, **SETTINGS)
+
+    def took(self, worker: Worker) -> None:
+        self.kills.append((f"{worker.name}-{worker.pid}-", time.time()))
+
+
+class Faults:
+    """Carries faults out, each in its own time; several may be in force at once."""
+
+    def __init__(self, site: Site, crew: Crew, redis: RedisDoor, api: ApiDoor) -> None:
+        self.done: Counter[str] = Counter()
+        self.emptied = asyncio.Event()
+        self._site = site
+        self._crew = crew
+        self._redis = redis
+        self._api = api
+        self._redis_server = asyncio.Lock()
+
+    async def run(self, faults: list[Fault]) -> None:
+        """All of them; returns when the last is undone."""
+        async with asyncio.TaskGroup() as tasks:
+            for fault in faults:
+                tasks.create_task(self._at(fault))
+
+    async def _at(self, fault: Fault) -> None:
+        await asyncio.sleep(fault.at_s)
+        act: Callable[[random.Random], Awaitable[None]] = getattr(self, f"_{fault.kind}")
+        self.done[fault.kind] += 1
+        await act(random.Random(fault.seed))
+
+    # Workers
+
+    def _take(self, rng: random.Random) -> Worker | None:
+        """A worker that nothing else is done to meanwhile."""
+        if not self._crew.alive:
+            return None
+        return self._crew.alive.pop(rng.choice(sorted(self._crew.alive)))
+
+    async def _worker_killed(self, rng: random.Random) -> None:
+        if worker := self._take(rng):
+            self._crew.took(worker)
+            await asyncio.to_thread(worker.kill)
+            await asyncio.sleep(rng.uniform(0, 4))
+            await self._crew.start(worker.name)
+
+    async def _worker_terminated(self, rng: random.Random) -> None:
+        if worker := self._take(rng):
+            worker.terminate()
+            try:
+                await asyncio.to_thread(worker.wait_for_end, 10)
+            except subprocess.TimeoutExpired:
+                self._crew.slow_ends.append(worker.name)
+                await asyncio.to_thread(worker.kill)
+            await self._crew.start(worker.name)
+
+    async def _worker_frozen(self, rng: random.Random) -> None:
+        if worker := self._take(rng):
+            worker.freeze()
+            await asyncio.sleep(rng.uniform(0.5, 2.5) * LEASE_S)
+            worker.thaw()
+            self._crew.alive[worker.name] = worker
+
+    # Redis
+
+    async def _redis_restarted(self, rng: random.Random) -> None:
+        async with self._redis_server:
+            await asyncio.to_thread(self._site.stop_redis, forcibly=rng.random() < 0.5)
+            await asyncio.sleep(rng.uniform(0.1, 5))
+            await asyncio.to_thread(self._site.start_redis)
+
+    async def _redis_lost(self, rng: random.Random) -> None:
+        async with self._redis_server:
+            await asyncio.to_thread(self._site.stop_redis, forcibly=True)
+            self._site.redis.forget_data()
+            await asyncio.sleep(rng.uniform(0.1, 3))
+            await asyncio.to_thread(self._site.start_redis)
+            self.emptied.set()
+
+    async def _redis_flushed(self, _: random.Random) -> None:
+        async with self._redis_server:
+            await asyncio.to_thread(self._site.redis_command, "FLUSHALL")
+            self.emptied.set()
+
+    async def _redis_cut(self, _: random.Random) -> None:
+        self._redis.cut()
+
+    async def _redis_half_open(self, _: random.Random) -> None:
+        self._redis.swallow()
+
+    async def _redis_slow(self, rng: random.Random) -> None:
+        self._redis.delay_s = rng.uniform(0.01, 0.2)
+        await asyncio.sleep(rng.uniform(1, 5))
+        self._redis.delay_s = 0.0
+
+    # The API server
+
+    async def _api_refusing(self, rng: random.Random) -> None:
+        self._api.refusal = (rng.choice([429, 500, 503, 504]), rng.uniform(0.2, 1))
+        await asyncio.sleep(rng.uniform(1, 6))
+        self._api.refusal = None
+
+    async def _api_slow(self, rng: random.Random) -> None:
+        self._api.delay_s = rng.uniform(0.1, 3)
+        await asyncio.sleep(rng.uniform(1, 6))
+        self._api.delay_s = 0.0
+
+    async def _api_down(self, rng: random.Random) -> None:
+        await asyncio.to_thread(self._site.pocket.control, f"outage?seconds={rng.uniform(1, 6):.1f}")
+
+    async def _api_streams_cut(self, _: random.Random) -> None:
+        self._api.cut()
+
+    async def _api_logs_truncated(self, rng: random.Random) -> None:
+        self._api.log_cut_bytes = rng.choice([100, 10_000, 200_000])
+        await asyncio.sleep(rng.uniform(1, 6))
+        self._api.log_cut_bytes = None
+
+    async def _api_watch_silent(self, rng: random.Random) -> None:
+        self._api.silence_watches(silent=True)
+        await asyncio.sleep(rng.uniform(1, 8))
+        self._api.silence_watches(silent=False)
+
+    async def _api_history_gone(self, _: random.Random) -> None:
+        await asyncio.to_thread(self._site.pocket.control, "watches/end")
+        await asyncio.to_thread(self._site.pocket.control, "history/trim")
+
+    async def _api_replies_lost(self, rng: random.Random) -> None:
+        verb = rng.choice(["create", "create", "delete", "get"])
+        await asyncio.to_thread(self._site.pocket.control, f"lose-replies?verb={verb}&resource=pods&times=3")
+
+    async def _node_away(self, rng: random.Random) -> None:
+        node = f"pocket-{rng.randrange(3)}"
+        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
+        await asyncio.sleep(rng.uniform(0.5, 3))
+        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
+
+
+_WEIGHTS = {
+    "worker_killed": 5,
+    "worker_terminated": 3,
+    "worker_frozen": 3,
+    "redis_restarted": 2,
+    "redis_cut": 2,
+    "redis_half_open": 1,
+    "redis_slow": 1,
+    "api_refusing": 2,
+    "api_slow": 2,
+    "api_down": 1,
+    "api_streams_cut": 2,
+    "api_logs_truncated": 2,
+    "api_watch_silent": 1,
+    "api_history_gone": 1,
+    "api_replies_lost": 2,
+    "node_away": 1,
+}

@@ -1,0 +1,244 @@
+"""One chaos run: a whole installation, jobs, faults, and what came of it, checked from outside."""
+
+import asyncio
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devcluster.kubeconfig import write_kubeconfig
+from dispatcher import names
+from dispatcher.aio import AsyncDispatcher
+from dispatcher.errors import JobUnknownError, RedisUnavailableError
+from dispatcher.status import Status
+from tests.chaos.faults import REBUILT_AFTER_S, Crew, Faults, schedule
+from tests.chaos.kinds import Asked, Deed, make_jobs
+from tests.chaos.proxies import ApiDoor, RedisDoor
+from tests.laws import Told, broken_laws
+from tests.processes import Site, running_site
+
+WORKERS = ("ada", "bob", "cyd")
+SUBMITTED_EVERY_S = 0.12
+FAULT_EVERY_S = 1.6
+ENDED_WITHIN_S = 120.0
+TIDY_WITHIN_S = 60.0
+
+
+@dataclass
+class Job:
+    """One job of the run, and what its caller was told."""
+
+    asked: Asked
+    told: Told
+    is_deed_done: bool = False
+
+
+@dataclass
+class Report:
+    """What one run showed."""
+
+    seed: int
+    jobs: int
+    faults: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    takeovers_s: list[float] = field(default_factory=list)
+    gaps: int = 0
+    log_bytes: int = 0
+    took_s: float = 0.0
+
+    def __str__(self) -> str:
+        faults = " ".join(f"{kind}={count}" for kind, count in sorted(self.faults.items()))
+        takeovers = "none"
+        if self.takeovers_s:
+            takeovers = f"{len(self.takeovers_s)}, median {statistics.median(self.takeovers_s):.1f} s"
+            takeovers += f", worst {max(self.takeovers_s):.1f} s"
+        return (
+            f"seed {self.seed}: {self.jobs} jobs, {sum(self.faults.values())} faults ({faults}), "
+            f"{self.log_bytes / 1e6:.0f} MB of log, {self.gaps} gaps, takeovers after kills: {takeovers}, "
+            f"{len(self.violations)} violations, {self.took_s:.0f} s"
+        )
+
+
+def run_seed(seed: int, jobs: int, *, keep_output: Path | None = None) -> Report:
+    """Run one seed. The output of every process is written to ``keep_output`` where a law is broken."""
+    began = time.monotonic()
+    rng = random.Random(seed)
+    asked = make_jobs(rng, jobs)
+    with running_site(nodes=3, history=200, append_only=True, kept_lines=200_000) as site:
+        report = asyncio.run(_Run(site, seed, asked, rng).run())
+        report.took_s = time.monotonic() - began
+        if report.violations and keep_output is not None:
+            keep_output.mkdir(parents=True, exist_ok=True)
+            for name, lines in site.output.items():
+                (keep_output / f"seed-{seed}-{name}.log").write_text("\n".join(lines))
+    return report
+
+
+class _Run:
+    def __init__(self, site: Site, seed: int, asked: list[Asked], rng: random.Random) -> None:
+        self._site = site
+        self._rng = rng
+        self._jobs = [Job(one, Told(one.spec.id)) for one in asked]
+        self._report = Report(seed, len(asked))
+        self._crew = Crew(site)
+        self._client: AsyncDispatcher
+
+    async def run(self) -> Report:
+        site = self._site
+        async with RedisDoor(site.redis.port) as redis, ApiDoor(site.pocket.url, self._rng) as api:
+            site.redis_url, site.kubeconfig = redis.url, self._behind(api)
+            async with AsyncDispatcher(site.client_settings(redis_timeout_s=2)) as self._client:
+                await asyncio.gather(*(self._crew.start(name) for name in WORKERS))
+                for worker in self._crew.alive.values():
+                    await asyncio.to_thread(worker.wait_until_ready)
+                await self._live(Faults(site, self._crew, redis, api))
+                await self._settle()
+            created = await asyncio.to_thread(site.pocket.ever_created)
+        self._judge(created)
+        return self._report
+
+    def _behind(self, api: ApiDoor) -> Path:
+        path = self._site.processes.directory / "kubeconfig-through-the-door"
+        write_kubeconfig(path, api.url, self._site.pocket.token)
+        return path
+
+    async def _live(self, faults: Faults) -> None:
+        """Submit, follow, break things; until every job has ended or had its time."""
+        until_s = len(self._jobs) * SUBMITTED_EVERY_S + 12
+        plan = schedule(self._rng, until_s=until_s, every_s=FAULT_EVERY_S)
+        callers = [asyncio.create_task(self._call(job, i)) for i, job in enumerate(self._jobs)]
+        again = asyncio.create_task(self._submit_again(faults))
+        try:
+            await faults.run(plan)
+            await asyncio.wait(callers, timeout=ENDED_WITHIN_S)
+        finally:
+            for task in (*callers, again):
+                task.cancel()
+            ends = await asyncio.gather(*callers, again, return_exceptions=True)
+        self._report.faults = faults.done
+        for job, end in zip(self._jobs, ends, strict=False):
+            if isinstance(end, Exception):
+                self._report.violations.append(f"{job.asked.spec.id}: its caller was told {end!r}")
+
+    # Callers
+
+    async def _call(self, job: Job, number: int) -> None:
+        """One caller: submit, follow from cursor to cursor, to the end."""
+        await asyncio.sleep(number * SUBMITTED_EVERY_S)
+        await self._submit(job)
+        deed = asyncio.create_task(self._cancel(job)) if job.asked.deed is Deed.CANCEL else None
+        try:
+            cursor = None
+            while not job.told.results:
+                try:
+                    async for heard in job.told.listen(self._client.follow(job.asked.spec.id, cursor)):
+                        cursor = heard.cursor
+                        if deed is None and job.told.statuses and job.told.statuses[-1] == (1, Status.RUNNING):
+                            deed = asyncio.create_task(self._do(job))
+                except RedisUnavailableError:
+                    await asyncio.sleep(0.2)
+            if deed is not None:
+                await deed
+        finally:
+            if deed is not None:
+                deed.cancel()
+
+    async def _submit(self, job: Job) -> None:
+        while True:
+            try:
+                await self._client.submit(job.asked.spec)
+                return
+            except RedisUnavailableError:
+                await asyncio.sleep(0.2)
+
+    async def _cancel(self, job: Job) -> None:
+        """Ask, and ask again: a Redis that was emptied may have forgotten it."""
+        await asyncio.sleep(job.asked.deed_after_s)
+        while not job.told.results:
+            try:
+                await self._client.cancel(job.asked.spec.id, by="chaos")
+                job.is_deed_done = True
+            except (RedisUnavailableError, JobUnknownError):
+                pass
+            await asyncio.sleep(3.0)
+
+    async def _do(self, job: Job) -> None:
+        """Evict or delete the pod by hand."""
+        if job.asked.deed is Deed.NONE:
+            return
+        await asyncio.sleep(job.asked.deed_after_s)
+        pods = await asyncio.to_thread(self._site.pocket.pods)
+        mine = [
+            p["metadata"]["name"] for p in pods if p["metadata"]["labels"].get(names.LABEL_JOB) == job.asked.spec.id
+        ]
+        for name in mine:
+            if job.asked.deed is Deed.EVICT:
+                await asyncio.to_thread(self._site.pocket.control, f"namespaces/default/pods/{name}/evict")
+            else:
+                await asyncio.to_thread(self._site.pocket.delete_pod, name)
+            job.is_deed_done = True
+
+    async def _submit_again(self, faults: Faults) -> None:
+        """What was queued and never launched is lost with Redis unless it is submitted again."""
+        await faults.emptied.wait()
+        await asyncio.sleep(REBUILT_AFTER_S)
+        for job in self._jobs:
+            if not job.told.results and job.told.statuses:
+                await self._submit(job)
+
+    # Afterwards
+
+    async def _settle(self) -> None:
+        """Wait until nothing is left to do."""
+        deadline = time.monotonic() + TIDY_WITHIN_S
+        while left := await asyncio.to_thread(self._left):
+            if time.monotonic() > deadline:
+                self._report.violations += left
+                return
+            await asyncio.sleep(0.2)
+
+    def _left(self) -> list[str]:
+        pods = [f"pod {pod['metadata']['name']} is left" for pod in self._site.pocket.pods()]
+        active: Any = self._site.redis_command("ZRANGE", names.active("default"), 0, -1)
+        return [*pods, *(f"{job_id.decode()} is still active" for job_id in active)]
+
+    def _judge(self, created: list[Mapping[str, Any]]) -> None:
+        report = self._report
+        for job in self._jobs:
+            asked, told = job.asked, job.told
+            is_hit = asked.deed in (Deed.EVICT, Deed.DELETE) and job.is_deed_done
+            problems = broken_laws(asked.spec, told, created, may_lose_pods=is_hit)
+            problems += _unexpected(job)
+            report.violations += [f"{asked.spec.id}: {problem}" for problem in problems]
+            report.gaps += len(told.gaps)
+            report.log_bytes += sum(stream.end for stream in told.streams.values())
+            report.takeovers_s += _takeovers(told, self._crew.kills)
+        report.violations += [f"{name} did not end within 10 s of SIGTERM" for name in self._crew.slow_ends]
+
+
+def _unexpected(job: Job) -> list[str]:
+    asked, result = job.asked, job.told.result
+    if result is None:
+        return []
+    found = []
+    if (result.status, result.reason) != (asked.status, asked.reason):
+        found.append(f"{result.status} {result.reason} instead of {asked.status} {asked.reason}: {result.message}")
+    if result.attempt > (asked.attempts if job.is_deed_done else 1):
+        found.append(f"took {result.attempt} attempts")
+    if asked.kind == "value" and not isinstance(result.return_value, dict):
+        found.append(f"return value {result.return_value_outcome}")
+    return found
+
+
+def _takeovers(told: Told, kills: list[tuple[str, float]]) -> list[float]:
+    """How long after its worker's death the job was taken over."""
+    found = []
+    for at, text in told.notices:
+        for victim, killed_at in kills:
+            if f"from {victim}" in text:
+                found.append(at.timestamp() - killed_at)
+    return found

@@ -39,15 +39,15 @@ class SharedClient:
 
     def __init__(self, dispatcher: "AsyncDispatcher") -> None:
         self.dispatcher = dispatcher
-        self.borrowers = 0
+        self._borrowers = 0
+        self._idle_since = time.monotonic()
         self._moved: dict[Reading, Cursor] = {}
         self._keeper: asyncio.Task[None] | None = None
-        self._closer: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the client; its background tasks belong to no trigger, so they run in a context of their own."""
         await _apart(self.dispatcher.__aenter__())
-        self._keeper = _apart(self._keep_places())
+        self._keeper = _apart(self._keep())
 
     async def place(self, job_id: str, reader: str) -> "Cursor | None":
         """Where this reader was, in whichever process it was."""
@@ -60,46 +60,34 @@ class SharedClient:
     async def keep_place(self, job_id: str, reader: str, place: "Cursor", *, ended: bool) -> None:
         """Write the place now: the reader goes away."""
         self._moved.pop((job_id, reader), None)
-        places = {(job_id, reader): place}
-        await (
-            self.dispatcher.keep_places(places, keep_s=KEEP_ENDED_S) if ended else self.dispatcher.keep_places(places)
-        )
-
-    async def _keep_places(self) -> None:
-        while True:
-            await asyncio.sleep(KEEP_PLACES_S)
-            moved, self._moved = self._moved, {}
-            try:
-                await self.dispatcher.keep_places(moved)
-            except PodrelayError:
-                self._moved = {**moved, **self._moved}
+        keep_s = {"keep_s": KEEP_ENDED_S} if ended else {}
+        await self.dispatcher.keep_places({(job_id, reader): place}, **keep_s)
 
     def borrow(self) -> None:
         """One more uses it."""
-        self.borrowers += 1
-        if self._closer is not None:
-            self._closer.cancel()
-            self._closer = None
+        self._borrowers += 1
 
     def give_back(self) -> None:
         """One less uses it."""
-        self.borrowers -= 1
-        if self.borrowers == 0:
-            self._closer = _apart(self._close_when_idle())
+        self._borrowers -= 1
+        self._idle_since = time.monotonic()
 
-    async def _close_when_idle(self) -> None:
+    async def _keep(self) -> None:
+        """Write the places from time to time; close the client when it was idle for long, or when the loop ends."""
         try:
-            await asyncio.sleep(LINGER_S)
-        finally:  # also when the loop ends
-            if self.borrowers == 0:
-                await self.close()
+            while self._borrowers > 0 or time.monotonic() - self._idle_since < LINGER_S:
+                await asyncio.sleep(KEEP_PLACES_S)
+                await self._write_places()
+        finally:
+            _this_loop().clients.pop(self.dispatcher.settings.redis_url.get_secret_value(), None)
+            await self.dispatcher.__aexit__(None, None, None)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        _clients().pop(self.dispatcher.settings.redis_url.get_secret_value(), None)
-        if self._keeper is not None:
-            self._keeper.cancel()
-        await self.dispatcher.__aexit__(None, None, None)
+    async def _write_places(self) -> None:
+        moved, self._moved = self._moved, {}
+        try:
+            await self.dispatcher.keep_places(moved)
+        except PodrelayError:
+            self._moved = {**moved, **self._moved}  # Redis is away: again the next time
 
 
 class _Loop:
@@ -117,10 +105,6 @@ def _this_loop() -> _Loop:
     return _LOOPS.setdefault(asyncio.get_running_loop(), _Loop())
 
 
-def _clients() -> dict[str, asyncio.Task[SharedClient]]:
-    return _this_loop().clients
-
-
 @asynccontextmanager
 async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
     """The client that all users of this connection in this event loop share.
@@ -131,9 +115,10 @@ async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
     """
     relay = await _relay(conn_id)
     url = relay.settings.redis_url.get_secret_value()
-    opening = _clients().get(url)
+    clients = _this_loop().clients
+    opening = clients.get(url)
     if opening is None:
-        opening = _clients()[url] = _apart(_open(relay))
+        opening = clients[url] = _apart(_open(relay))
     client = await asyncio.shield(opening)
     client.borrow()
     try:

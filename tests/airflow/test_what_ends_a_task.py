@@ -1,4 +1,4 @@
-"""The design's table (§8), cell by cell: what ends a task, and what that does to the job. Never is a success reported."""
+"""The design's table (§8), cell by cell: what ends a task, and what that does to the job. Success is never reported."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout
 from airflow.sdk.execution_time.task_runner import _run_execute_callable
 from airflow.triggers.base import BaseTrigger
-from scripted_worker import PlayedJob, ScriptedWorker
+from scripted_worker import PlayedJob, Script, ScriptedWorker
 from task_run import TaskLog, TaskRun, anew, fired_by, run
 
 from airflow_bridge.callbacks import PodRelayCallback
@@ -35,21 +35,26 @@ def term() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def term_while_running(job: PlayedJob) -> None:
+def term_while_running(task_log: TaskLog) -> Script:
     """Airflow's supervisor ends the task's process; the pod traps TERM and ends with 0."""
-    job.starting().running().log(b"working\n")
-    term()
-    by = job.await_cancel()
-    job.end(Status.CANCELLED, cancelled_by=by, exit_code=0)
+
+    def script(job: PlayedJob) -> None:
+        job.starting().running().log(b"working\n")
+        task_log.wait_for("[base] working")
+        term()
+        by = job.await_cancel()
+        job.end(Status.CANCELLED, cancelled_by=by, exit_code=0)
+
+    return script
 
 
 # Sync
 
 
-def test_sync_user_ends_the_task_and_the_job_is_cancelled(task_run: TaskRun) -> None:
+def test_sync_user_ends_the_task_and_the_job_is_cancelled(task_run: TaskRun, task_log: TaskLog) -> None:
     operator = task_run.make()
     with (
-        ScriptedWorker(task_run.redis_url, term_while_running) as worker,
+        ScriptedWorker(task_run.redis_url, term_while_running(task_log)) as worker,
         term_calls_on_kill(operator),
         pytest.raises(PodRelayFailure, match=r"The task was killed; job \w+ is being cancelled"),
     ):
@@ -59,9 +64,10 @@ def test_sync_user_ends_the_task_and_the_job_is_cancelled(task_run: TaskRun) -> 
     assert worker.played[0].record().cancel_requested_by == "Airflow: the task was killed"
 
 
-def test_sync_user_ends_the_task_and_the_job_goes_on_with_keep_pod(task_run: TaskRun) -> None:
+def test_sync_user_ends_the_task_and_the_job_goes_on_with_keep_pod(task_run: TaskRun, task_log: TaskLog) -> None:
     def term_then_succeed(job: PlayedJob) -> None:
-        job.starting().running()
+        job.starting().running().log(b"working\n")
+        task_log.wait_for("[base] working")
         term()
         job.succeed()
 
@@ -148,9 +154,11 @@ def test_sync_term_while_a_success_is_being_finished_fails_the_try_and_the_next_
     assert worker.played[0].record().acknowledged
 
 
-def test_sync_a_killed_try_is_followed_by_a_successor(task_run: TaskRun) -> None:
+def test_sync_a_killed_try_is_followed_by_a_successor(task_run: TaskRun, task_log: TaskLog) -> None:
     operator = task_run.make()
-    with ScriptedWorker(task_run.redis_url, term_while_running, lambda job: job.running().succeed()) as worker:
+    with ScriptedWorker(
+        task_run.redis_url, term_while_running(task_log), lambda job: job.running().succeed()
+    ) as worker:
         with term_calls_on_kill(operator), pytest.raises(PodRelayFailure):
             task_run.execute(operator)
         worker.await_end_of(0)

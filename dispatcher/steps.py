@@ -376,7 +376,8 @@ def release(incarnation: str, queue: str, job_ids: Sequence[str]) -> Step[int]:
 
 
 def restore(record: JobRecord, *, owner: str, event: StatusChanged | Notice, fields: Mapping[str, str]) -> Step[str]:
-    """Make a lost record again: restored, or exists."""
+    """Make a lost record again: restored, exists, or superseded (its key was submitted again, and that job is to have
+    its pod)."""
     spec = record.spec
     always = {"spec": spec.encode(), "digest": record.digest, "status": record.status.value}
     retention = zip(

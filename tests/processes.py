@@ -193,6 +193,7 @@ def running_site(
     append_only: bool = False,
     quotas: Mapping[str, int] | None = None,
     log_rotate_bytes: int = 0,
+    latency: str = "quick",
     kept_lines: int = 5000,
 ) -> Iterator[Site]:
     """A Redis and a pocket cluster of their own; workers are started by the test."""
@@ -206,7 +207,7 @@ def running_site(
     with Processes(listen) as processes:
         kubeconfig = processes.directory / "kubeconfig"
         arguments = ["--kubeconfig", str(kubeconfig), "--nodes", str(nodes), "--history", str(history)]
-        arguments += ["--log-rotate-bytes", str(log_rotate_bytes)]
+        arguments += ["--log-rotate-bytes", str(log_rotate_bytes), "--latency", latency]
         arguments += [part for name in namespaces for part in ("--namespace", name)]
         arguments += [part for name, pods in (quotas or {}).items() for part in ("--quota", f"{name}=pods:{pods}")]
         cluster = processes.start("cluster", ["devcluster", *arguments], clean_environment(), ready="ready ")

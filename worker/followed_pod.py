@@ -4,6 +4,7 @@ The watch tells what a pod is; only a GET of its name proves that it is not (404
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.get_logger("podrelay.worker")
 GONE_GRACE_S: Final = 15.0
 #: A pod that does not go is on a node that does not answer: nobody waits for it for ever.
 GIVE_UP_GONE_S: Final = 75.0
+#: A pod is proved to be gone, and the watch still shows it: it is waited for this long.
+LAST_LOOK_S: Final = 10.0
 
 
 class FollowedPod:
@@ -66,16 +69,34 @@ class FollowedPod:
         returned as that: the outcome counts."""
         if self.last is None:
             self.last = self._watches.pod(namespace, name)
-        if self.is_gone and self.last is not None and _has_outcome(self.last, spec):
-            return self.last
+        if self.is_gone and (told := self._outcome(spec, uid)):
+            return told
         if self.last is None or self.last.uid != uid or self._is_in_doubt:
             self._is_in_doubt = False
             found = await self.read(namespace, name)
             if found is None or found.uid != uid:
+                await self._until_told(namespace, name, uid)
                 self.is_gone = self._is_in_doubt = True  # whoever asks again must find out again
-                return None
+                return self._outcome(spec, uid)
             self.last = found
         return self.last
+
+    def _outcome(self, spec: JobSpec, uid: str | None) -> Observation | None:
+        """The last look, where it tells how the base container ended."""
+        if self.last is None or self.last.uid != uid:
+            return None
+        base = self.last.container(spec.base_container)
+        has_outcome = self.last.has_ended or (base is not None and base.state == "terminated")
+        return self.last if has_outcome else None
+
+    async def _until_told(self, namespace: str, name: str, uid: str | None) -> None:
+        """Give a watch that lags behind the time to show the deletion: its last look tells who ended the pod, which a
+        404 does not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_S):
+                while not self.is_gone and (known := self._watches.pod(namespace, name)) and known.uid == uid:
+                    self._news.clear()
+                    await self._news.wait()
 
     async def read(self, namespace: str, name: str) -> Observation | None:
         """GET the pod, however long the API server is away; None: there is none of this name."""
@@ -128,9 +149,3 @@ class FollowedPod:
                 self._is_in_doubt = False
                 found = await self.read(pod.namespace, pod.name)
                 self.is_gone = found is None or found.uid != pod.uid
-
-
-def _has_outcome(pod: Observation, spec: JobSpec) -> bool:
-    """Whether this look tells how the base container ended."""
-    base = pod.container(spec.base_container)
-    return pod.has_ended or (base is not None and base.state == "terminated")

@@ -52,6 +52,7 @@ class Follower:
         self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
         self._logs = JobLogs(self, place.cluster, place.ledger, place.buffers)
         self._seen = Seen()
+        self._is_in_question = False
         self._launch_back_off = BackOff(first_s=0.5, longest_s=30.0)
         self._log = log.bind(job_id=record.job_id)
 
@@ -93,8 +94,17 @@ class Follower:
         """What the job waits for (quota, a predecessor) may be there."""
         self._news.set()
 
+    def reconsider(self) -> None:
+        """The record looks like another owner's, or like none: read it before anything else."""
+        self._is_in_question = True
+        self._news.set()
+
     async def restore(self) -> None:
-        """Make the record again that Redis has lost."""
+        """Make the record again that Redis has lost.
+
+        Raises:
+            LetGoError: a newer job of the same key is to have the pod.
+        """
         self._job.published(self._logs.checkpoints)
         await self._job.restore()
 
@@ -116,7 +126,10 @@ class Follower:
             await self._logs.stop()
 
     async def _go_on(self) -> None:
-        if self.record.pod is None:
+        if self._is_in_question:
+            self._is_in_question = False
+            await self._job.reload()
+        elif self.record.pod is None:
             await self._launch()
         elif self.record.deletion_intent is DeletionIntent.NEXT_ATTEMPT:
             await self._requeue()
@@ -214,9 +227,11 @@ class Follower:
     async def _follow(self) -> None:
         """Follow the record's pod until its attempt has an outcome."""
         spec = self.record.spec
-        while True:
+        while not self._is_in_question:
             pod = await self._present()
             now = self._place.ledger.now()
+            if pod is None and self._pod.last is not None and self._pod.last.uid == self.record.pod_uid:
+                self._seen = self._seen.after(self._pod.last, spec.base_container, now)
             verdict = judge(spec, self.record, pod, now, seen=self._seen)
             if self._pod.is_gone and isinstance(verdict, Starting | Running | MustEnd):
                 # The last look at a pod that is gone told no outcome by itself: its absence does.

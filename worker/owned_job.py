@@ -103,7 +103,11 @@ class OwnedJob:
 
     async def restore(self) -> None:
         """Make the record again that Redis has lost, as it stands here. A result is appended again afterwards: the
-        record is restored as that of a running job."""
+        record is restored as that of a running job.
+
+        Raises:
+            LetGoError: the job's key was submitted again meanwhile: that job takes the pod over.
+        """
         record = self.record
         if record.status.is_final:
             record = replace(record, status=Status.RUNNING)
@@ -118,6 +122,8 @@ class OwnedJob:
         step = restore(record, owner=self.fence.owner, event=event, fields=_fields(record, self.fence.epoch))
         reply = await self._ledger.persist(step)
         log.warning("record restored", job_id=record.job_id, reply=reply)
+        if reply == "superseded":
+            raise LetGoError
 
 
 def _fields(record: JobRecord, epoch: int) -> dict[str, str]:

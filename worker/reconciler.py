@@ -11,6 +11,7 @@ import structlog
 from dispatcher.record import JobRecord
 from dispatcher.steps import SurveyRow, move, survey
 from worker.follower import Follower
+from worker.log_follower import LetGoError
 from worker.workplace import Finished, Workplace
 
 log = structlog.get_logger("podrelay.worker")
@@ -45,7 +46,9 @@ class Reconciler:
         await self._look()
         for row in list(self.rows.values()):
             follower = self._jobs.followers.get(row.job_id)
-            if follower is not None and row.cancel_by:
+            if follower is not None and row.status is not None and row.owner != self._place.incarnation:
+                follower.reconsider()
+            elif follower is not None and row.cancel_by:
                 follower.cancel_requested(row.cancel_by)
             elif follower is None and row.owner == self._place.incarnation:
                 await self._follow_again(row.job_id)
@@ -78,7 +81,10 @@ class Reconciler:
         job_id = follower.record.job_id
         record = await self._place.ledger.read_record(job_id)
         if record is None and self._jobs.followers.get(job_id) is follower:
-            await follower.restore()
+            try:
+                await follower.restore()
+            except LetGoError:
+                follower.reconsider()
 
     async def _repeat_results(self) -> None:
         now = self._place.ledger.now()
@@ -98,7 +104,11 @@ class Reconciler:
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
         if record is None:
-            await Follower(self._place, finished.record).restore()
+            try:
+                await Follower(self._place, finished.record).restore()
+            except LetGoError:
+                del self._place.finished[job_id]
+                return
         status = finished.record.status
         step = move(job_id, finished.fence, target=status, event=finished.ended, fields=finished.fields)
         await self._place.ledger.persist(step)

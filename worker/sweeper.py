@@ -188,9 +188,10 @@ class Sweeper:
         fields = {"attempt": str(pod.attempt), "epoch": "1", "pod": pod.name, "pod_uid": pod.uid}
         event = Notice(level="warning", text="Redis was emptied: this record was made again from the job's pod")
         step = restore(record, owner="", event=event, fields={**fields, "namespace": pod.namespace})
-        log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
-        await self._place.ledger.attempt([step])
-        await self._jobs.claim(pod.job_id)
+        (reply,) = await self._place.ledger.attempt([step])
+        if reply != "superseded":
+            log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
+            await self._jobs.claim(pod.job_id)
 
 
 def _is_of(row: SurveyRow, pod: Observation) -> bool:

@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from dispatcher import names
 from tests.chaos.proxies import ApiDoor, RedisDoor
 from tests.processes import Site, Worker
 
 #: Short, so that a run sees many takeovers; what is promised of the defaults has tests of its own.
 SETTINGS = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}
+#: How long the cluster waits for a lost node before it gives its pods up.
+LOST_NODE_S = 8.0
 LEASE_S = SETTINGS["lease_s"]
 #: After Redis was emptied the owners have this long to make their records again before one of them may die.
 REBUILT_AFTER_S = 3 * LEASE_S
@@ -69,6 +72,7 @@ class Faults:
     def __init__(self, site: Site, crew: Crew, redis: RedisDoor, api: ApiDoor) -> None:
         self.done: Counter[str] = Counter()
         self.emptied = asyncio.Event()
+        self.hit: set[str] = set()  #: jobs whose pods a lost node took
         self._site = site
         self._crew = crew
         self._redis = redis
@@ -190,7 +194,17 @@ class Faults:
     async def _node_away(self, rng: random.Random) -> None:
         node = f"pocket-{rng.randrange(3)}"
         await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
-        await asyncio.sleep(rng.uniform(0.5, 3))
+        await asyncio.sleep(rng.uniform(0.5, 0.5 * LOST_NODE_S))
+        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
+
+    async def _node_lost(self, rng: random.Random) -> None:
+        """Long enough that its pods are given up by the cluster."""
+        node = f"pocket-{rng.randrange(3)}"
+        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
+        await asyncio.sleep(LOST_NODE_S + rng.uniform(1, 4))
+        for pod in await asyncio.to_thread(self._site.pocket.pods):
+            if pod["spec"].get("nodeName") == node:
+                self.hit.add(pod["metadata"]["labels"].get(names.LABEL_JOB, ""))
         await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
 
 
@@ -211,4 +225,5 @@ _WEIGHTS = {
     "api_history_gone": 1,
     "api_replies_lost": 2,
     "node_away": 1,
+    "node_lost": 0.5,
 }

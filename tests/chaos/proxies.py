@@ -147,9 +147,11 @@ class ApiDoor:
                 request.method, url, data=body or None, headers=headers, timeout=timeout
             ) as answer:
                 return await self._pass_on(request, answer)
-        except aiohttp.ClientError:
-            _abort(request)
-            raise
+        except (aiohttp.ClientError, ConnectionError):
+            # Either side has gone: the other hears of it in the same way.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=502)
 
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         is_watch, is_log = "watch" in request.query, request.path.endswith("/log")
@@ -178,8 +180,3 @@ class ApiDoor:
             return response
         finally:
             self._streams.discard(transport)
-
-
-def _abort(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()

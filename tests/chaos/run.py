@@ -14,8 +14,8 @@ from devcluster.kubeconfig import write_kubeconfig
 from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
-from dispatcher.status import Status
-from tests.chaos.faults import REBUILT_AFTER_S, Crew, Faults, schedule
+from dispatcher.status import FailureReason, Status
+from tests.chaos.faults import LOST_NODE_S, REBUILT_AFTER_S, Crew, Faults, schedule
 from tests.chaos.kinds import Asked, Deed, make_jobs
 from tests.chaos.proxies import ApiDoor, RedisDoor
 from tests.laws import Told, broken_laws
@@ -26,6 +26,8 @@ SUBMITTED_EVERY_S = 0.12
 FAULT_EVERY_S = 1.6
 ENDED_WITHIN_S = 120.0
 TIDY_WITHIN_S = 60.0
+#: How a job may end whose node was lost.
+LOST = {FailureReason.EVICTED, FailureReason.NODE_LOST, FailureReason.POD_DELETED}
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Job:
     asked: Asked
     told: Told
     is_deed_done: bool = False
+    is_hit: bool = False  #: a lost node took its pod
 
 
 @dataclass
@@ -68,7 +71,8 @@ def run_seed(seed: int, jobs: int, *, keep_output: Path | None = None) -> Report
     began = time.monotonic()
     rng = random.Random(seed)
     asked = make_jobs(rng, jobs)
-    with running_site(nodes=3, history=200, append_only=True, kept_lines=200_000) as site:
+    latency = f"lost_node_grace_s={LOST_NODE_S}"
+    with running_site(nodes=3, history=200, append_only=True, latency=latency, kept_lines=200_000) as site:
         report = asyncio.run(_Run(site, seed, asked, rng).run())
         report.took_s = time.monotonic() - began
         if report.violations and keep_output is not None:
@@ -120,6 +124,8 @@ class _Run:
                 task.cancel()
             ends = await asyncio.gather(*callers, again, return_exceptions=True)
         self._report.faults = faults.done
+        for job in self._jobs:
+            job.is_hit = job.asked.spec.id in faults.hit
         for job, end in zip(self._jobs, ends, strict=False):
             if isinstance(end, Exception):
                 self._report.violations.append(f"{job.asked.spec.id}: its caller was told {end!r}")
@@ -211,7 +217,7 @@ class _Run:
         for job in self._jobs:
             asked, told = job.asked, job.told
             is_hit = asked.deed in (Deed.EVICT, Deed.DELETE) and job.is_deed_done
-            problems = broken_laws(asked.spec, told, created, may_lose_pods=is_hit)
+            problems = broken_laws(asked.spec, told, created, may_lose_pods=is_hit or job.is_hit)
             problems += _unexpected(job)
             report.violations += [f"{asked.spec.id}: {problem}" for problem in problems]
             report.gaps += len(told.gaps)
@@ -222,12 +228,12 @@ class _Run:
 
 def _unexpected(job: Job) -> list[str]:
     asked, result = job.asked, job.told.result
-    if result is None:
+    if result is None or (job.is_hit and result.reason in LOST):
         return []
     found = []
     if (result.status, result.reason) != (asked.status, asked.reason):
         found.append(f"{result.status} {result.reason} instead of {asked.status} {asked.reason}: {result.message}")
-    if result.attempt > (asked.attempts if job.is_deed_done else 1):
+    if result.attempt > (asked.attempts if job.is_deed_done else 1) + job.is_hit:
         found.append(f"took {result.attempt} attempts")
     if asked.kind == "value" and not isinstance(result.return_value, dict):
         found.append(f"return value {result.return_value_outcome}")

@@ -775,6 +775,25 @@ def test_a_restored_record_does_not_take_a_key_that_was_given_anew(store: Store)
     assert store.client.get(names.key("k")) == newer.encode()
 
 
+def test_a_lost_record_gives_way_to_the_newer_job_of_its_key_if_that_asks_the_same(store: Store) -> None:
+    worker = store.worker()
+    job_id = store.owned(worker, key="k")
+    record = store.record(job_id)
+    store.client.flushall()
+    store.submit(key="k")
+    assert store.run(steps.restore(record, owner="w1", event=NOTICE, fields={"epoch": "1"})) == "superseded"
+    assert not store.client.exists(names.job(job_id))
+
+
+def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for_another_thing(store: Store) -> None:
+    worker = store.worker()
+    job_id = store.owned(worker, key="k")
+    record = store.record(job_id)
+    store.client.flushall()
+    store.submit(key="k", name="another")
+    assert store.run(steps.restore(record, owner="w1", event=NOTICE, fields={"epoch": "1"})) == "restored"
+
+
 # The server's own refusals
 
 

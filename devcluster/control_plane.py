@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from devcluster.answers import Json, conflict
 from devcluster.clock import now_text, second_text
 from devcluster.latency import Latency
+from devcluster.machine import Machine
 from devcluster.nodes import Node, Nodes
-from devcluster.pods import Machine, PodLife, Stop
+from devcluster.pods import PodLife, Stop
 from devcluster.record import Record
 from devcluster.store import Key, Store, Stored
 

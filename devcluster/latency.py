@@ -4,6 +4,7 @@ The order of updates is as recorded whatever these are. The default is quick, so
 pauses that were measured (`terminated` 1.2 s before the phase, the end of a followed log 0.3 s after `terminated`).
 """
 
+import asyncio
 from dataclasses import dataclass
 
 
@@ -59,3 +60,9 @@ def parse_latency(text: str) -> Latency:
             raise ValueError(f"{name.strip()!r} is no latency; known: {', '.join(Latency.__dataclass_fields__)}")
         given[key] = float(seconds)
     return Latency(**given)
+
+
+async def pause(seconds: float) -> None:
+    """Wait; without any wait go straight on, so that what follows happens in the same turn of the loop."""
+    if seconds > 0:
+        await asyncio.sleep(seconds)

@@ -16,8 +16,8 @@ from devcluster.patching import apply_patch, check_pod_change
 from devcluster.paths import Target
 from devcluster.pods import PodLife
 from devcluster.schema import decode_pod, refuse_unknown
-from devcluster.status import ContainerView
 from devcluster.store import Store, Stored
+from devcluster.views import ContainerView
 
 _TRUE = ("1", "true", "True")
 
@@ -154,7 +154,7 @@ class PodRoutes:
             raise bad_request(_is_waiting(target.name, container, "ContainerCreating"))
         if request.query.get("previous", "") in _TRUE:
             return await self._previous(request, life, view, query)
-        log = life.logs.get(container)
+        log = life.log(container)
         if log is None or ("waiting" in view.state and not view.last_state):
             raise bad_request(_is_waiting(target.name, container, view.state.get("waiting", {}).get("reason", "")))
         return await self._send_log(request, life, log, query)
@@ -162,7 +162,7 @@ class PodRoutes:
     async def _previous(
         self, request: web.Request, life: PodLife, view: ContainerView, query: LogQuery
     ) -> web.StreamResponse:
-        previous = life.previous_logs.get(view.name)
+        previous = life.previous_log(view.name)
         if previous is None and not (view.has_terminated or view.last_state):
             raise bad_request(f'previous terminated container "{view.name}" in pod "{life.key[1]}" not found')
         if view.is_running and previous is not None:

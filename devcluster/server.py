@@ -22,19 +22,19 @@ from typing import Self
 from aiohttp import web
 
 from devcluster.answers import Declined, not_allowed, unauthorized
-from devcluster.containers import MemoryWarden
 from devcluster.control_plane import ControlPlane
 from devcluster.events import EventWriter
 from devcluster.faults import Faults
 from devcluster.images import ImageTable
 from devcluster.kubeconfig import write_kubeconfig
 from devcluster.latency import QUICK, Latency
+from devcluster.machine import Machine
+from devcluster.memory import MemoryWarden
 from devcluster.nodes import Nodes
 from devcluster.object_routes import ObjectRoutes, create_namespace
 from devcluster.paths import Target, parse_target
 from devcluster.pocket_routes import PocketRoutes
 from devcluster.pod_routes import PodRoutes
-from devcluster.pods import Machine
 from devcluster.record import PodRecord, Record
 from devcluster.service_routes import answer_access_review, answer_service
 from devcluster.store import Store

@@ -3,89 +3,10 @@
 The order of conditions, their reasons and their words are those of the recordings.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from devcluster.answers import Json
-
-ContainerState = Json
-"""`{"waiting": …}`, `{"running": …}` or `{"terminated": …}`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerView:
-    """One container as its status shows it."""
-
-    name: str
-    role: str
-    """`init`, `sidecar` (an init container that is always restarted) or `main`."""
-    image: str
-    state: ContainerState
-    last_state: ContainerState = field(default_factory=dict)
-    image_id: str = ""
-    container_id: str = ""
-    restarts: int = 0
-    resources: Json | None = None
-    mounts: Sequence[Json] = ()
-
-    @property
-    def is_running(self) -> bool:
-        return "running" in self.state
-
-    @property
-    def has_terminated(self) -> bool:
-        return "terminated" in self.state
-
-    @property
-    def has_succeeded(self) -> bool:
-        return self.has_terminated and self.state["terminated"]["exitCode"] == 0
-
-    @property
-    def is_ready(self) -> bool:
-        return self.has_succeeded if self.role == "init" else self.is_running
-
-    def moved(self, state: ContainerState) -> "ContainerView":
-        return replace(self, state=state)
-
-    def as_json(self) -> Json:
-        shown: Json = {
-            "name": self.name,
-            "state": self.state,
-            "lastState": self.last_state,
-            "ready": self.is_ready,
-            "restartCount": self.restarts,
-            "image": self.image,
-            "imageID": self.image_id,
-            "started": self.is_running,
-        }
-        if self.container_id:
-            shown["containerID"] = self.container_id
-            shown["resources"] = self.resources or {}
-        if self.mounts:
-            shown["volumeMounts"] = list(self.mounts)
-        return shown
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodView:
-    """All that a kubelet knows of a pod."""
-
-    containers: tuple[ContainerView, ...]
-    generation: int
-    qos_class: str
-    host_ip: str
-    started_at: str
-    pod_ip: str = ""
-    has_sandbox: bool = False
-    is_over: bool = False
-    """The outcome stands: conditions say PodFailed or PodCompleted, whatever containers still do."""
-    is_failed: bool = False
-    phase: str = "Pending"
-    reason: str = ""
-    message: str = ""
-
-    def of_role(self, *roles: str) -> list[ContainerView]:
-        return [container for container in self.containers if container.role in roles]
+from devcluster.views import ContainerView, PodView
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +15,6 @@ class _Claim:
     holds: bool
     reason: str = ""
     message: str = ""
-
-
-def outcome_failed(view: PodView) -> bool:
-    """Whether a pod whose containers have ended has failed: sidecars do not count."""
-    counted = view.of_role("init", "main")
-    return any(container.has_terminated and not container.has_succeeded for container in counted)
 
 
 def pod_status(view: PodView, before: Json, now: str) -> Json:
@@ -119,10 +34,29 @@ def pod_status(view: PodView, before: Json, now: str) -> Json:
     status["startTime"] = view.started_at
     init = view.of_role("init", "sidecar")
     if init:
-        status["initContainerStatuses"] = [container.as_json() for container in init]
-    status["containerStatuses"] = [container.as_json() for container in view.of_role("main")]
+        status["initContainerStatuses"] = [_container_status(container) for container in init]
+    status["containerStatuses"] = [_container_status(container) for container in view.of_role("main")]
     status["qosClass"] = view.qos_class
     return status
+
+
+def _container_status(view: ContainerView) -> Json:
+    shown: Json = {
+        "name": view.name,
+        "state": view.state,
+        "lastState": view.last_state,
+        "ready": view.is_ready,
+        "restartCount": view.restarts,
+        "image": view.image,
+        "imageID": view.image_id,
+        "started": view.is_running,
+    }
+    if view.container_id:
+        shown["containerID"] = view.container_id
+        shown["resources"] = view.resources or {}
+    if view.mounts:
+        shown["volumeMounts"] = list(view.mounts)
+    return shown
 
 
 def _foreign(old: list[Json]) -> list[Json]:

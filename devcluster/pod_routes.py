@@ -8,15 +8,17 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from devcluster.admission import admit, quality_of_service, terminating_namespace, validate, with_defaults
+from devcluster.admission import admit, terminating_namespace
 from devcluster.answers import Declined, Json, bad_request, not_found, success
 from devcluster.control_plane import ControlPlane
+from devcluster.defaults import quality_of_service, with_defaults
 from devcluster.logs import LogQuery, parse_since, read_log, seconds_ago
 from devcluster.patching import apply_patch, check_pod_change
 from devcluster.paths import Target
 from devcluster.pods import PodLife
 from devcluster.schema import decode_pod, refuse_unknown
 from devcluster.store import Store, Stored
+from devcluster.validation import validate
 from devcluster.views import ContainerView
 
 _TRUE = ("1", "true", "True")

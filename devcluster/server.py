@@ -14,14 +14,14 @@ import resource
 import secrets
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
-from devcluster.answers import Declined, not_allowed, unauthorized
+from devcluster.api import Api
 from devcluster.control_plane import ControlPlane
 from devcluster.events import EventWriter
 from devcluster.faults import Faults
@@ -31,17 +31,10 @@ from devcluster.latency import QUICK, Latency
 from devcluster.machine import Machine
 from devcluster.memory import MemoryWarden
 from devcluster.nodes import Nodes
-from devcluster.object_routes import ObjectRoutes, create_namespace
-from devcluster.paths import Target, parse_target
-from devcluster.pocket_routes import PocketRoutes
-from devcluster.pod_routes import PodRoutes
+from devcluster.object_routes import create_namespace
 from devcluster.record import PodRecord, Record
-from devcluster.service_routes import answer_access_review, answer_service
 from devcluster.store import Store
 from devcluster.undertaker import Undertaker
-from devcluster.watching import answer_watch, list_body, list_options
-
-Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 _MOST_OPEN_FILES = 65_536
 _BODY_LIMIT_BYTES = 8 * 1024 * 1024
@@ -98,10 +91,7 @@ class PocketCluster:
         for name in dict.fromkeys(("default", "kube-system", *self._namespaces)):
             create_namespace(self.store, {"metadata": {"name": name}})
         self.control = ControlPlane(machine, Nodes(self.store, self._node_count), self.record)
-        self._pods = PodRoutes(self.control, self.store)
-        self._objects = ObjectRoutes(self.control, self.store)
-        self._pocket = PocketRoutes(self)
-        await self._listen()
+        await self._listen(Api(machine, self.control, self, token=self.token, faults=self.faults))
         return self
 
     async def __aexit__(
@@ -135,9 +125,9 @@ class PocketCluster:
     def _is_temporary(self) -> bool:
         return self._given_directory is None
 
-    async def _listen(self) -> None:
+    async def _listen(self, api: Api) -> None:
         application = web.Application(client_max_size=_BODY_LIMIT_BYTES)
-        application.router.add_route("*", "/{path:.*}", self._answer)
+        application.router.add_route("*", "/{path:.*}", api.answer)
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=0.2, keepalive_timeout=75
         )
@@ -228,100 +218,6 @@ class PocketCluster:
             metadata = {"name": name, "namespace": namespace}
             quota = {"kind": "ResourceQuota", "apiVersion": "v1", "metadata": metadata, "spec": spec, "status": {}}
             self.store.create("resourcequotas", quota)
-
-    # Answering.
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        try:
-            self._check_token(request)
-            return await self._route(request)
-        except Declined as declined:
-            return web.Response(body=declined.body, status=declined.code, content_type="application/json")
-
-    def _check_token(self, request: web.Request) -> None:
-        if request.path in ("/healthz", "/readyz", "/livez", "/version"):
-            return
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not secrets.compare_digest(given.encode(), self.token.encode()):
-            raise unauthorized()
-
-    async def _route(self, request: web.Request) -> web.StreamResponse:
-        path = request.path
-        if path.startswith("/pocket/"):
-            return await self._pocket.answer(request)
-        self.faults.check_outage()
-        if path.startswith("/api/v1/"):
-            return await self._answer_core(request, parse_target(path.removeprefix("/api/v1/")))
-        if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and request.method == "POST":
-            return await answer_access_review(request, self.faults.denied)
-        return answer_service(request)
-
-    async def _answer_core(self, request: web.Request, target: Target) -> web.StreamResponse:
-        verb = _verb(request, target)
-        self.record.request(verb, target.label)
-        self._check_allowed(request, verb, target)
-        if verb in ("list", "watch"):
-            return await self._list_or_watch(request, target)
-        if verb == "get" and not target.subresource:
-            return web.Response(
-                body=self.store.read(target.resource, target.key).bytes, content_type="application/json"
-            )
-        response = await self._handler(verb, target)(request, target)
-        self.faults.cut_if_lost(request, verb, target.label)
-        return response
-
-    def _check_allowed(self, request: web.Request, verb: str, target: Target) -> None:
-        user = request.headers.get("Impersonate-User")
-        if user is not None or (verb, target.label) in self.faults.denied:
-            raise not_allowed(user or "pocket", verb, target.resource, target.namespace)
-
-    async def _list_or_watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        options = list_options(request.query)
-        if options.watch:
-            return await answer_watch(request, self.store, target, options, self.latency)
-        return web.Response(body=list_body(self.store, target, options), content_type="application/json")
-
-    def _handler(self, verb: str, target: Target) -> Handler:
-        pods, objects = self._pods, self._objects
-        of_pods: dict[tuple[str, str], Handler] = {
-            ("create", "pods"): pods.create,
-            ("patch", "pods"): pods.patch,
-            ("update", "pods"): pods.replace,
-            ("delete", "pods"): pods.delete,
-            ("deletecollection", "pods"): self._delete_pods,
-            ("get", "pods/log"): pods.log,
-            ("create", "pods/eviction"): pods.evict,
-        }
-        of_objects: dict[str, Handler] = {
-            "create": objects.create,
-            "delete": objects.delete,
-            "patch": objects.patch,
-            "update": objects.replace,
-        }
-        if target.resource == "pods":
-            found = of_pods.get((verb, target.label))
-        else:
-            found = of_objects.get(verb) if not target.subresource else None
-        if found is None:
-            raise Declined(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-        return found
-
-    async def _delete_pods(self, request: web.Request, target: Target) -> web.StreamResponse:
-        match = list_options(request.query).match
-        keys = [key for key, stored in self.store.each("pods", target.namespace) if match(stored.object)]
-        return await self._pods.delete_all(request, target, keys)
-
-
-_VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "GET": "get", "DELETE": "delete"}
-
-
-def _verb(request: web.Request, target: Target) -> str:
-    verb = _VERBS.get(request.method, request.method.lower())
-    if target.name:
-        return verb
-    if verb == "get":
-        return "watch" if request.query.get("watch", "") in ("1", "true", "True") else "list"
-    return "deletecollection" if verb == "delete" else verb
 
 
 def _allow_many_open_files() -> None:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from kubernetes.client import models
 
 from devcluster import schema
-from devcluster.admission import quality_of_service, validate, with_defaults
 from devcluster.answers import Declined
+from devcluster.defaults import quality_of_service, with_defaults
 from devcluster.images import ImageTable, ImageTrouble
 from devcluster.patching import apply_patch
 from devcluster.quantity import amount
 from devcluster.selection import selector
+from devcluster.validation import validate
 
 Json = dict[str, Any]
 

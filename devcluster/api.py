@@ -1,0 +1,128 @@
+"""The API's door: who may ask what, and which route answers it."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from devcluster.answers import Declined, not_allowed, unauthorized
+from devcluster.control_plane import ControlPlane
+from devcluster.faults import Faults
+from devcluster.machine import Machine
+from devcluster.object_routes import ObjectRoutes
+from devcluster.paths import Target, parse_target
+from devcluster.pocket_routes import Controls, PocketRoutes
+from devcluster.pod_routes import PodRoutes
+from devcluster.service_routes import answer_access_review, answer_service
+from devcluster.watching import answer_watch, list_body, list_options
+
+Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
+
+
+class Api:
+    """Answers every request to the server."""
+
+    def __init__(
+        self, machine: Machine, control: ControlPlane, controls: Controls, *, token: str, faults: Faults
+    ) -> None:
+        self._store = machine.store
+        self._latency = machine.latency
+        self._record = control.record
+        self._token = token
+        self._faults = faults
+        self._pods = PodRoutes(control, machine.store)
+        self._objects = ObjectRoutes(control, machine.store)
+        self._pocket = PocketRoutes(controls)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The response to any request, declined ones included."""
+        try:
+            self._check_token(request)
+            return await self._route(request)
+        except Declined as declined:
+            return web.Response(body=declined.body, status=declined.code, content_type="application/json")
+
+    def _check_token(self, request: web.Request) -> None:
+        if request.path in ("/healthz", "/readyz", "/livez", "/version"):
+            return
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not secrets.compare_digest(given.encode(), self._token.encode()):
+            raise unauthorized()
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        if path.startswith("/pocket/"):
+            return await self._pocket.answer(request)
+        self._faults.check_outage()
+        if path.startswith("/api/v1/"):
+            return await self._answer_core(request, parse_target(path.removeprefix("/api/v1/")))
+        if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and request.method == "POST":
+            return await answer_access_review(request, self._faults.denied)
+        return answer_service(request)
+
+    async def _answer_core(self, request: web.Request, target: Target) -> web.StreamResponse:
+        verb = _verb(request, target)
+        self._record.request(verb, target.label)
+        self._check_allowed(request, verb, target)
+        if verb in ("list", "watch"):
+            return await self._list_or_watch(request, target)
+        if verb == "get" and not target.subresource:
+            return web.Response(
+                body=self._store.read(target.resource, target.key).bytes, content_type="application/json"
+            )
+        response = await self._handler(verb, target)(request, target)
+        self._faults.cut_if_lost(request, verb, target.label)
+        return response
+
+    def _check_allowed(self, request: web.Request, verb: str, target: Target) -> None:
+        user = request.headers.get("Impersonate-User")
+        if user is not None or (verb, target.label) in self._faults.denied:
+            raise not_allowed(user or "pocket", verb, target.resource, target.namespace)
+
+    async def _list_or_watch(self, request: web.Request, target: Target) -> web.StreamResponse:
+        options = list_options(request.query)
+        if options.watch:
+            return await answer_watch(request, self._store, target, options, self._latency)
+        return web.Response(body=list_body(self._store, target, options), content_type="application/json")
+
+    def _handler(self, verb: str, target: Target) -> Handler:
+        pods, objects = self._pods, self._objects
+        of_pods: dict[tuple[str, str], Handler] = {
+            ("create", "pods"): pods.create,
+            ("patch", "pods"): pods.patch,
+            ("update", "pods"): pods.replace,
+            ("delete", "pods"): pods.delete,
+            ("deletecollection", "pods"): self._delete_pods,
+            ("get", "pods/log"): pods.log,
+            ("create", "pods/eviction"): pods.evict,
+        }
+        of_objects: dict[str, Handler] = {
+            "create": objects.create,
+            "delete": objects.delete,
+            "patch": objects.patch,
+            "update": objects.replace,
+        }
+        if target.resource == "pods":
+            found = of_pods.get((verb, target.label))
+        else:
+            found = of_objects.get(verb) if not target.subresource else None
+        if found is None:
+            raise Declined(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        return found
+
+    async def _delete_pods(self, request: web.Request, target: Target) -> web.StreamResponse:
+        match = list_options(request.query).match
+        keys = [key for key, stored in self._store.each("pods", target.namespace) if match(stored.object)]
+        return await self._pods.delete_all(request, target, keys)
+
+
+_VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "GET": "get", "DELETE": "delete"}
+
+
+def _verb(request: web.Request, target: Target) -> str:
+    verb = _VERBS.get(request.method, request.method.lower())
+    if target.name:
+        return verb
+    if verb == "get":
+        return "watch" if request.query.get("watch", "") in ("1", "true", "True") else "list"
+    return "deletecollection" if verb == "delete" else verb

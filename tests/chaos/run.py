@@ -27,7 +27,7 @@ FAULT_EVERY_S = 1.6
 ENDED_WITHIN_S = 120.0
 TIDY_WITHIN_S = 60.0
 #: How a job may end whose node was lost.
-LOST = {FailureReason.EVICTED, FailureReason.NODE_LOST, FailureReason.POD_DELETED}
+LOST = {FailureReason.EVICTED, FailureReason.NODE_LOST, FailureReason.POD_DELETED, FailureReason.RETURN_VALUE}
 
 
 @dataclass

@@ -3,14 +3,12 @@ pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 from dispatcher import connection, names, silence, steps
 from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread
 from dispatcher.errors import (
-    InvalidSpecError,
     JobUnknownError,
     PodrelayError,
     RedisUnavailableError,
@@ -224,11 +222,7 @@ class Dispatcher:
         for job_id in job_ids:
             pipe.hgetall(names.job(job_id))
         replies = pipe.execute()
-        found: list[JobRecord] = []
-        for job_id, fields in zip(job_ids, replies, strict=True):
-            with suppress(InvalidSpecError):  # a newer version's job must not hide the others
-                found += [decode_record(job_id, fields)] if fields else []
-        return found
+        return [decode_record(job_id, fields) for job_id, fields in zip(job_ids, replies, strict=True) if fields]
 
     def queues(self) -> "Sequence[str]":
         """Every queue that was ever used."""

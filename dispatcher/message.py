@@ -14,7 +14,8 @@ from typing import Any
 from dispatcher import names
 from dispatcher.spec import Priority
 
-#: kombu keeps four strict buckets per queue; 0 is served first.
+#: The lists of a queue that a worker serves, as kombu's default has them; 0 is served first.
+MESSAGE_BUCKETS = [0, 3, 6, 9]
 PRIORITY_BUCKETS = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6}
 
 

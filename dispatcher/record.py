@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from dispatcher.errors import InvalidSpecError
 from dispatcher.events import JobResult, decode_result
 from dispatcher.spec import JobSpec, decode_spec
 from dispatcher.status import FailureReason, Status
@@ -93,6 +94,7 @@ class JobRecord:
     intent_message: str = ""
     cancel_requested_by: str | None = None
     acknowledged: bool = False
+    unreadable: str | None = None  #: what is wrong with the spec, where a stand-in takes its place
     is_forgotten: bool = False  #: its pod is gone (or kept and marked), nothing is left to do
     predecessor: str | None = None
     wait: str | None = None  #: what a QUEUED job waits for: quota, back_off, predecessor; None: a worker
@@ -118,13 +120,15 @@ class JobRecord:
 def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
     """Read the hash of a record (as redis-py gives it, undecoded).
 
-    Raises:
-        InvalidSpecError: its spec is unreadable.
+    A spec that cannot be read (a newer publisher's values) is replaced by a stand-in, and ``unreadable`` says why: its
+    job can then still be ended, listed and cancelled.
     """
     text = {k.decode(): v.decode("utf-8", "surrogateescape") for k, v in fields.items()}
+    spec, unreadable = _read_spec(job_id, text)
     return JobRecord(
         job_id=job_id,
-        spec=decode_spec(text["spec"]),
+        spec=spec,
+        unreadable=unreadable,
         digest=text.get("digest", ""),
         status=Status(text["status"]),
         generation=text.get("generation", ""),
@@ -157,6 +161,14 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
 def _decode_reason(text: str | None) -> FailureReason | None:
     """None also for the reason of a newer version."""
     return next((reason for reason in FailureReason if reason == text), None)
+
+
+def _read_spec(job_id: str, text: Mapping[str, str]) -> tuple[JobSpec, str | None]:
+    try:
+        return decode_spec(text["spec"]), None
+    except InvalidSpecError as error:
+        stand_in = JobSpec(id=job_id, queue=text.get("queue", "default"), image="unreadable", name="unreadable")
+        return stand_in, "; ".join(error.problems)
 
 
 def _decode_result(text: Mapping[str, str]) -> JobResult | None:

@@ -12,7 +12,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from dispatcher import names
 from dispatcher.errors import SettingsError
-from dispatcher.message import PRIORITY_BUCKETS
+from dispatcher.message import MESSAGE_BUCKETS
 from worker.consumer import keep_dead_letters
 from worker.dead_letters import DeadLetters
 from worker.launch import launch
@@ -40,7 +40,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "global_keyprefix": names.CELERY_PREFIX,  # another Celery application in this database is not touched
-            "priority_steps": sorted(PRIORITY_BUCKETS.values()),
+            "priority_steps": MESSAGE_BUCKETS,
             "queue_order_strategy": "priority",
             # A launch takes milliseconds; a message that is not acknowledged by then was lost with its worker.
             "visibility_timeout": 30,

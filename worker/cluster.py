@@ -10,7 +10,7 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,17 @@ class Cluster:
 
     # Pods
 
-    async def create_pod(self, namespace: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        """POST the pod; unknown fields are an error (``fieldValidation=Strict``)."""
+    async def create_pod(
+        self, namespace: str, manifest: dict[str, Any], *, may_send: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """POST the pod; unknown fields are an error (``fieldValidation=Strict``). ``may_send`` is asked right before,
+        after all waiting.
+
+        Raises:
+            ClusterUnavailableError: also where it may not be sent.
+        """
         path = f"/api/v1/namespaces/{namespace}/pods"
-        return await self._call("POST", path, {"fieldValidation": "Strict"}, body=manifest)
+        return await self._call("POST", path, {"fieldValidation": "Strict"}, body=manifest, may_send=may_send)
 
     async def read_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
         """GET the pod; None where the API server proves that there is none of this name."""
@@ -220,12 +227,15 @@ class Cluster:
         *,
         body: dict[str, Any] | None = None,
         content_type: str = "application/json",
+        may_send: Callable[[], bool] = lambda: True,
     ) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
         data = None if body is None else json.dumps(body).encode()
         async with self._slots:
             try:
                 headers = {**await self._headers(), "Content-Type": content_type}
+                if not may_send():
+                    raise ClusterUnavailableError(f"{method} {path}: not sent, the worker's lease was lost meanwhile")
                 async with self._session.request(
                     method, self._url(path, query), data=data, headers=headers, timeout=timeout
                 ) as response:

@@ -78,7 +78,7 @@ class FollowedPod:
                 await self._until_told(namespace, name, uid)
                 self.is_gone = self._is_in_doubt = True  # whoever asks again must find out again
                 return self._outcome(spec, uid)
-            self.last = found
+            self.last, self.is_gone = found, False  # only the watch's selector had lost it
         return self.last
 
     def _outcome(self, spec: JobSpec, uid: str | None) -> Observation | None:
@@ -142,7 +142,8 @@ class FollowedPod:
         while not self.is_gone and loop.time() - began < grace_s + GIVE_UP_GONE_S:
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), grace_s + GONE_GRACE_S)
+                async with asyncio.timeout(grace_s + GONE_GRACE_S):
+                    await self._news.wait()
             except TimeoutError:
                 self._is_in_doubt = True
             if self._is_in_doubt and not self.is_gone:

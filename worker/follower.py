@@ -6,6 +6,7 @@ control, or for the time that a verdict names.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -15,7 +16,7 @@ from dispatcher.events import ClusterEvent, LogSummary, Notice, StatusChanged
 from dispatcher.events import Ended as EndedEvent
 from dispatcher.record import DeletionIntent, JobRecord
 from dispatcher.spec import OnFinish
-from dispatcher.status import Status
+from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence, expire, forget
 from worker.attempts import Conclude, Retry, next_step
 from worker.cluster import BackOff
@@ -74,13 +75,17 @@ class Follower:
 
     def pod_changed(self, pod: Observation) -> None:
         """The watch shows a pod of this job."""
-        if self.record.pod_uid == pod.uid:
+        if self._is_ours(pod):
             self._pod.changed(pod)
 
     def pod_deleted(self, pod: Observation) -> None:
         """The watch shows the deletion of a pod of this job."""
-        if self.record.pod_uid == pod.uid:
+        if self._is_ours(pod):
             self._pod.deleted(pod)
+
+    def _is_ours(self, pod: Observation) -> bool:
+        """Whether it is the pod of the present attempt, recorded or just made."""
+        return pod.uid == (self._pod.last.uid if self._pod.last else self.record.pod_uid)
 
     def doubt(self) -> None:
         """Something hints that the pod is not what the watch last showed."""
@@ -129,6 +134,9 @@ class Follower:
         if self._is_in_question:
             self._is_in_question = False
             await self._job.reload()
+        elif self.record.unreadable is not None:
+            text = f"this worker's version cannot read the spec: {self.record.unreadable}. Upgrade the workers first."
+            await self._conclude(Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False))
         elif self.record.pod is None:
             await self._launch()
         elif self.record.deletion_intent is DeletionIntent.NEXT_ATTEMPT:
@@ -171,6 +179,7 @@ class Follower:
         changes: dict[str, Any] = {"pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}
         cleared = dict.fromkeys(("wait", "not_before", "predecessor", "detail"), "")
         event = StatusChanged(status=Status.STARTING, attempt=attempt, pod=pod.name, namespace=pod.namespace)
+        self._pod.begin(pod)
         try:
             await self._job.move(
                 target=Status.STARTING,
@@ -183,11 +192,10 @@ class Follower:
                 **changes,
             )
         except MovedElsewhereError:
-            # The job was ended while its pod was being made.
-            await self._pod.delete(pod)
+            # The job was ended while its pod was being made. Forgotten only when it is gone: a successor may wait.
+            await self._remove(pod)
             raise
         reached(Reached.POD_RECORDED)
-        self._pod.begin(pod)
         self._log.info("pod adopted" if was_adopted else "pod created", pod=pod.name, attempt=attempt)
 
     async def _cancel_unlaunched(self) -> None:
@@ -211,8 +219,15 @@ class Follower:
         return pod if pod is not None and pod.job_id == record.job_id else None
 
     async def _is_gone(self, predecessor: str) -> bool:
-        record = await self._place.ledger.read_record(predecessor)
-        return record is None or record.is_forgotten
+        """Whether the pods of everything before are gone: a predecessor that was ended while it waited itself hands on
+        what it waited for."""
+        waited_for: str | None = predecessor
+        while waited_for is not None:
+            record = await self._place.ledger.read_record(waited_for)
+            if record is not None and not record.is_forgotten:
+                return False
+            waited_for = record.predecessor if record else None
+        return True
 
     async def _tell_wait(self, wait: str, detail: str) -> None:
         if self.record.wait == wait and self.record.detail == detail:
@@ -460,8 +475,8 @@ class Follower:
 
     async def _wait(self, limit_s: float | None) -> None:
         """Wait for news, or until the time is over."""
-        try:
-            await asyncio.wait_for(self._news.wait(), None if limit_s is None else max(0.0, limit_s))
-        except TimeoutError:
-            return
-        self._news.clear()
+        # Not wait_for: it can swallow a cancellation that comes with the news.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if limit_s is None else max(0.0, limit_s)):
+                await self._news.wait()
+                self._news.clear()

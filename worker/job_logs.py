@@ -10,7 +10,7 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from worker.cluster import Cluster
 from worker.ledger import Ledger
-from worker.log_follower import Buffers, JobOfLog, LogFollower, LogSource
+from worker.log_follower import Buffers, JobOfLog, LetGoError, LogFollower, LogSource
 from worker.observation import Container, Observation
 
 log = structlog.get_logger("podrelay.worker")
@@ -35,10 +35,28 @@ class JobLogs:
         for container in pod.containers:
             if not _is_wanted(container, record.spec):
                 continue
-            if container.name not in self._followed and container.has_started:
+            if container.has_started and not self._is_followed(container.name):
                 self._begin(pod, container.name, record)
             if container.name in self._followed and (container.state == "terminated" or is_gone):
                 self._followed[container.name][0].container_ended()
+
+    def _is_followed(self, container: str) -> bool:
+        """Whether its log is followed, or was to its end. One that failed by a defect of ours begins again."""
+        if container not in self._followed:
+            return False
+        task = self._followed[container][1]
+        if not task.done() or task.cancelled():
+            return True
+        error = task.exception()
+        if error is None or isinstance(error, LetGoError):
+            return True
+        log.error("log follower failed, beginning again", container=container, exc_info=error)
+        return False
+
+    def _checkpoint(self, container: str, record: JobRecord) -> Checkpoint:
+        if container in self._followed:
+            return self._followed[container][0].published
+        return record.checkpoints.get((record.attempt, container), Checkpoint())
 
     def _begin(self, pod: Observation, container: str, record: JobRecord) -> None:
         self._attempt = record.attempt
@@ -52,13 +70,16 @@ class JobLogs:
         )
         follower = LogFollower(
             source,
-            record.checkpoints.get((record.attempt, container), Checkpoint()),
+            self._checkpoint(container, record),
             job=self._job,
             cluster=self._cluster,
             ledger=self._ledger,
             buffers=self._buffers,
         )
-        self._followed[container] = (follower, asyncio.create_task(follower.run(), name=f"log {pod.name}/{container}"))
+        task = asyncio.create_task(follower.run(), name=f"log {pod.name}/{container}")
+        # Whatever ends a log follower early (another owner, a defect) is a reason to look at the job again.
+        task.add_done_callback(lambda _: self._job.reconsider() if not task.cancelled() and task.exception() else None)
+        self._followed[container] = (follower, task)
 
     @property
     def checkpoints(self) -> Mapping[tuple[int, str], Checkpoint]:
@@ -66,26 +87,26 @@ class JobLogs:
         return {(self._attempt, name): follower.published for name, (follower, _) in self._followed.items()}
 
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
-        """Wait for the logs' ends, but no longer; what was published of each container. What a former owner published
-        of a container that is not there any more is all that anybody will read of it.
+        """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
+        Returns what was published of each container.
 
         Raises:
             LetGoError: another incarnation owns the job.
         """
-        tasks = [task for _, task in self._followed.values()]
         for follower, _ in self._followed.values():
             follower.container_ended()
-        if tasks:
-            done, late = await asyncio.wait(tasks, timeout=timeout_s)
-            if late:
-                log.warning("log not drained in time", tasks=[task.get_name() for task in late])
-            for task in done:
-                task.result()
-        unread = {name: at for (attempt, name), at in record.checkpoints.items() if attempt == record.attempt}
-        return {
-            **{name: LogSummary(bytes=at.end, sha256=at.chain, is_complete=False) for name, at in unread.items()},
-            **{name: follower.summary for name, (follower, _) in self._followed.items()},
-        }
+        try:
+            async with asyncio.timeout(timeout_s):
+                for follower, task in self._followed.values():
+                    await _either(follower.all_read, task)
+        except TimeoutError:
+            late = [name for name, (follower, _) in self._followed.items() if not follower.all_read.is_set()]
+            log.warning("log not read to its end in time", containers=late)
+            for follower, _ in self._followed.values():
+                follower.stop_reading()
+        for _, task in list(self._followed.values()):
+            await task
+        return {container: follower.summary for container, (follower, _) in self._followed.items()}
 
     async def stop(self) -> None:
         """Stop following, whatever is left."""
@@ -94,6 +115,15 @@ class JobLogs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._followed.clear()
+
+
+async def _either(event: asyncio.Event, task: asyncio.Task[None]) -> None:
+    """Wait for the event, or the task's end."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 def _is_wanted(container: Container, spec: JobSpec) -> bool:

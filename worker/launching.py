@@ -81,7 +81,9 @@ async def _create(
     place: Workplace, record: JobRecord, attempt: int, namespace: str, pod: dict[str, Any]
 ) -> Launched | Refused | Later:
     try:
-        return Launched(observe(await place.cluster.create_pod(namespace, pod)), was_adopted=False)
+        return Launched(
+            observe(await place.cluster.create_pod(namespace, pod, may_send=place.has_lease)), was_adopted=False
+        )
     except ClusterUnavailableError as error:
         return Later("api_server", f"the API server does not take the pod: {error}", error)
     except ClusterRefusedError as error:

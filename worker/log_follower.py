@@ -36,7 +36,7 @@ JOB_BUFFER_BYTES: Final = 16 * 1024 * 1024
 #: A log of at most this size is read again from its start after an interruption, which is exact also when the node's
 #: clock has stepped back; a larger one from a second before the checkpoint.
 WHOLE_LOG_BYTES: Final = 4 * 1024 * 1024
-#: A stream without the checkpoint's line that is silent for this long has brought all the past it had.
+#: A followed stream without the checkpoint's line that is silent for this long is not likely to bring it.
 SEARCH_SILENCE_S: Final = 2.0
 #: How long after a container's end its stream may stay open (0.3 s was measured) before it is read once more instead.
 EOF_GRACE_S: Final = 5.0
@@ -61,6 +61,9 @@ class JobOfLog(Protocol):
 
     def doubt(self) -> None:
         """The stream ended although the container is not known to have: look at the pod."""
+
+    def reconsider(self) -> None:
+        """A log follower ended early: look whose the job is."""
 
 
 @dataclass(slots=True)
@@ -116,8 +119,9 @@ class LogFollower:
         self._buffers = buffers
         self.published = checkpoint  #: what Redis has
         self._lines = LogLines(checkpoint)
-        self._reads_whole = False  # sinceTime did not bring the checkpoint's line
-        self._is_past_gap = False  # nor did the whole log: take all that there is
+        self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
+        self._is_past_gap = False  # it is not there either: take all that is
+        self._gives_up = False
         self._waiting: deque[Piece | _Given] = deque()
         self._waiting_bytes = 0
         self._is_ended = False
@@ -126,6 +130,7 @@ class LogFollower:
         self._saw_end = False
         self._was_ended_at_eof = False
         self._rewind_to: Checkpoint | None = None
+        self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
         self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
         self._work = asyncio.Event()  # for the publisher
         self._cut_timer: asyncio.TimerHandle | None = None
@@ -133,7 +138,13 @@ class LogFollower:
 
     def container_ended(self) -> None:
         """The container is terminated, or its pod is gone: no more bytes will come."""
-        self._is_ended = True
+        if not self._is_ended:
+            self._is_ended = True
+            self._turn.set()
+
+    def stop_reading(self) -> None:
+        """Read no more: what was read is still published, then :meth:`run` returns. The summary is incomplete."""
+        self._gives_up = True
         self._turn.set()
 
     @property
@@ -165,17 +176,22 @@ class LogFollower:
 
     async def _read(self) -> None:
         self._is_read = self._saw_end = False
+        self.all_read.clear()
         back_off = BackOff()
         while not await self._read_once(back_off):
             pass
         self._is_read = True
+        self.all_read.set()
         self._work.set()
 
     async def _read_once(self, back_off: BackOff) -> bool:
-        """Read one stream, and decide what its end means; True when there is nothing more to read."""
+        """Read one stream; True when there is nothing more to read."""
+        if self._gives_up:
+            return True
         was_ended, began = self._is_ended, time.monotonic()
+        is_bounded = was_ended or self._must_prove
         try:
-            is_eof = await self._one_stream(follow=not was_ended)
+            is_eof = await self._one_stream(follow=not is_bounded)
         except ClusterRefusedError as error:
             self._log.info("log refused", status=error.status, why=error.message)
             if error.status == 404 or (error.status == 400 and was_ended):
@@ -190,8 +206,15 @@ class LogFollower:
             return False
         if self._rewind_to is not None:
             self._rewind()
-        elif not self._lines.found and (is_eof or not self._is_ended):
-            self._search_on()
+            return False
+        return await self._after_stream(back_off, is_bounded=is_bounded, is_eof=is_eof, was_ended=was_ended)
+
+    async def _after_stream(self, back_off: BackOff, *, is_bounded: bool, is_eof: bool, was_ended: bool) -> bool:
+        """What the end of a stream means; True when it is the log's end."""
+        if not self._lines.found:
+            self._search_on(is_proof=is_bounded and is_eof)
+        elif is_bounded and not was_ended:
+            self._must_prove = False  # the line is there; what came after it is taken, now follow on
         elif is_eof and self._is_ended:
             # A followed stream that ended before the end was known may have been cut: it is read once more.
             self._saw_end = True
@@ -235,46 +258,45 @@ class LogFollower:
             self._lines.foreign = b""
 
     async def _until_given_up(self, follow: bool) -> None:
-        """Wait for what makes a stream useless: a rewind, no sign of the checkpoint's line, or no end of the stream
-        although the container has ended."""
-        while self._rewind_to is None:
+        """Wait for what makes a stream useless: a rewind, no sign of the checkpoint's line in a followed one, or no end
+        of it although the container has ended."""
+        while self._rewind_to is None and not self._gives_up:
             self._turn.clear()
-            limit_s = None
-            if not self._lines.found:
+            was_found, limit_s = self._lines.found, None
+            if follow and not was_found:
                 limit_s = SEARCH_SILENCE_S
-            elif self._is_ended and follow:
+            elif follow and self._is_ended:
                 limit_s = EOF_GRACE_S
-            was_found = self._lines.found
             try:
-                await asyncio.wait_for(self._turn.wait(), limit_s)
+                async with asyncio.timeout(limit_s):
+                    await self._turn.wait()
             except TimeoutError:
                 if self._lines.found == was_found:
                     return
 
     async def _pause(self, wait_s: float) -> None:
-        """Wait before the next stream; the container's end cuts it short once."""
-        if self._is_ended:
-            await asyncio.sleep(wait_s)
-            return
+        """Wait before the next stream; news (the container's end) cuts it short."""
         self._turn.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._turn.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._turn.wait()
 
     def _since(self) -> str | None:
         at = self._lines.checkpoint
-        if not at.timestamp or at.end <= WHOLE_LOG_BYTES or self._reads_whole:
+        if not at.timestamp or at.end <= WHOLE_LOG_BYTES or self._must_prove:
             return None
         return _a_second_before(at.timestamp)
 
-    def _search_on(self) -> None:
-        """The stream did not contain the checkpoint's line: read without ``sinceTime``, then declare a gap."""
-        at = self._lines.checkpoint
-        if self._since() is not None:
-            self._reads_whole = True
+    def _search_on(self, *, is_proof: bool) -> None:
+        """The stream did not contain the checkpoint's line. Only the whole log, read to its end, proves that it is not
+        there: then it was rotated away, and all that is there comes after a gap."""
+        if not is_proof or not self._must_prove:
+            self._must_prove = True
             return
+        at = self._lines.checkpoint
         self._log.warning("log lines were rotated away unread", after_bytes=at.end)
         self._has_gap = self._is_past_gap = True
-        self._reads_whole = False
+        self._must_prove = False
         self._waiting.append(_Given(at.end, at, "rotated away by the kubelet before it could be read", is_open=True))
         self._work.set()
 

@@ -50,7 +50,7 @@ class Reconciler:
                 follower.reconsider()
             elif follower is not None and row.cancel_by:
                 follower.cancel_requested(row.cancel_by)
-            elif follower is None and row.owner == self._place.incarnation:
+            elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
                 await self._follow_again(row.job_id)
         for follower in followed:
             row_of = self.rows.get(follower.record.job_id)
@@ -69,6 +69,11 @@ class Reconciler:
                 self.rows = rows
                 return
             first += WINDOW
+
+    def _is_undone(self, row: SurveyRow) -> bool:
+        """Whether Redis has lost the result that this worker appended: it is appended again, not found out anew."""
+        is_final = row.status is not None and row.status.is_final
+        return row.job_id in self._place.finished and not is_final
 
     async def _follow_again(self, job_id: str) -> None:
         record = await self._place.ledger.read_record(job_id)

@@ -130,9 +130,9 @@ class Supervisor:
                 running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
                 self._is_ready.set()
                 await self._draining.wait()
-                await self._hand_over()
                 for task in running:
                     task.cancel()
+            await self._hand_over()
 
     def _make_place(self, cluster: Cluster, ledger: Ledger) -> Workplace:
         settings = self.settings
@@ -189,7 +189,9 @@ class Supervisor:
             return ClaimOutcome.OWNED
         step = claim(job_id, self.incarnation, namespaces=self._place.watches.namespaces, former_owner=former_owner)
         claimed = await self._place.ledger.persist(step)
-        if claimed.record is not None:
+        if claimed.record is not None and self._draining.is_set():
+            await self._place.ledger.persist(release(self.incarnation, self.settings.queue, [job_id]))
+        elif claimed.record is not None:
             self.follow(claimed.record)
         elif claimed.outcome is ClaimOutcome.NO_LEASE:
             log.warning("no lease, job not claimed", job_id=job_id)

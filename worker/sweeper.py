@@ -6,6 +6,7 @@ claim, atomically; small random batches let several workers share.
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import Final, Protocol
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from dispatcher import connection, names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Notice
-from dispatcher.message import PRIORITY_BUCKETS
+from dispatcher.message import MESSAGE_BUCKETS
 from dispatcher.record import JobRecord
 from dispatcher.spec import decode_spec
 from dispatcher.status import Status
@@ -86,10 +87,9 @@ class Sweeper:
                 await asyncio.sleep(back_off.failed(error))
 
     async def _pause(self, wait_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._hurry.wait(), wait_s)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._hurry.wait()
 
     async def _sweep(self) -> None:
         rows = list(self._reconciler.rows.values())
@@ -145,7 +145,7 @@ class Sweeper:
 
     async def _queue_is_empty(self) -> bool:
         queue = self._place.settings.queue
-        lists = [names.message_list(queue, bucket) for bucket in PRIORITY_BUCKETS.values()]
+        lists = [names.message_list(queue, bucket) for bucket in MESSAGE_BUCKETS]
         return not await self._place.ledger.client.exists(*lists)
 
     # Pods

@@ -257,4 +257,6 @@ def test_one_client_serves_many_threads(dispatcher: Dispatcher, real_store: Stor
 def test_an_unreadable_record_hides_no_other(dispatcher: Dispatcher, real_store: Store) -> None:
     good, bad = dispatcher.submit(a_spec()).job_id, dispatcher.submit(a_spec()).job_id
     real_store.client.hset(names.job(bad), "spec", "from the future")
-    assert [x.job_id for x in dispatcher.list()] == [good]
+    found = {record.job_id: record.unreadable for record in dispatcher.list()}
+    assert found[good] is None
+    assert "not JSON" in (found[bad] or "")

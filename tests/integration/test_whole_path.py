@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from dispatcher import names
+from dispatcher import names, steps
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.client import Dispatcher
 from dispatcher.events import Ended, JobResult, LogChunk, LogGap, Notice, ReturnValueOutcome
@@ -183,6 +183,17 @@ def test_messages_that_are_no_specs_go_to_the_dead_letters_and_the_worker_goes_o
     assert "imagge: unknown field (did you mean 'image'?)" in reasons
     assert "not JSON" in reasons
     assert "unknown task 'other'" in reasons
+
+
+def test_a_spec_of_a_newer_version_fails_its_job_and_not_the_worker(site: Site, client: Dispatcher) -> None:
+    spec = python("pass")
+    with redis.Redis.from_url(site.redis_url) as raw:
+        submitted = steps.submit(spec, with_message=False)
+        raw.eval(steps.script_text("submit"), len(submitted.keys), *submitted.keys, *submitted.args)
+        raw.hset(names.job(spec.id), "spec", '{"image": "x", "priority": "galactic"}')
+    result = client.result(spec.id, 60)
+    assert result.reason is FailureReason.INVALID_SPEC
+    assert "priority" in result.message
 
 
 def test_one_job_costs_at_most_five_api_requests(site: Site, client: Dispatcher) -> None:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_samples import CHECKPOINT, CHECKPOINT_AT_START, RESULT
 
-from dispatcher.errors import InvalidSpecError
 from dispatcher.record import (
     NO_CHAIN,
     Checkpoint,
@@ -114,9 +113,11 @@ def test_fields_and_reasons_of_a_newer_version_pass() -> None:
     assert (found.status, found.reason, found.result.reason) == (Status.FAILED, None, None)
 
 
-def test_an_unreadable_spec_says_so() -> None:
-    with pytest.raises(InvalidSpecError):
-        record(spec="nonsense")
+def test_an_unreadable_spec_says_so_and_leaves_the_rest_readable() -> None:
+    found = record(spec="nonsense", status="RUNNING", queue="gpu")
+    assert found.unreadable is not None
+    assert "not JSON" in found.unreadable
+    assert (found.status, found.spec.queue) == (Status.RUNNING, "gpu")
 
 
 def test_the_field_of_a_checkpoint_is_read_as_it_is_written() -> None:

@@ -213,9 +213,8 @@ async def test_neighbours_in_one_redis_and_one_namespace_are_not_touched() -> No
             async with a_caller(site) as caller:
                 await start(site, "ada", **QUICK)
                 jobs = [await caller.submit("--lines=3") for _ in range(5)]
-                async with asyncio.timeout(WITHIN_S):
-                    while not all(job.results and (await caller.record(job)).is_forgotten for job in jobs):
-                        await asyncio.sleep(0.05)
+                await until(lambda: all(job.results for job in jobs))
+                await until(lambda: not client.zcard(names.active("default")))
             assert {key: client.dump(key) for key in before} == before
         (left,) = site.pocket.pods()
         assert left["metadata"]["name"] == "neighbour"

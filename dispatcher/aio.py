@@ -3,13 +3,13 @@ many jobs are followed."""
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Self
 
 from dispatcher import connection, names, steps
 from dispatcher.channel import WITHOUT_LOG
-from dispatcher.client import check_acknowledged
+from dispatcher.client import WorkerView, check_acknowledged, last_seen_first, worker_view
 from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
 from dispatcher.events import Cursor, Ended, Heard, JobResult
 from dispatcher.follow import Follower
@@ -110,6 +110,37 @@ class AsyncDispatcher:
         if not fields:
             raise JobUnknownError(job_id)
         return decode_record(job_id, fields)
+
+    async def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
+        """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
+        job_ids = []
+        async with connection.translated_async(self._url):
+            for name in [queue] if queue else await self.queues():
+                for index in (names.active(name), names.recent(name)):
+                    found: Any = await self._redis.zrevrange(index, 0, limit - 1)
+                    job_ids += [x.decode() for x in found]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    pipe.hgetall(names.job(job_id))
+                replies = await pipe.execute()
+        return [decode_record(job_id, fields) for job_id, fields in zip(job_ids, replies, strict=True) if fields]
+
+    async def queues(self) -> "Sequence[str]":
+        """Every queue that was ever used."""
+        async with connection.translated_async(self._url):
+            found: Any = await self._redis.smembers(names.queues())
+        return sorted({*(x.decode() for x in found), self.settings.queue})
+
+    async def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
+        """The workers of a queue (default: of all), dead ones included, the last seen first."""
+        views = []
+        async with connection.translated_async(self._url):
+            for name in [queue] if queue else await self.queues():
+                found: Any = await self._redis.hgetall(names.workers(name))
+                for incarnation, text in found.items():
+                    is_alive = bool(await self._redis.exists(names.worker(incarnation.decode())))
+                    views.append(worker_view(name, incarnation, text, is_alive=is_alive))
+        return sorted(views, key=last_seen_first)
 
     async def keep_places(self, places: Mapping[tuple[str, str], Cursor], *, keep_s: float = KEEP_PLACE_S) -> None:
         """Keep where named readers are (by job id and reader) for ``keep_s`` seconds: another process that reads for

@@ -237,11 +237,21 @@ class Dispatcher:
             for name in [queue] if queue else self.queues():
                 found: Any = self._redis.hgetall(names.workers(name))
                 for incarnation, text in found.items():
-                    info = decode_worker(text)
                     is_alive = bool(self._redis.exists(names.worker(incarnation.decode())))
-                    seen = float(str(info.pop("last_seen", 0)))
-                    views.append(WorkerView(incarnation.decode(), name, is_alive, seen, info))
-        return sorted(views, key=lambda view: (not view.is_alive, -view.last_seen_at))
+                    views.append(worker_view(name, incarnation, text, is_alive=is_alive))
+        return sorted(views, key=last_seen_first)
+
+
+def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) -> WorkerView:
+    """Read a queue's entry of one worker, for both shells."""
+    info = decode_worker(text)
+    seen = float(str(info.pop("last_seen", 0)))
+    return WorkerView(incarnation.decode(), queue, is_alive, seen, info)
+
+
+def last_seen_first(view: WorkerView) -> tuple[bool, float]:
+    """Sort key: the living first."""
+    return not view.is_alive, -view.last_seen_at
 
 
 def check_acknowledged(job_id: str, reply: str) -> None:

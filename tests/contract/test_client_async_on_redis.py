@@ -386,3 +386,13 @@ async def test_a_reader_of_events_on_the_old_generation_hears_nothing_twice(
         async with asyncio.timeout(5):
             heard += [one async for one in following]
     assert [type(x.event).__name__ for x in heard] == ["StatusChanged", "Notice", "StatusChanged", "LogChunk", "Ended"]
+
+
+async def test_jobs_queues_and_workers_are_listed(url: str, real_store: Store) -> None:
+    async with AsyncDispatcher(settings_for(url)) as dispatcher:
+        ids = [(await dispatcher.submit(a_spec())).job_id for _ in range(3)]
+        Worker(real_store, "someone").beat()
+        assert [record.job_id for record in await dispatcher.list()] == ids[::-1]
+        assert a_spec().queue in await dispatcher.queues()
+        (worker,) = await dispatcher.workers()
+        assert worker.is_alive

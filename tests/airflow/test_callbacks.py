@@ -1,0 +1,182 @@
+"""Which hook is called when, with what, in both modes. The hooks' table in the documentation is this."""
+
+from typing import Any, ClassVar
+
+import pytest
+from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
+from scripted_worker import PlayedJob, Script, ScriptedWorker
+from task_run import TaskLog, TaskRun, fired_by
+
+from airflow_bridge.callbacks import AsyncJobClient, JobClient, PodRelayCallback, path_of, thing_at
+from airflow_bridge.outcome import PodRelayFailure
+
+HOOKS = [name for name in vars(PodRelayCallback) if not name.startswith("__")]
+
+
+class Recorder(PodRelayCallback):
+    """Notes every call."""
+
+    calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+
+
+def recording(hook: str) -> Any:
+    def record(**arguments: Any) -> None:
+        Recorder.calls.append((hook, arguments))
+
+    return staticmethod(record)
+
+
+for hook_name in HOOKS:
+    setattr(Recorder, hook_name, recording(hook_name))
+
+
+class AsyncRecorder(PodRelayCallback):
+    """As Recorder, with a coroutine function."""
+
+    @staticmethod
+    async def on_pod_starting(**arguments: Any) -> None:
+        Recorder.calls.append(("async on_pod_starting", arguments))
+        if isinstance(arguments["client"], AsyncJobClient):
+            record = await arguments["client"].record()
+            assert record.job_id == arguments["pod"].job_id
+
+
+class KpoStyle(KubernetesPodOperatorCallback):
+    """A callback as written for KPO."""
+
+    @staticmethod
+    def on_pod_creation(*, pod: Any, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> None:
+        Recorder.calls.append(("kpo", {"told": (pod.metadata.name, pod.metadata.namespace, pod.status.phase, mode)}))
+
+
+class Failing(PodRelayCallback):
+    @staticmethod
+    def on_pod_starting(**_: Any) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    Recorder.calls.clear()
+
+
+def hello(job: PlayedJob) -> None:
+    job.starting().running().log(b"hello\n").succeed()
+
+
+def telling(task_log: TaskLog) -> Script:
+    """The log comes when the move is told: within one millisecond the two streams have no order."""
+
+    def script(job: PlayedJob) -> None:
+        job.starting().running()
+        task_log.wait_for("is RUNNING")
+        job.log(b"hello\n").succeed()
+
+    return script
+
+
+def called() -> list[str]:
+    return [hook for hook, _ in Recorder.calls]
+
+
+def test_the_hooks_are_kpos() -> None:
+    assert set(HOOKS) == {name for name in vars(KubernetesPodOperatorCallback) if not name.startswith("__")}
+
+
+def test_sync_every_hook_in_its_order(task_run: TaskRun, task_log: TaskLog) -> None:
+    with ScriptedWorker(task_run.redis_url, telling(task_log)) as worker:
+        task_run.execute(callbacks=[Recorder])
+    assert called() == [
+        "on_sync_client_creation",
+        "on_pod_manifest_created",
+        "on_pod_creation",
+        "on_pod_starting",
+        "progress_callback",
+        "on_pod_completion",
+        "on_pod_teardown",
+        "on_pod_cleanup",
+    ]
+    told = dict(Recorder.calls)
+    job = worker.played[0]
+    assert told["on_pod_creation"]["pod"].metadata.name == job.pod
+    assert told["on_pod_starting"]["pod"].status.phase == "Running"
+    assert told["on_pod_completion"]["pod"].result.exit_code == 0
+    assert (told["progress_callback"]["line"], told["progress_callback"]["container_name"]) == ("hello", "base")
+    assert all(isinstance(arguments["client"], JobClient) for arguments in told.values())
+    assert {str(arguments["mode"]) for hook, arguments in told.items() if "mode" in arguments} == {"sync"}
+    assert all(a["operator"] is task_run.operator for hook, a in told.items() if hook != "progress_callback")
+
+
+def test_deferred_every_hook_in_its_order(task_run: TaskRun, task_log: TaskLog) -> None:
+    with ScriptedWorker(task_run.redis_url, telling(task_log), arrives_after=task_run.is_deferred.wait):
+        deferred = task_run.defer(callbacks=[Recorder])
+        event = fired_by(deferred.trigger)
+        task_run.resume(deferred.method_name, {"event": event}, callbacks=[Recorder])
+    assert [(hook, str(a.get("mode", "sync"))) for hook, a in Recorder.calls] == [
+        ("on_sync_client_creation", "sync"),
+        ("on_pod_manifest_created", "sync"),
+        ("on_pod_creation", "async"),
+        ("on_pod_starting", "async"),
+        ("progress_callback", "async"),
+        ("on_operator_resuming", "sync"),
+        ("on_pod_completion", "sync"),
+        ("on_pod_teardown", "sync"),
+        ("on_pod_cleanup", "sync"),
+    ]
+    assert dict(Recorder.calls)["on_operator_resuming"]["event"] == event
+
+
+def test_a_failing_task_calls_completion_and_teardown_but_not_cleanup_as_in_kpo(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url, lambda job: job.running().fail()), pytest.raises(PodRelayFailure):
+        task_run.execute(callbacks=Recorder)
+    assert called()[-2:] == ["on_pod_completion", "on_pod_teardown"]
+
+
+def test_coroutine_functions_are_awaited_in_both_modes(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url, hello):
+        task_run.execute(callbacks=AsyncRecorder)
+    task_run.next_try()
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait):
+        fired_by(task_run.defer(callbacks=AsyncRecorder).trigger)
+    assert called() == ["async on_pod_starting"] * 2
+
+
+def test_a_callback_written_for_kpo_is_called(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url, hello) as worker:
+        task_run.execute(callbacks=KpoStyle)
+    assert Recorder.calls == [("kpo", {"told": (worker.played[0].pod, "team-a", "Pending", "sync")})]
+
+
+def test_the_manifest_can_be_changed_before_it_is_submitted(task_run: TaskRun) -> None:
+    class Annotate(PodRelayCallback):
+        @staticmethod
+        def on_pod_manifest_created(*, pod_request: dict[str, Any], **_: Any) -> None:
+            pod_request["spec"]["priorityClassName"] = "low"
+
+    with ScriptedWorker(task_run.redis_url, hello) as worker:
+        task_run.execute(callbacks=Annotate)
+    assert (worker.played[0].spec.pod_template or {})["spec"]["priorityClassName"] == "low"
+
+
+def test_what_a_hook_raises_the_task_raises(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url, hello), pytest.raises(ZeroDivisionError):
+        task_run.execute(callbacks=Failing)
+
+
+def test_what_a_hook_raises_in_the_triggerer_is_logged_and_the_task_goes_on(
+    task_run: TaskRun, task_log: TaskLog
+) -> None:
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait):
+        event = fired_by(task_run.defer(callbacks=Failing).trigger)
+    assert event["status"] == "success"
+    assert "callback on_pod_starting failed" in task_log.lines
+
+
+def test_only_what_another_process_can_import_has_a_path() -> None:
+    class Local:
+        pass
+
+    assert path_of(Local) is None
+    assert path_of(lambda: 0) is None
+    assert thing_at(path_of(AsyncRecorder) or "") is AsyncRecorder
+    assert path_of(type("FromADagFile", (), {"__module__": "unusual_prefix_0ab_dag"})) is None

@@ -1,0 +1,143 @@
+"""The trigger beside the table of what ends a task: outages, arguments, what cannot be followed."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+from airflow.triggers.base import TriggerEvent
+from scripted_worker import ScriptedWorker
+from task_run import TaskLog, TaskRun, anew, fired_by
+
+from airflow_bridge.fired import Fired, FiredStatus
+from airflow_bridge.outcome import PodRelayFailure
+from airflow_bridge.sharing import borrowed_client
+from airflow_bridge.trigger import PodRelayTrigger
+from devcluster.redis_server import RedisServer
+
+
+def shout(container: str, line: str) -> str:
+    return f"{container.upper()}: {line}"
+
+
+def test_its_arguments_hold_nothing_secret(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = task_run.redis_url.removeprefix("redis://").removesuffix("/0")
+    extra = json.dumps({"redis_url": f"redis://:swordfish@{url}/0"})
+    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps({"conn_type": "podrelay", "extra": extra}))
+    trigger = PodRelayTrigger(job_id="j", podrelay_conn_id="podrelay_default", reader="r")
+    assert "swordfish" not in repr(trigger.serialize())
+    assert anew(trigger).serialize() == trigger.serialize()
+
+
+def test_the_deferred_tasks_arguments_reach_it(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url):
+        trigger = task_run.defer(
+            on_kill_action="keep_pod",
+            log_formatter=shout,
+            container_name_log_prefix_enabled=False,
+            log_events_on_startup=False,
+            trigger_kwargs={"mine": 1},
+        ).trigger
+    path, arguments = trigger.serialize()
+    assert path == "airflow_bridge.trigger.PodRelayTrigger"
+    assert arguments == {
+        "job_id": task_run.ti.xcoms["podrelay_job_id"],
+        "podrelay_conn_id": "podrelay_default",
+        "reader": "airflow-1",
+        "deadline_at": None,
+        "on_kill_action": "keep_pod",
+        "container_name_log_prefix_enabled": False,
+        "log_events_on_startup": False,
+        "log_formatter": "test_trigger:shout",
+        "callbacks": [],
+        "trigger_kwargs": {"mine": 1},
+    }
+
+
+def test_the_users_format_and_arguments_hold_while_deferred(task_run: TaskRun, task_log: TaskLog) -> None:
+    def hello(job: object) -> None:
+        job.running().log(b"hello\n").succeed()  # type: ignore[attr-defined]
+
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait):
+        deferred = task_run.defer(log_formatter=shout, trigger_kwargs={"mine": 1})
+        event = fired_by(deferred.trigger)
+    assert "BASE: hello" in task_log.lines
+    assert (event["mine"], event["status"], event["namespace"]) == (1, "success", "team-a")
+
+
+def test_a_formatter_of_the_dag_file_is_left_out_and_said(task_run: TaskRun, task_log: TaskLog) -> None:
+    with ScriptedWorker(task_run.redis_url):
+        trigger = task_run.defer(log_formatter=lambda container, line: line).trigger
+    assert trigger.log_formatter is None
+    assert any("The triggerer cannot import" in line for line in task_log.at("warning"))
+
+
+def test_a_formatter_that_cannot_be_imported_is_told_and_the_log_goes_on(task_run: TaskRun, task_log: TaskLog) -> None:
+    def hello(job: object) -> None:
+        job.running().log(b"hello\n").succeed()  # type: ignore[attr-defined]
+
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait):
+        trigger = task_run.defer().trigger
+        trigger.log_formatter = "no_such_module:shout"
+        fired_by(trigger)
+    assert "[base] hello" in task_log.lines
+    assert any("cannot import no_such_module:shout" in line for line in task_log.at("warning"))
+
+
+def test_a_job_that_redis_does_not_know_fails_the_task(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url) as worker:
+        deferred = task_run.defer()
+        worker.client.flushall()
+        event = fired_by(deferred.trigger)
+    assert event["status"] == "error"
+    with pytest.raises(PodRelayFailure, match=r"cannot be followed: job .* is unknown"):
+        task_run.resume(deferred.method_name, {"event": event})
+
+
+def test_a_redis_that_is_away_when_the_triggerer_starts_is_waited_for(
+    task_log: TaskLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODRELAY_REDIS_RETRIES", "0")
+    with RedisServer(append_only=True) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", f"podrelay://127.0.0.1:{server.port}/0")
+        task_run = TaskRun(server.url)
+        with ScriptedWorker(server.url):
+            deferred = task_run.defer()
+        server.stop()
+        fired: list[object] = []
+        triggerer = threading.Thread(target=lambda: fired.append(fired_by(deferred.trigger)))
+        triggerer.start()
+        task_log.wait_for("the job goes on meanwhile, waiting for Redis")
+        server.start()
+        with ScriptedWorker(server.url, lambda job: job.running().log(b"back\n").succeed()):
+            triggerer.join(30)
+    assert len(fired) == 1
+    assert task_log.containers_lines() == ["[base] back"]
+
+
+async def test_triggers_of_one_loop_share_a_client_and_it_is_made_anew_in_another(connection: str) -> None:
+    async with borrowed_client("podrelay_default") as one, borrowed_client("podrelay_default") as other:
+        assert one is other
+    async with borrowed_client("podrelay_default") as later:
+        assert later is one
+
+    def elsewhere() -> bool:
+        async def borrow() -> bool:
+            async with borrowed_client("podrelay_default") as another:
+                return another is not one
+
+        return asyncio.run(borrow())
+
+    assert await asyncio.to_thread(elsewhere)
+
+
+@pytest.mark.parametrize("status", FiredStatus)
+def test_the_event_crosses_airflows_database_unchanged(status: FiredStatus) -> None:
+    fired = Fired("job", status, "m", "pod", "ns", "g/1-0/2-0/", "FAILED", {"mine": [1]})
+    payload = json.loads(json.dumps(TriggerEvent(fired.encode()).payload))
+    assert Fired.decode(payload) == fired
+
+
+def test_another_triggers_event_is_refused() -> None:
+    with pytest.raises(KeyError):
+        Fired.decode({"status": "success"})

@@ -125,7 +125,7 @@ def _base_fields(spec: JobSpec) -> KubernetesObject:
         command=None if spec.command is None else list(spec.command),
         args=None if spec.args is None else list(spec.args),
         workingDir=spec.working_dir,
-        env=[_env(variable) for variable in spec.env] or None,
+        env=[*_trace(spec), *(_env(variable) for variable in spec.env)] or None,
         envFrom=list(spec.env_from) or None,
         ports=list(spec.ports) or None,
         resources=spec.resources,
@@ -163,6 +163,14 @@ def _pod_fields(spec: JobSpec) -> KubernetesObject:
 
 def _given(**fields: Any) -> KubernetesObject:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _trace(spec: JobSpec) -> list[KubernetesObject]:
+    """The trace context for user code, as OpenTelemetry's convention for environment variables has it (``TRACEPARENT``,
+    ``TRACESTATE``, ``BAGGAGE``); a variable that the spec sets itself wins."""
+    own = {variable.name for variable in spec.env}
+    given = {name.upper(): value for name, value in spec.trace.items()}
+    return [{"name": name, "value": value} for name, value in given.items() if name not in own]
 
 
 def _env(variable: EnvVar) -> KubernetesObject:

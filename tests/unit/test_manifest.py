@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
-from dispatcher.spec import JobSpec, decode_spec
+from dispatcher.spec import EnvVar, JobSpec, decode_spec
 from worker.manifest import manifest, merged, namespace_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -280,3 +280,12 @@ if __name__ == "__main__":
     for name, spec in SPECS.items():
         (GOLDEN / f"{name}.json").write_text(json.dumps(build(spec), indent=2) + "\n")
         sys.stdout.write(f"{name}\n")
+
+
+def test_the_trace_context_reaches_user_code_and_the_spec_s_own_variable_wins() -> None:
+    spec = JobSpec(
+        image="x", trace={"traceparent": "00-a", "tracestate": "b"}, env=(EnvVar(name="TRACESTATE", value="c"),)
+    )
+    pod = manifest(spec, attempt=1, namespace="n", installation="i", return_value_image="busybox")
+    env = {variable["name"]: variable["value"] for variable in pod["spec"]["containers"][0]["env"]}
+    assert env == {"TRACEPARENT": "00-a", "TRACESTATE": "c"}

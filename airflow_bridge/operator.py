@@ -368,8 +368,11 @@ class PodRelayOperator(BaseOperator):
 
     def _submit(self, dispatcher: "Dispatcher", context: Any) -> dict[str, Any]:
         """Submit or attach; returns the manifest."""
+        from airflow_bridge.pod_policy import hooks_that_are_not_applied
         from dispatcher.steps import SubmitOutcome
 
+        for plugin in hooks_that_are_not_applied():
+            self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
         known = {"client": JobClient(dispatcher, None), "operator": self}
         call(self.callbacks, "on_sync_client_creation", **known)
         manifest = self.build_pod_request_obj(context)

@@ -1,0 +1,162 @@
+"""The operator with a real worker and the pocket cluster: the same promises, with nothing played."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+from processes import QUICK, Site, running_site
+from task_run import TaskLog, TaskRun, fired_by
+from test_what_ends_a_task import Triggerer, term, term_calls_on_kill
+
+from airflow_bridge.callbacks import PodRelayCallback
+from airflow_bridge.outcome import PodRelayFailure
+from airflow_bridge.task_identity import safe_label_value
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with running_site() as site:
+        site.start_worker(**QUICK)
+        yield site
+
+
+@pytest.fixture
+def real_run(site: Site, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TaskRun:
+    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps(connection_of(site)))
+    run = TaskRun(site.redis_url)
+    run.ti.run_id = f"manual__{request.node.name}"
+    return run
+
+
+def connection_of(site: Site) -> dict[str, Any]:
+    return {"conn_type": "podrelay", "extra": json.dumps({"redis_url": site.redis_url})}
+
+
+PYTHON = {"image": "python:3.6", "cmds": ["python", "-c"]}
+
+
+def pods_of(site: Site, run: TaskRun) -> list[dict[str, Any]]:
+    """Every pod that the task instance ever had."""
+    run_id = safe_label_value(run.ti.run_id)
+    return [pod for pod in site.pocket.ever_created() if pod["labels"].get("run_id") == run_id]
+
+
+def test_the_sample_dags_tasks_end_as_they_should(real_run: TaskRun, task_log: TaskLog) -> None:
+    real_run.execute(**PYTHON, arguments=["print('hello world')"], labels={"foo": "bar"}, name="passing-test")
+    assert task_log.containers_lines() == ["[base] hello world"]
+    real_run.ti.task_id = "failing-task"
+    with pytest.raises(PodRelayFailure, match=r'start_error .*"python": executable file not found') as failure:
+        real_run.execute(image="ubuntu:1604", cmds=["python", "-c"], arguments=["print('hello world')"], name="fail")
+    assert "Responsible: the image." in str(failure.value)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_three_hundred_kilobytes_of_return_value(deferrable: bool, real_run: TaskRun) -> None:
+    code = "import json, os; json.dump({'x': 'y' * 300_000}, open('/airflow/xcom/return.json', 'w')); print('done')"
+    arguments = {**PYTHON, "arguments": [code], "do_xcom_push": True}
+    if deferrable:
+        deferred = real_run.defer(**{**arguments, "arguments": ["import time; time.sleep(1); " + code]})
+        event = fired_by(deferred.trigger)
+        assert len(json.dumps(event)) < 2_000
+        value = real_run.resume(deferred.method_name, {"event": event}, **arguments)
+    else:
+        value = real_run.execute(**arguments)
+    assert value == {"x": "y" * 300_000}
+
+
+def test_an_exit_code_skips(real_run: TaskRun) -> None:
+    with pytest.raises(AirflowSkipException):
+        real_run.execute(**PYTHON, arguments=["raise SystemExit(99)"], skip_on_exit_code=99)
+
+
+#: Traps TERM and reports 0: what KPO may take for success.
+STUBBORN = (
+    "import signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+    "print('working', flush=True)\n"
+    "while True: time.sleep(0.05)"
+)
+
+
+def test_term_ends_task_and_pod_and_is_never_success(real_run: TaskRun, task_log: TaskLog, site: Site) -> None:
+    class TermAtTheFirstLine(PodRelayCallback):
+        @staticmethod
+        def progress_callback(**_: Any) -> None:
+            term()
+
+    operator = real_run.make(**PYTHON, arguments=[STUBBORN], callbacks=TermAtTheFirstLine)
+    with term_calls_on_kill(operator), pytest.raises(PodRelayFailure, match="killed"):
+        real_run.execute(operator)
+    with operator._client() as dispatcher:
+        result = dispatcher.result(real_run.ti.xcoms["podrelay_job_id"], timeout_s=20)
+    assert result.status == "CANCELLED"
+    assert task_log.containers_lines() == ["[base] working"]
+
+
+def test_a_pod_that_somebody_deletes_is_never_success(real_run: TaskRun, site: Site) -> None:
+    class Delete(PodRelayCallback):
+        @staticmethod
+        def progress_callback(*, pod: Any, **_: Any) -> None:
+            site.pocket.delete_pod(pod.metadata.name)
+
+    with pytest.raises(PodRelayFailure, match="pod_deleted"):
+        real_run.execute(**PYTHON, arguments=[STUBBORN], callbacks=Delete)
+
+
+WAITS = (
+    "import os, sys, time\n"
+    "print('one', flush=True)\n"
+    "while not os.path.exists(sys.argv[1]): time.sleep(0.05)\n"
+    "print('two')"
+)
+
+
+def test_a_killed_tasks_next_try_attaches_to_its_pod(
+    real_run: TaskRun, task_log: TaskLog, site: Site, tmp_path: Any
+) -> None:
+    read, write = os.pipe()
+    arguments = {**PYTHON, "arguments": [WAITS, str(tmp_path / "go")]}
+    child = os.fork()
+    if child == 0:
+        try:
+            hooks = {"progress_callback": staticmethod(lambda **_: os.write(write, b"!"))}
+            real_run.execute(**arguments, callbacks=type("Tell", (PodRelayCallback,), hooks))
+        finally:
+            os._exit(0)
+    assert os.read(read, 1) == b"!"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    real_run.next_try()
+    (tmp_path / "go").touch()
+    real_run.execute(**arguments)
+    assert task_log.containers_lines() == ["[base] one", "[base] two"]
+    assert len(pods_of(site, real_run)) == 1
+    os.close(read)
+    os.close(write)
+
+
+def test_triggerer_and_worker_are_both_replaced_and_the_log_is_told_once(
+    real_run: TaskRun, task_log: TaskLog, site: Site, tmp_path: Any
+) -> None:
+    arguments = {**PYTHON, "arguments": [WAITS, str(tmp_path / "go")]}
+    deferred = real_run.defer(**arguments)
+    Triggerer(deferred.trigger).until(task_log.has("[base] one"))
+    site.workers[-1].kill()
+    site.start_worker("second", **QUICK)
+    (tmp_path / "go").touch()
+    event = fired_by(deferred.trigger)
+    real_run.resume(deferred.method_name, {"event": event}, **arguments)
+    assert task_log.containers_lines() == ["[base] one", "[base] two"]
+    assert len(pods_of(site, real_run)) == 1
+
+
+def test_a_user_who_ends_a_deferred_task_ends_its_pod(real_run: TaskRun, task_log: TaskLog, site: Site) -> None:
+    deferred = real_run.defer(**PYTHON, arguments=[STUBBORN])
+    Triggerer(deferred.trigger).until(task_log.has("[base] working"), then_on_kill=True)
+    with real_run.make()._client() as dispatcher:
+        result = dispatcher.result(deferred.trigger.job_id, timeout_s=20)  # type: ignore[attr-defined]
+    assert (result.status, result.cancelled_by) == ("CANCELLED", "a user who ended its task in Airflow")

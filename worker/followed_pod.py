@@ -67,7 +67,9 @@ class FollowedPod:
     async def present(self, spec: JobSpec, *, namespace: str, name: str, uid: str | None) -> Observation | None:
         """The pod as it is; None where its absence is proved. A deleted pod that was last seen with its outcome is
         returned as that: the outcome counts."""
-        if self.last is None:
+        if self.last is None and (gone := self._watches.gone(namespace, uid)):
+            self.last, self.is_gone, self._is_in_doubt = gone, True, True
+        elif self.last is None:
             self.last = self._watches.pod(namespace, name)
         if self.is_gone and (told := self._outcome(spec, uid)):
             return told

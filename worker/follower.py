@@ -49,9 +49,10 @@ class Follower:
     def __init__(self, place: Workplace, record: JobRecord) -> None:
         self._place = place
         self._news = asyncio.Event()
-        self._job = OwnedJob(record, Fence(place.incarnation, record.epoch), place.ledger, self._news)
-        self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
         self._logs = JobLogs(self, place.cluster, place.ledger, place.buffers)
+        fence = Fence(place.incarnation, record.epoch)
+        self._job = OwnedJob(record, fence, place.ledger, news=self._news, checkpoints=lambda: self._logs.checkpoints)
+        self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
         self._seen = Seen()
         self._is_in_question = False
         self._launch_back_off = BackOff(first_s=0.5, longest_s=30.0)
@@ -110,7 +111,6 @@ class Follower:
         Raises:
             LetGoError: a newer job of the same key is to have the pod.
         """
-        self._job.published(self._logs.checkpoints)
         await self._job.restore()
 
     # The life of a job
@@ -404,7 +404,7 @@ class Follower:
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
         summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s, self.record)
-        self._job.published(self._logs.checkpoints)
+        self._job.note_published()
         await self._logs.stop()
         reached(Reached.LOG_DRAINED)
         return summaries

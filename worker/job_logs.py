@@ -88,7 +88,8 @@ class JobLogs:
 
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
-        Returns what was published of each container.
+        Returns what was published of each container. What a former owner published of a container that is not there any
+        more is all that anybody will read of it.
 
         Raises:
             LetGoError: another incarnation owns the job.
@@ -106,7 +107,11 @@ class JobLogs:
                 follower.stop_reading()
         for _, task in list(self._followed.values()):
             await task
-        return {container: follower.summary for container, (follower, _) in self._followed.items()}
+        unread = {name: at for (attempt, name), at in record.checkpoints.items() if attempt == record.attempt}
+        return {
+            **{name: LogSummary(bytes=at.end, sha256=at.chain, is_complete=False) for name, at in unread.items()},
+            **{name: follower.summary for name, (follower, _) in self._followed.items()},
+        }
 
     async def stop(self) -> None:
         """Stop following, whatever is left."""

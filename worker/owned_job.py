@@ -5,7 +5,7 @@ what the next owner would find.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +27,20 @@ class MovedElsewhereError(Exception):
 
 
 class OwnedJob:
-    """``news`` is set when a cancel is heard of. ``record`` is replaced, never changed."""
+    """``news`` is set when a cancel is heard of; ``checkpoints`` tells how far the logs are published, so that a lost
+    record can be made again. ``record`` is replaced, never changed."""
 
-    def __init__(self, record: JobRecord, fence: Fence, ledger: Ledger, news: asyncio.Event) -> None:
+    def __init__(
+        self,
+        record: JobRecord,
+        fence: Fence,
+        ledger: Ledger,
+        *,
+        news: asyncio.Event,
+        checkpoints: Callable[[], Mapping[tuple[int, str], Checkpoint]],
+    ) -> None:
         self.record = record
+        self._checkpoints = checkpoints
         self.fence = fence
         self._ledger = ledger
         self._news = news
@@ -97,9 +107,9 @@ class OwnedJob:
         else:
             self.record = record
 
-    def published(self, checkpoints: Mapping[tuple[int, str], Checkpoint]) -> None:
-        """How far the logs are published, so that a lost record can be made again."""
-        self.record = replace(self.record, checkpoints={**self.record.checkpoints, **checkpoints})
+    def note_published(self) -> None:
+        """Take over how far the logs are published."""
+        self.record = replace(self.record, checkpoints={**self.record.checkpoints, **self._checkpoints()})
 
     async def restore(self) -> None:
         """Make the record again that Redis has lost, as it stands here. A result is appended again afterwards: the
@@ -108,6 +118,7 @@ class OwnedJob:
         Raises:
             LetGoError: the job's key was submitted again meanwhile: that job takes the pod over.
         """
+        self.note_published()
         record = self.record
         if record.status.is_final:
             record = replace(record, status=Status.RUNNING)

@@ -7,7 +7,7 @@ is handed on as a doubt, which the follower settles with a GET.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -16,6 +16,9 @@ from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavail
 from worker.observation import Observation, observe
 
 log = structlog.get_logger("podrelay.worker")
+
+#: How many of the last deleted pods are remembered: their last look tells whoever takes their job over why they went.
+GONE_KEPT: Final = 2048
 
 
 class PodListener(Protocol):
@@ -38,6 +41,7 @@ class PodWatch:
         self.namespace = namespace
         self.synced = asyncio.Event()  #: set once the first list is in
         self.pods: dict[str, Observation] = {}  #: by pod name
+        self.gone: dict[str, Observation] = {}  #: the last deleted pods by uid, oldest first
         self._cluster = cluster
         self._listener = listener
         self._selector = f"{names.LABEL_INSTALLATION}={installation},{names.LABEL_QUEUE}={queue},!{names.LABEL_DONE}"
@@ -90,6 +94,9 @@ class PodWatch:
         pod = observe(event.object)
         if event.type == "DELETED":
             self.pods.pop(pod.name, None)
+            self.gone[pod.uid] = pod
+            if len(self.gone) > GONE_KEPT:
+                del self.gone[next(iter(self.gone))]
             self._listener.pod_deleted(pod)
         else:
             self._changed(pod)
@@ -123,6 +130,11 @@ class PodWatches:
         """The last observation of a pod; None says nothing."""
         watch = self._watches.get(namespace)
         return watch.pods.get(name) if watch else None
+
+    def gone(self, namespace: str, uid: str | None) -> Observation | None:
+        """The last look at a pod whose deletion was seen; None says nothing."""
+        watch = self._watches.get(namespace)
+        return watch.gone.get(uid) if watch and uid else None
 
     def of_key(self, namespace: str, key_hash: str, digest: str) -> Iterator[Observation]:
         """Pods of jobs with this key and spec digest."""

@@ -31,13 +31,13 @@ class Fault:
 
 
 def schedule(rng: random.Random, *, until_s: float, every_s: float) -> list[Fault]:
-    """The faults of a run, the same for the same seed. Redis is emptied at most once, in a third of the runs."""
+    """The faults of a run, the same for the same seed. Redis is emptied at most once, in half of the runs."""
     kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
     found, at_s = [], 1.0
     while at_s < until_s:
         found.append(Fault(at_s, rng.choices(kinds, weights)[0], rng.getrandbits(32)))
         at_s += rng.uniform(0.3, 1.7) * every_s
-    if rng.random() < 0.35:
+    if rng.random() < 0.5:
         emptied = Fault(
             rng.uniform(0.3, 0.9) * until_s, rng.choice(["redis_flushed", "redis_lost"]), rng.getrandbits(32)
         )

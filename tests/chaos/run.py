@@ -23,7 +23,7 @@ from tests.processes import Site, running_site
 
 WORKERS = ("ada", "bob", "cyd")
 SUBMITTED_EVERY_S = 0.12
-FAULT_EVERY_S = 1.6
+FAULT_EVERY_S = 1.0
 ENDED_WITHIN_S = 120.0
 TIDY_WITHIN_S = 60.0
 #: How a job may end whose node was lost.

@@ -239,3 +239,22 @@ async def test_a_cancel_leaves_no_pod_and_says_who_asked(*, has_worker: bool) ->
             assert {(job.result.status, job.result.cancelled_by) for job in jobs if job.result} == {
                 (Status.CANCELLED, "the test")
             }
+
+
+@pytest.mark.parametrize("has_owner", [True, False], ids=["while it is followed", "while its worker is dead"])
+async def test_a_pod_that_is_taken_away_is_reported_for_what_happened_to_it(*, has_owner: bool) -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--duration=600", "--lines=5") for _ in range(4)]
+            await caller.until_running(*jobs)
+            await start(site, "bob", **QUICK)
+            if not has_owner:
+                await asyncio.to_thread(ada.kill)
+            deeds = {"evict": "evicted", "preempt": "preempted", "press-out": "evicted"}
+            for job, deed in zip(jobs, deeds, strict=False):
+                site.pocket.control(f"namespaces/default/pods/{(await caller.record(job)).pod}/{deed}")
+            site.pocket.delete_pod((await caller.record(jobs[3])).pod or "")
+            await until(lambda: all(job.results for job in jobs))
+            reasons = [job.result.reason for job in jobs if job.result]
+            assert reasons == [*(FailureReason(reason) for reason in deeds.values()), FailureReason.POD_DELETED]

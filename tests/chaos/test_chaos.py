@@ -1,0 +1,15 @@
+"""A small fixed part of ``make chaos``."""
+
+import pytest
+
+from tests.chaos.run import run_seed
+
+#: Between them: every kind of worker's end, Redis restarted and emptied, the API server in every mood.
+SEEDS = (3, 9)
+JOBS = 40
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_breaks_the_laws_hold(seed: int) -> None:
+    report = run_seed(seed, JOBS)
+    assert report.violations == [], report

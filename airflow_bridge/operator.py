@@ -314,7 +314,9 @@ class PodRelayOperator(BaseOperator):
 
         defaults = self._resolved().defaults
         identity, job = self._identity(context), JobArguments.of(self)
-        return job_spec(manifest, job, identity, base_container=self.base_container_name, defaults=defaults)
+        spec = job_spec(manifest, job, identity, base_container=self.base_container_name, defaults=defaults)
+        trace = getattr(context["ti"], "context_carrier", None) or {}
+        return spec.model_copy(update={"trace": {name: str(value) for name, value in trace.items()}})
 
     def dry_run(self) -> None:
         """Print the pod that would be asked for."""

@@ -30,6 +30,7 @@ class StandInTaskInstance:
     max_tries: int = 0
     start_date: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     xcoms: dict[str, Any] = field(default_factory=dict)
+    context_carrier: dict[str, str] | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value

@@ -66,6 +66,17 @@ def test_the_job_is_asked_for_with_the_tasks_arguments(task_run: TaskRun) -> Non
     assert spec.submitted_by == "airflow airflow: nightly.transform of manual__2026-01-01"
 
 
+def test_the_tasks_trace_goes_with_the_job_and_is_no_part_of_what_is_asked(task_run: TaskRun) -> None:
+    task_run.ti.context_carrier = {"traceparent": "00-1-2-01"}
+    with ScriptedWorker(task_run.redis_url, hello) as worker:
+        task_run.submit_and_die()
+        worker.join()
+        task_run.next_try()
+        task_run.ti.context_carrier = {"traceparent": "00-1-3-01"}
+        task_run.execute()
+    assert [job.spec.trace for job in worker.played] == [{"traceparent": "00-1-2-01"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "logs"),
     [

@@ -258,3 +258,46 @@ async def test_a_pod_that_is_taken_away_is_reported_for_what_happened_to_it(*, h
             await until(lambda: all(job.results for job in jobs))
             reasons = [job.result.reason for job in jobs if job.result]
             assert reasons == [*(FailureReason(reason) for reason in deeds.values()), FailureReason.POD_DELETED]
+
+
+async def test_redis_is_away_for_four_leases_and_nobody_takes_a_living_owners_jobs_when_it_is_back() -> None:
+    with running_site(append_only=True) as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--lines=240", "--rate=20", "--line-bytes=2000") for _ in range(20)]
+            await caller.until_running(*jobs)
+            await start(site, "bob", **QUICK)
+            await asyncio.to_thread(site.stop_redis)
+            await asyncio.sleep(4 * QUICK["lease_s"])  # the outage itself, not a wait for something
+            await asyncio.to_thread(site.start_redis)
+            await caller.all_end()
+            assert [(await caller.record(job)).takeovers for job in jobs] == [0] * len(jobs)
+            assert all(job.result and job.result.log_complete for job in jobs)
+
+
+async def test_a_job_whose_message_was_lost_is_launched_all_the_same() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            jobs = [await caller.submit("--lines=3") for _ in range(5)]
+            lost = site.redis_command("DEL", *(names.message_list("default", bucket) for bucket in (0, 3, 6, 9)))
+            assert lost == 1
+            await start(site, "ada", **QUICK)
+            await caller.all_end()
+            assert {job.result.status for job in jobs if job.result} == {Status.SUCCEEDED}
+
+
+async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:
+    """As a process frozen between its lease check and its POST would make it."""
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK)
+            job = await caller.submit("--lines=3", "--duration=1")
+            await caller.until_running(job)
+            (pod,) = site.pocket.pods()
+            await caller.all_end()
+            metadata = {key: pod["metadata"][key] for key in ("name", "labels", "annotations")}
+            containers = [{**pod["spec"]["containers"][0], "args": ["--duration=600"]}]
+            late = {"metadata": metadata, "spec": {"restartPolicy": "Never", "containers": containers}}
+            site.pocket.call("POST", "/api/v1/namespaces/default/pods", {"kind": "Pod", "apiVersion": "v1", **late})
+            await until(lambda: not site.pocket.pods())
+            assert len(site.pocket.ever_created()) == 2

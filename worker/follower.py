@@ -44,10 +44,14 @@ DEFAULT_GRACE_S: Final = 30
 
 
 class Follower:
-    """Owns one job. :meth:`run` returns when the job is forgotten, or when another incarnation owns it."""
+    """Owns one job. :meth:`run` returns when the job is forgotten, or when another incarnation owns it.
 
-    def __init__(self, place: Workplace, record: JobRecord) -> None:
+    ``tenure``: the worker's when it asked for the job.
+    """
+
+    def __init__(self, place: Workplace, record: JobRecord, tenure: int | None = None) -> None:
         self._place = place
+        self._tenure = place.tenure if tenure is None else tenure
         self._news = asyncio.Event()
         self._logs = JobLogs(self, place.cluster, place.ledger, place.buffers)
         fence = Fence(place.incarnation, record.epoch)
@@ -149,7 +153,11 @@ class Follower:
     async def _launch(self) -> None:
         """Do the next thing towards a pod."""
         record, now = self.record, self._place.ledger.now()
-        if record.cancel_requested:
+        if self._tenure != self._place.tenure:
+            # The lease may have lapsed, and another worker may have had the job meanwhile, to its end.
+            self._tenure = self._place.tenure
+            await self._job.reload()
+        elif record.cancel_requested:
             await self._cancel_unlaunched()
         elif now >= record.deadline_to_queue():
             await self._place.ledger.persist(expire(record.job_id, record.spec.queue))
@@ -164,7 +172,7 @@ class Follower:
 
     async def _create(self) -> None:
         attempt = self.record.attempt + 1
-        match await ensure_pod(self._place, self.record, attempt):
+        match await ensure_pod(self._place, self.record, attempt, may_create=self._may_create):
             case Launched(pod, was_adopted):
                 reached(Reached.POD_CREATED)
                 await self._record_pod(pod, attempt, was_adopted=was_adopted)
@@ -174,6 +182,9 @@ class Follower:
                 await self._tell_wait(wait, detail)
                 limit_s = self.record.deadline_to_queue() - self._place.ledger.now()
                 await self._wait(min(limit_s, self._launch_back_off.failed(error)))
+
+    def _may_create(self) -> bool:
+        return self._place.has_lease() and self._place.tenure == self._tenure
 
     async def _record_pod(self, pod: Observation, attempt: int, *, was_adopted: bool) -> None:
         changes: dict[str, Any] = {"pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}

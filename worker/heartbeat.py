@@ -70,6 +70,9 @@ class Heartbeat:
         step = heartbeat(place.incarnation, settings.queue, lease_ms=lease_ms, info=self._info())
         (beat,) = await place.ledger.attempt([step])
         place.ledger.set_clock(beat.at)
+        # Also by our own clock: a reply may have been lost, and the repeated step found the lease that it had made.
+        if not beat.lease_was_alive or sent_at > place.lease_until:
+            place.tenure += 1
         place.lease_until = sent_at + settings.lease_s * OWN_LEASE_SHARE
         place.lease_renewed.set()
         if self.generation and not beat.lease_was_alive:

@@ -4,6 +4,7 @@ An answer to a create may be lost, and two workers may have raced: the pod's nam
 server decides, and whoever hears 409 looks whose the pod is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,11 @@ class Later:
     error: Exception | None = None
 
 
-async def ensure_pod(place: Workplace, record: JobRecord, attempt: int) -> Launched | Refused | Later:
-    """Create the pod of the attempt, or adopt it."""
+async def ensure_pod(
+    place: Workplace, record: JobRecord, attempt: int, *, may_create: Callable[[], bool]
+) -> Launched | Refused | Later:
+    """Create the pod of the attempt, or adopt it. ``may_create`` is asked right before: whether the job is surely still
+    this worker's."""
     namespace = namespace_of(record.spec, place.default_namespace)
     try:
         pod = manifest(
@@ -63,7 +67,7 @@ async def ensure_pod(place: Workplace, record: JobRecord, attempt: int) -> Launc
     if known is not None:
         return await _adopt(place, record, attempt, known)
     await place.leased()
-    return await _create(place, record, attempt, namespace, pod)
+    return await _create(place, record, attempt, pod, may_create)
 
 
 async def _known(place: Workplace, record: JobRecord, namespace: str, name: str) -> Observation | None:
@@ -78,12 +82,12 @@ async def _known(place: Workplace, record: JobRecord, namespace: str, name: str)
 
 
 async def _create(
-    place: Workplace, record: JobRecord, attempt: int, namespace: str, pod: dict[str, Any]
+    place: Workplace, record: JobRecord, attempt: int, pod: dict[str, Any], may_create: Callable[[], bool]
 ) -> Launched | Refused | Later:
+    namespace = pod["metadata"]["namespace"]
     try:
-        return Launched(
-            observe(await place.cluster.create_pod(namespace, pod, may_send=place.has_lease)), was_adopted=False
-        )
+        created = await place.cluster.create_pod(namespace, pod, may_send=may_create)
+        return Launched(observe(created), was_adopted=False)
     except ClusterUnavailableError as error:
         return Later("api_server", f"the API server does not take the pod: {error}", error)
     except ClusterRefusedError as error:

@@ -197,11 +197,11 @@ class Supervisor:
             log.warning("no lease, job not claimed", job_id=job_id)
         return claimed.outcome
 
-    def follow(self, record: JobRecord) -> None:
+    def follow(self, record: JobRecord, tenure: int | None = None) -> None:
         """Begin to follow a job that this incarnation owns."""
         if record.job_id in self._followers or self._draining.is_set():
             return
-        follower = Follower(self._place, record)
+        follower = Follower(self._place, record, tenure)
         self._followers[record.job_id] = follower
         task = asyncio.create_task(self._follow(follower), name=f"job {record.job_id}")
         self._tasks.add(task)

@@ -29,7 +29,8 @@ class Finished:
 @dataclass(slots=True)
 class Workplace:
     """One worker process' means. ``lease_until``: the own lease is surely held before this (monotonic seconds);
-    ``lease_renewed`` is set by each heartbeat."""
+    ``lease_renewed`` is set by each heartbeat. ``tenure`` counts how often the lease may have lapsed: what was owned in
+    another tenure may be somebody else's."""
 
     settings: WorkerSettings
     incarnation: str
@@ -38,6 +39,7 @@ class Workplace:
     watches: PodWatches
     buffers: Buffers
     lease_until: float = 0.0
+    tenure: int = 0
     lease_renewed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[str, Finished] = field(default_factory=dict)
 

@@ -89,6 +89,7 @@ class _Run:
         self._jobs = [Job(one, Told(one.spec.id)) for one in asked]
         self._report = Report(seed, len(asked))
         self._crew = Crew(site)
+        self._is_emptied = False
         self._client: AsyncDispatcher
 
     async def run(self) -> Report:
@@ -147,6 +148,10 @@ class _Run:
                             deed = asyncio.create_task(self._do(job))
                 except RedisUnavailableError:
                     await asyncio.sleep(0.2)
+                except JobUnknownError:
+                    if not self._is_emptied:
+                        raise
+                    await self._submit(job)  # it was queued, and is lost with Redis
             if deed is not None:
                 await deed
         finally:
@@ -191,6 +196,7 @@ class _Run:
     async def _submit_again(self, faults: Faults) -> None:
         """What was queued and never launched is lost with Redis unless it is submitted again."""
         await faults.emptied.wait()
+        self._is_emptied = True
         await asyncio.sleep(REBUILT_AFTER_S)
         for job in self._jobs:
             if not job.told.results and job.told.statuses:

@@ -301,3 +301,18 @@ async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:
             site.pocket.call("POST", "/api/v1/namespaces/default/pods", {"kind": "Pod", "apiVersion": "v1", **late})
             await until(lambda: not site.pocket.pods())
             assert len(site.pocket.ever_created()) == 2
+
+
+async def test_a_worker_frozen_while_it_waits_to_create_a_pod_does_not_create_it_when_it_wakes() -> None:
+    with running_site(quotas={"default": 0}) as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--lines=3") for _ in range(5)]
+            await until(lambda: sum("waiting for quota" in line for line in ada.lines) >= len(jobs))
+            ada.freeze()
+            site.pocket.control("namespaces/default/quota")
+            await start(site, "bob", **QUICK)
+            await caller.all_end()
+            ada.thaw()
+            await until(lambda: sum("let go" in line for line in ada.lines) >= len(jobs))
+            assert len(site.pocket.ever_created()) == len(jobs)

@@ -22,8 +22,9 @@ NAMESPACE = "team-a"
 class PlayedJob:
     """One job in the hands of the worker."""
 
-    def __init__(self, client: "redis.Redis", record: JobRecord) -> None:
+    def __init__(self, client: "redis.Redis", url: str, record: JobRecord) -> None:
         self.client = client
+        self.url = url
         self.job_id = record.job_id
         self.spec = record.spec
         self.queue = record.spec.queue
@@ -113,7 +114,9 @@ class PlayedJob:
         self.end(Status.CANCELLED, cancelled_by=by, message=f"cancelled by {by}")
 
     def record(self) -> JobRecord:
-        return decode_record(self.job_id, self.client.hgetall(names.job(self.job_id)))  # type: ignore[arg-type]
+        """As it is now; also after the worker has gone."""
+        with redis.Redis.from_url(self.url) as client:
+            return decode_record(self.job_id, client.hgetall(names.job(self.job_id)))  # type: ignore[arg-type]
 
     def _move(self, step: Any) -> None:
         moved = connection.run(self.client, step)
@@ -132,6 +135,7 @@ class ScriptedWorker:
     def __init__(
         self, url: str, *scripts: Script, queue: str = "default", arrives_after: Callable[[], Any] | None = None
     ) -> None:
+        self.url = url
         self.client = redis.Redis.from_url(url)
         self.queue = queue
         self.played: list[PlayedJob] = []
@@ -169,7 +173,7 @@ class ScriptedWorker:
         job_id = self._unowned()
         claimed = connection.run(self.client, steps.claim(job_id, INCARNATION, namespaces=[NAMESPACE, "etl"]))
         assert claimed.record is not None, claimed
-        job = PlayedJob(self.client, claimed.record)
+        job = PlayedJob(self.client, self.url, claimed.record)
         self.played.append(job)
         return job
 

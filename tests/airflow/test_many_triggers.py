@@ -47,7 +47,7 @@ async def test_two_thousand_triggers_share_two_connections_and_wake_up_at_once(c
     client = redis.asyncio.Redis.from_url(connection)
     job_ids = [f"job-{number}" for number in range(TRIGGERS)]
     with ScriptedWorker(connection) as worker:
-        jobs = [PlayedJob(worker.client, submitted_and_claimed(worker, job_id)) for job_id in job_ids]
+        jobs = [PlayedJob(worker.client, worker.url, submitted_and_claimed(worker, job_id)) for job_id in job_ids]
         for job in jobs:
             job.running()
         triggers = [PodRelayTrigger(job_id=x, podrelay_conn_id="podrelay_default", reader="me") for x in job_ids]

@@ -27,7 +27,12 @@ def failing(**result: Any) -> Script:
 
 
 def test_a_task_shows_its_log_and_succeeds(task_run: TaskRun, task_log: TaskLog) -> None:
-    with ScriptedWorker(task_run.redis_url, hello) as worker:
+    def hello_when_told(job: PlayedJob) -> None:
+        job.starting().running()
+        task_log.wait_for("is RUNNING")  # within one millisecond the two streams have no order
+        job.log(b"hello world\n").succeed()
+
+    with ScriptedWorker(task_run.redis_url, hello_when_told) as worker:
         assert task_run.execute(cmds=["python", "-c"], arguments=["print('hello world')"]) is None
     job = worker.played[0]
     assert task_log.lines == [

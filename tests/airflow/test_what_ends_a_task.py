@@ -18,6 +18,8 @@ from task_run import TaskLog, TaskRun, anew, fired_by, run
 from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.outcome import PodRelayFailure
+from dispatcher.client import Dispatcher
+from dispatcher.settings import ClientSettings
 from dispatcher.status import Status
 
 
@@ -46,6 +48,11 @@ def term_while_running(task_log: TaskLog) -> Script:
         job.end(Status.CANCELLED, cancelled_by=by, exit_code=0)
 
     return script
+
+
+def status_of(task_run: TaskRun, job_id: str | None) -> Status:
+    with Dispatcher(ClientSettings(redis_url=task_run.redis_url)) as dispatcher:
+        return dispatcher.get(job_id or "").status
 
 
 # Sync
@@ -110,13 +117,12 @@ def test_sync_term_between_submit_and_follow_cancels_and_fails(task_run: TaskRun
     task_run.ti.xcom_push = TermWhenSubmitted(task_run.ti)  # type: ignore[method-assign]
     operator = task_run.make()
     with (
-        ScriptedWorker(task_run.redis_url, lambda job: job.cancelled()) as worker,
+        ScriptedWorker(task_run.redis_url),
         term_calls_on_kill(operator),
         pytest.raises(PodRelayFailure, match="killed"),
     ):
         task_run.execute(operator)
-    worker.join()
-    assert worker.played[0].record().status is Status.CANCELLED
+    assert status_of(task_run, task_run.ti.xcoms["podrelay_job_id"]) is Status.CANCELLED
 
 
 def test_sync_term_before_the_submit_returns_cancels_what_it_submits(task_run: TaskRun) -> None:
@@ -127,12 +133,12 @@ def test_sync_term_before_the_submit_returns_cancels_what_it_submits(task_run: T
 
     operator = task_run.make(callbacks=TermWhenManifestIsMade)
     with (
-        ScriptedWorker(task_run.redis_url) as worker,
+        ScriptedWorker(task_run.redis_url),
         term_calls_on_kill(operator),
         pytest.raises(PodRelayFailure, match="killed"),
     ):
         task_run.execute(operator)
-    assert worker.client.hget(f"podrelay:job:{{{operator._job_id}}}", "status") == b"CANCELLED"
+    assert status_of(task_run, operator._job_id) is Status.CANCELLED
 
 
 def test_sync_term_while_a_success_is_being_finished_fails_the_try_and_the_next_takes_the_result(

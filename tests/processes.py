@@ -115,8 +115,9 @@ class Worker:
         return self.child.process.wait(timeout_s)
 
     def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        if self.is_alive:  # else its number may be another's
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
 
 class Site:

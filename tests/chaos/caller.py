@@ -1,0 +1,87 @@
+"""A caller of simulated jobs, and what a test waits for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from dispatcher import names
+from dispatcher.aio import AsyncDispatcher
+from dispatcher.record import JobRecord
+from dispatcher.spec import JobSpec, parse_spec
+from dispatcher.status import Status
+from tests.laws import Told, broken_laws
+from tests.processes import Site, Worker
+
+WITHIN_S = 30.0
+
+
+class Caller:
+    """Submits jobs and follows each to its end."""
+
+    def __init__(self, site: Site, client: AsyncDispatcher) -> None:
+        self.site = site
+        self.client = client
+        self._followed: list[tuple[JobSpec, Told, asyncio.Task[None]]] = []
+
+    async def submit(self, *args: str, **fields: Any) -> Told:
+        """Submit a simulated job and follow it."""
+        spec = parse_spec({"image": "simulated:latest", "args": list(args), **fields}, "test")
+        submitted = await self.client.submit(spec)
+        told = Told(submitted.job_id)
+        self._followed.append((spec, told, asyncio.create_task(self._follow(told))))
+        return told
+
+    async def _follow(self, told: Told) -> None:
+        async for _ in told.listen(self.client.follow(told.job_id)):
+            pass
+
+    async def until_running(self, *jobs: Told) -> None:
+        await until(lambda: all(job.statuses and job.statuses[-1][1] is Status.RUNNING for job in jobs))
+
+    async def record(self, told: Told) -> JobRecord:
+        return await self.client.get(told.job_id)
+
+    async def all_end(self, within_s: float = WITHIN_S) -> None:
+        """Wait for the ends, for the last pod to go, and hold everything to the laws."""
+        async with asyncio.timeout(within_s):
+            await asyncio.gather(*(task for _, _, task in self._followed))
+        await until(
+            lambda: not self.site.pocket.pods() and not self.site.redis_command("ZCARD", names.active("default"))
+        )
+        created = self.site.pocket.ever_created()
+        assert [p for spec, told, _ in self._followed for p in broken_laws(spec, told, created)] == []
+
+    def close(self) -> None:
+        for _, _, task in self._followed:
+            task.cancel()
+
+
+@asynccontextmanager
+async def a_caller(site: Site) -> AsyncIterator[Caller]:
+    async with AsyncDispatcher(site.client_settings()) as client:
+        caller = Caller(site, client)
+        try:
+            yield caller
+        finally:
+            caller.close()
+
+
+async def until(is_so: Callable[[], bool], *, within_s: float = WITHIN_S) -> None:
+    """Wait for what the outside can only be asked about."""
+    async with asyncio.timeout(within_s):
+        while not await asyncio.to_thread(is_so):
+            await asyncio.sleep(0.05)
+
+
+async def start(site: Site, *named: str, **settings: object) -> list[Worker]:
+    """Start workers side by side."""
+    return list(await asyncio.gather(*(asyncio.to_thread(site.start_worker, n, **settings) for n in named)))
+
+
+def taken_over_at(told: Told, since: float, giver: str = "") -> float | None:
+    """When the job was taken over after ``since`` (seconds)."""
+    for at, text in told.notices:
+        if "took over" in text and at.timestamp() >= since and giver in text:
+            return at.timestamp()
+    return None

@@ -1,0 +1,67 @@
+"""Whose a job is: takeovers with their times, and former owners."""
+
+import asyncio
+import time
+
+from tests.chaos.caller import a_caller, start, taken_over_at, until
+from tests.processes import QUICK, running_site
+
+
+async def test_workers_are_restarted_one_by_one_and_then_killed_and_sixty_jobs_do_not_notice() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            ada, bob = await start(site, "ada", "bob")
+            jobs = [await caller.submit("--lines=300", "--rate=10", "--line-bytes=300") for _ in range(60)]
+            await caller.until_running(*jobs)
+            for leaving in (ada, bob):
+                owned = [job for job in jobs if ((await caller.record(job)).owner or "").startswith(leaving.name)]
+                assert owned
+                told_at = time.time()
+                leaving.terminate()
+                await until(lambda owned=owned, at=told_at: all(taken_over_at(job, at) for job in owned))
+                assert max(taken_over_at(job, told_at) or 0 for job in owned) - told_at < 1
+                assert await asyncio.to_thread(leaving.wait_for_end, 10 - (time.time() - told_at)) == 0
+                await start(site, leaving.name)
+            # Only the last of them has jobs now: with the default lease, its death is noticed in time.
+            heir, victim = [worker for worker in site.workers if worker.is_alive]
+            if (await caller.record(jobs[0])).owner.startswith(f"{heir.name}-{heir.pid}"):
+                heir, victim = victim, heir
+            killed_at = time.time()
+            await asyncio.to_thread(victim.kill)
+            await until(lambda: all(taken_over_at(job, killed_at, str(victim.pid)) for job in jobs))
+            assert max(taken_over_at(job, killed_at) or 0 for job in jobs) - killed_at < 15
+            await caller.all_end(60)
+
+
+async def test_a_worker_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--lines=150", "--rate=15", "--line-bytes=500") for _ in range(5)]
+            await caller.until_running(*jobs)
+            (bob,) = await start(site, "bob", **QUICK)
+            ada.freeze()
+            await until(lambda: all(taken_over_at(job, 0, "from ada") for job in jobs))
+            ada.thaw()
+            await until(lambda: sum("let go" in line for line in ada.lines) >= len(jobs))
+            for job in jobs:
+                record = await caller.record(job)
+                assert (record.owner or "").startswith("bob")
+                assert record.epoch == 2
+            await caller.all_end()
+            assert bob.is_alive
+
+
+async def test_a_worker_frozen_while_it_waits_to_create_a_pod_does_not_create_it_when_it_wakes() -> None:
+    with running_site(quotas={"default": 0}) as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--lines=3") for _ in range(5)]
+            await until(lambda: sum("waiting for quota" in line for line in ada.lines) >= len(jobs))
+            ada.freeze()
+            site.pocket.control("namespaces/default/quota")
+            await start(site, "bob", **QUICK)
+            await caller.all_end()
+            ada.thaw()
+            await until(lambda: sum("let go" in line for line in ada.lines) >= len(jobs))
+            assert len(site.pocket.ever_created()) == len(jobs)

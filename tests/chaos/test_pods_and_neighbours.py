@@ -1,0 +1,107 @@
+"""Pods that are taken away, doubled, cancelled or not allowed yet, and pods that are somebody else's."""
+
+import asyncio
+
+import pytest
+import redis as redis_library
+from celery import Celery
+
+from dispatcher import names
+from dispatcher.status import FailureReason, Status
+from tests.chaos.caller import a_caller, start, until
+from tests.processes import QUICK, running_site
+
+
+async def test_a_full_namespace_waits_for_quota_and_holds_up_nobody_else() -> None:
+    with running_site(namespaces=("default", "full"), quotas={"full": 0}) as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK, namespaces="default,full", max_jobs=3)
+            stuck = [await caller.submit(namespace="full", queue_timeout_s=6) for _ in range(5)]
+            others = [await caller.submit("--lines=3") for _ in range(10)]
+            await until(lambda: all(job.results for job in others), within_s=5)
+            assert not any(job.results for job in stuck)
+            assert "quota" in (await caller.record(stuck[0])).detail
+            await caller.all_end()
+            assert {job.result.reason for job in stuck if job.result} == {FailureReason.QUOTA_TIMEOUT}
+            assert {job.result.status for job in others if job.result} == {Status.SUCCEEDED}
+
+
+async def test_neighbours_in_one_redis_and_one_namespace_are_not_touched() -> None:
+    """Another installation's pods, and another Celery application's queue and unacknowledged messages."""
+    with running_site() as site:
+        neighbour = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "neighbour"}}
+        labels = {names.LABEL_INSTALLATION: "another", names.LABEL_QUEUE: "default", names.LABEL_JOB: "theirs"}
+        neighbour["metadata"]["labels"] = {**labels, names.LABEL_ATTEMPT: "1"}  # type: ignore[index]
+        container = {"name": "base", "image": "simulated:latest", "args": ["--duration=600"]}
+        neighbour["spec"] = {"restartPolicy": "Never", "containers": [container]}
+        site.pocket.call("POST", "/api/v1/namespaces/default/pods", neighbour)
+        theirs = Celery("theirs", broker=site.redis_url, set_as_current=False)
+        theirs.send_task("theirs.task", queue="default")
+        with redis_library.Redis.from_url(site.redis_url) as client:
+            client.hset("unacked", "tag", "theirs")
+            before = {key: client.dump(key) for key in ("default", "unacked")}
+            async with a_caller(site) as caller:
+                await start(site, "ada", **QUICK)
+                jobs = [await caller.submit("--lines=3") for _ in range(5)]
+                await until(lambda: all(job.results for job in jobs))
+                await until(lambda: not client.zcard(names.active("default")))
+            assert {key: client.dump(key) for key in before} == before
+        (left,) = site.pocket.pods()
+        assert left["metadata"]["name"] == "neighbour"
+        assert "deletionTimestamp" not in left["metadata"]
+
+
+@pytest.mark.parametrize("has_worker", [True, False], ids=["while a worker lives", "while none does"])
+async def test_a_cancel_leaves_no_pod_and_says_who_asked(*, has_worker: bool) -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            running = [await caller.submit("--duration=600", "--lines=5") for _ in range(3)]
+            await caller.until_running(*running)
+            if not has_worker:
+                await asyncio.to_thread(ada.kill)
+            jobs = [*running, *[await caller.submit("--duration=600") for _ in range(10)]]
+            for job in jobs * 2:
+                await caller.client.cancel(job.job_id, by="the test")
+            if not has_worker:
+                await start(site, "bob", **QUICK)
+            await caller.all_end()
+            assert {(job.result.status, job.result.cancelled_by) for job in jobs if job.result} == {
+                (Status.CANCELLED, "the test")
+            }
+
+
+@pytest.mark.parametrize("has_owner", [True, False], ids=["while it is followed", "while its worker is dead"])
+async def test_a_pod_that_is_taken_away_is_reported_for_what_happened_to_it(*, has_owner: bool) -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--duration=600", "--lines=5") for _ in range(4)]
+            await caller.until_running(*jobs)
+            await start(site, "bob", **QUICK)
+            if not has_owner:
+                await asyncio.to_thread(ada.kill)
+            deeds = {"evict": "evicted", "preempt": "preempted", "press-out": "evicted"}
+            for job, deed in zip(jobs, deeds, strict=False):
+                site.pocket.control(f"namespaces/default/pods/{(await caller.record(job)).pod}/{deed}")
+            site.pocket.delete_pod((await caller.record(jobs[3])).pod or "")
+            await until(lambda: all(job.results for job in jobs))
+            reasons = [job.result.reason for job in jobs if job.result]
+            assert reasons == [*(FailureReason(reason) for reason in deeds.values()), FailureReason.POD_DELETED]
+
+
+async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:
+    """As a process frozen between its lease check and its POST would make it."""
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK)
+            job = await caller.submit("--lines=3", "--duration=1")
+            await caller.until_running(job)
+            (pod,) = site.pocket.pods()
+            await caller.all_end()
+            metadata = {key: pod["metadata"][key] for key in ("name", "labels", "annotations")}
+            containers = [{**pod["spec"]["containers"][0], "args": ["--duration=600"]}]
+            late = {"metadata": metadata, "spec": {"restartPolicy": "Never", "containers": containers}}
+            site.pocket.call("POST", "/api/v1/namespaces/default/pods", {"kind": "Pod", "apiVersion": "v1", **late})
+            await until(lambda: not site.pocket.pods())
+            assert len(site.pocket.ever_created()) == 2

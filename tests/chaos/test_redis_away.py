@@ -1,0 +1,78 @@
+"""Redis stopped, emptied and lossy."""
+
+import asyncio
+
+from dispatcher import names
+from dispatcher.status import Status
+from tests.chaos.caller import a_caller, start, until
+from tests.processes import QUICK, running_site
+
+
+async def test_an_emptied_redis_is_filled_again_from_memory_and_pods_and_readers_lose_nothing() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--lines=200", "--rate=20", "--line-bytes=500") for _ in range(10)]
+            await caller.until_running(*jobs)
+            before = [(await caller.record(job)).pod_uid for job in jobs]
+            site.redis_command("FLUSHALL")
+            await until(lambda: site.redis_command("ZCARD", names.active("default")) == len(jobs))
+            assert [(await caller.record(job)).pod_uid for job in jobs] == before
+            assert all([(await caller.record(job)).takeovers == 0 for job in jobs])
+            # And again, with nobody left who remembers.
+            await asyncio.to_thread(ada.kill)
+            site.redis_command("FLUSHALL")
+            await start(site, "bob", **QUICK)
+            await until(lambda: site.redis_command("ZCARD", names.active("default")) == len(jobs))
+            assert [(await caller.record(job)).pod_uid for job in jobs] == before
+            await caller.all_end()
+
+
+async def test_redis_comes_back_empty_and_a_key_submitted_before_the_rebuild_gets_its_running_pod() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK)
+            asked = ("--lines=200", "--rate=20", "--line-bytes=500")
+            lost = await caller.submit(*asked, key="the key")
+            await caller.until_running(lost)
+            pod_uid = (await caller.record(lost)).pod_uid
+            await asyncio.to_thread(site.stop_redis, forcibly=True)
+            caller.close()
+            await asyncio.to_thread(site.redis.forget_data)
+            await asyncio.to_thread(site.start_redis)
+        async with a_caller(site) as caller:
+            found = await caller.submit(*asked, key="the key")
+            await until(lambda: bool(found.results))
+            assert found.result is not None
+            assert (found.result.status, found.result.pod_uid) == (Status.SUCCEEDED, pod_uid)
+            await until(lambda: not site.pocket.pods())
+            (pod,) = site.pocket.ever_created()
+            stream = found.streams[1, "base"]
+            written = pod["containers"]["base"]
+            assert (stream.end, stream.digest.hexdigest()) == (written["bytes"], written["sha256"])
+
+
+async def test_redis_is_away_for_four_leases_and_nobody_takes_a_living_owners_jobs_when_it_is_back() -> None:
+    with running_site(append_only=True) as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--lines=240", "--rate=20", "--line-bytes=2000") for _ in range(20)]
+            await caller.until_running(*jobs)
+            await start(site, "bob", **QUICK)
+            await asyncio.to_thread(site.stop_redis)
+            await asyncio.sleep(4 * QUICK["lease_s"])  # the outage itself, not a wait for something
+            await asyncio.to_thread(site.start_redis)
+            await caller.all_end()
+            assert [(await caller.record(job)).takeovers for job in jobs] == [0] * len(jobs)
+            assert all(job.result and job.result.log_complete for job in jobs)
+
+
+async def test_a_job_whose_message_was_lost_is_launched_all_the_same() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            jobs = [await caller.submit("--lines=3") for _ in range(5)]
+            lost = site.redis_command("DEL", *(names.message_list("default", bucket) for bucket in (0, 3, 6, 9)))
+            assert lost == 1
+            await start(site, "ada", **QUICK)
+            await caller.all_end()
+            assert {job.result.status for job in jobs if job.result} == {Status.SUCCEEDED}

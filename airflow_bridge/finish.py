@@ -66,7 +66,12 @@ class Finishing:
             for warning in result.warnings:
                 operator.log.warning("Pod Event: %s - %s", warning.reason, warning.message)
         if operator.log_pod_spec_on_failure:
-            operator.log.info("The pod as it was asked for: %s", json.dumps(self.manifest, indent=1))
+            # Folded up on the task's page, so that what the container wrote last stays near what is said of it.
+            operator.log.info("::group::The pod as it was asked for")
+            operator.log.info(json.dumps(self.manifest, indent=1))
+            operator.log.info("::endgroup::")
+        for line in message.splitlines():  # of an exception the page shows only what fits beside the traceback
+            operator.log.error(line)
         self._acknowledge_failure()
         return PodRelayFailure(message, result)
 

@@ -209,7 +209,8 @@ def test_a_failure_tells_reason_blame_and_what_to_do_next(task_run: TaskRun, tas
         *(f"Kubernetes warning: BackOff - try {n}" for n in (2, 3, 4)),
     ]
     assert isinstance(failure.value, AirflowException)
-    assert any(line.startswith("The pod as it was asked for:") for line in task_log.lines)
+    assert task_log.at("error") == str(failure.value).splitlines()
+    assert "::group::The pod as it was asked for" in task_log.lines
 
 
 def test_events_and_container_states_are_logged_on_failure_when_asked_for(task_run: TaskRun, task_log: TaskLog) -> None:

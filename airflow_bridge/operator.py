@@ -467,6 +467,7 @@ class PodRelayOperator(BaseOperator):
         """Leave the worker's slot; the trigger follows the job."""
         from airflow_bridge.trigger import PodRelayTrigger
 
+        self.raise_if_killed()
         deadline_at, backstop = self._deadline(context)
         trigger = PodRelayTrigger(
             job_id=self._known_job_id(),

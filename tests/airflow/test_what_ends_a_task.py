@@ -102,7 +102,8 @@ def test_sync_execution_timeout_cancels_the_job(on_kill_action: str, task_run: T
     assert worker.played[0].record().cancel_requested_by == "Airflow: the execution timeout is over"
 
 
-def test_sync_term_between_submit_and_follow_cancels_and_fails(task_run: TaskRun) -> None:
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_term_between_submit_and_what_follows_cancels_and_fails(deferrable: bool, task_run: TaskRun) -> None:
     class TermWhenSubmitted:
         """Ends the process at the first thing that happens after the submit: its XCom."""
 
@@ -115,7 +116,7 @@ def test_sync_term_between_submit_and_follow_cancels_and_fails(task_run: TaskRun
                 term()
 
     task_run.ti.xcom_push = TermWhenSubmitted(task_run.ti)  # type: ignore[method-assign]
-    operator = task_run.make()
+    operator = task_run.make(deferrable=deferrable)
     with (
         ScriptedWorker(task_run.redis_url),
         term_calls_on_kill(operator),
@@ -125,13 +126,14 @@ def test_sync_term_between_submit_and_follow_cancels_and_fails(task_run: TaskRun
     assert status_of(task_run, task_run.ti.xcoms["podrelay_job_id"]) is Status.CANCELLED
 
 
-def test_sync_term_before_the_submit_returns_cancels_what_it_submits(task_run: TaskRun) -> None:
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_term_before_the_submit_returns_cancels_what_it_submits(deferrable: bool, task_run: TaskRun) -> None:
     class TermWhenManifestIsMade(PodRelayCallback):
         @staticmethod
         def on_pod_manifest_created(**_: Any) -> None:
             term()
 
-    operator = task_run.make(callbacks=TermWhenManifestIsMade)
+    operator = task_run.make(callbacks=TermWhenManifestIsMade, deferrable=deferrable)
     with (
         ScriptedWorker(task_run.redis_url),
         term_calls_on_kill(operator),
@@ -139,6 +141,7 @@ def test_sync_term_before_the_submit_returns_cancels_what_it_submits(task_run: T
     ):
         task_run.execute(operator)
     assert status_of(task_run, operator._job_id) is Status.CANCELLED
+    assert task_run.ti.xcoms == {}, "nothing was done after the submit"
 
 
 def test_sync_term_while_a_success_is_being_finished_fails_the_try_and_the_next_takes_the_result(

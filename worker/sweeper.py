@@ -106,11 +106,13 @@ class Sweeper:
     async def _take_over(self, rows: list[SurveyRow]) -> None:
         """Claim jobs whose owner let go or is dead, whether there is capacity or not: somebody must."""
         random.shuffle(rows)
-        for row in rows[:BATCH]:
-            if await self._jobs.claim(row.job_id, former_owner=row.owner) is ClaimOutcome.CLAIMED:
-                log.info("took over", job_id=row.job_id, former_owner=row.owner or None)
+        await asyncio.gather(*(self._take_over_one(row) for row in rows[:BATCH]))
         if len(rows) > BATCH:
             self._hurry.set()
+
+    async def _take_over_one(self, row: SurveyRow) -> None:
+        if await self._jobs.claim(row.job_id, former_owner=row.owner) is ClaimOutcome.CLAIMED:
+            log.info("took over", job_id=row.job_id, former_owner=row.owner or None)
 
     def _is_abandoned(self, row: SurveyRow) -> bool:
         if row.status is None or row.job_id in self._jobs.followers or not self._is_served(row):

@@ -73,8 +73,11 @@ class Pocket:
     def delete_pod(self, name: str, *, namespace: str = "default", grace_s: int | None = None) -> None:
         """Delete a pod by hand; 0 seconds of grace are by force. No matter if it is gone."""
         body = {} if grace_s is None else {"gracePeriodSeconds": grace_s}
-        with suppress(urllib.error.HTTPError):
+        try:
             self.call("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", body)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
 
 
 class Worker:

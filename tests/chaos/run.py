@@ -4,6 +4,7 @@ import asyncio
 import random
 import statistics
 import time
+import urllib.error
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -182,16 +183,23 @@ class _Run:
         if job.asked.deed is Deed.NONE:
             return
         await asyncio.sleep(job.asked.deed_after_s)
-        pods = await asyncio.to_thread(self._site.pocket.pods)
-        mine = [
-            p["metadata"]["name"] for p in pods if p["metadata"]["labels"].get(names.LABEL_JOB) == job.asked.spec.id
-        ]
-        for name in mine:
-            if job.asked.deed is Deed.EVICT:
-                await asyncio.to_thread(self._site.pocket.control, f"namespaces/default/pods/{name}/evict")
-            else:
-                await asyncio.to_thread(self._site.pocket.delete_pod, name)
-            job.is_deed_done = True
+        while True:
+            try:
+                job.is_deed_done = await asyncio.to_thread(self._take_away, job.asked)
+                return
+            except urllib.error.HTTPError:
+                await asyncio.sleep(0.2)  # an outage of the API server: once more
+
+    def _take_away(self, asked: Asked) -> bool:
+        pocket, is_there = self._site.pocket, False
+        for pod in pocket.pods():
+            if pod["metadata"]["labels"].get(names.LABEL_JOB) == asked.spec.id:
+                is_there, name = True, pod["metadata"]["name"]
+                if asked.deed is Deed.EVICT:
+                    pocket.control(f"namespaces/default/pods/{name}/evict")
+                else:
+                    pocket.delete_pod(name)
+        return is_there
 
     async def _submit_again(self, faults: Faults) -> None:
         """What was queued and never launched is lost with Redis unless it is submitted again."""

@@ -194,6 +194,8 @@ class LogFollower:
             is_eof = await self._one_stream(follow=not is_bounded)
         except ClusterRefusedError as error:
             self._log.info("log refused", status=error.status, why=error.message)
+            if error.status == 404:
+                self._job.doubt()
             if error.status == 404 or (error.status == 400 and was_ended):
                 return True
             await self._pause(back_off.failed())

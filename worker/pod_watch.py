@@ -28,8 +28,8 @@ class PodListener(Protocol):
 
     def pod_deleted(self, pod: Observation) -> None: ...
 
-    def pod_unseen(self, namespace: str, name: str) -> None:
-        """A relist does not show it any more."""
+    def pods_listed(self, namespace: str) -> None:
+        """The namespace was listed: what the list does not show may be gone, also what no watch has ever shown."""
 
 
 class PodWatch:
@@ -66,12 +66,11 @@ class PodWatch:
     async def _list(self) -> str:
         items, version = await self._cluster.list_pods(self.namespace, self._selector)
         listed = {pod.name: pod for pod in (observe(item) for item in items)}
-        unseen = [name for name, pod in self.pods.items() if name not in listed or listed[name].uid != pod.uid]
-        for name in unseen:
+        for name in [name for name, pod in self.pods.items() if name not in listed or listed[name].uid != pod.uid]:
             del self.pods[name]
-            self._listener.pod_unseen(self.namespace, name)
         for pod in listed.values():
             self._changed(pod)
+        self._listener.pods_listed(self.namespace)
         self.synced.set()
         return version
 

@@ -256,9 +256,13 @@ class Supervisor:
             if other.record.wait == "quota":
                 other.wake()
 
-    def pod_unseen(self, namespace: str, name: str) -> None:
+    def pods_listed(self, namespace: str) -> None:
         for follower in self._followers.values():
-            if follower.record.pod == name and follower.record.namespace == namespace:
+            record = follower.record
+            if record.pod is None or record.namespace != namespace:
+                continue
+            known = self._place.watches.pod(namespace, record.pod)
+            if known is None or known.uid != record.pod_uid:
                 follower.doubt()
 
     # What control tells

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from dispatcher import names
 from tests.chaos.proxies import ApiDoor, RedisDoor
@@ -78,6 +79,7 @@ class Faults:
         self._redis = redis
         self._api = api
         self._redis_server = asyncio.Lock()
+        self._nodes = {f"pocket-{number}": asyncio.Lock() for number in range(3)}
 
     async def run(self, faults: list[Fault]) -> None:
         """All of them; returns when the last is undone."""
@@ -192,20 +194,23 @@ class Faults:
         await asyncio.to_thread(self._site.pocket.control, f"lose-replies?verb={verb}&resource=pods&times=3")
 
     async def _node_away(self, rng: random.Random) -> None:
-        node = f"pocket-{rng.randrange(3)}"
-        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
-        await asyncio.sleep(rng.uniform(0.5, 0.5 * LOST_NODE_S))
-        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
+        await self._without_node(f"pocket-{rng.randrange(3)}", rng.uniform(0.5, 0.5 * LOST_NODE_S))
 
     async def _node_lost(self, rng: random.Random) -> None:
         """Long enough that its pods are given up by the cluster."""
-        node = f"pocket-{rng.randrange(3)}"
-        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
-        await asyncio.sleep(LOST_NODE_S + rng.uniform(1, 4))
-        for pod in await asyncio.to_thread(self._site.pocket.pods):
-            if pod["spec"].get("nodeName") == node:
-                self.hit.add(pod["metadata"]["labels"].get(names.LABEL_JOB, ""))
-        await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
+        await self._without_node(f"pocket-{rng.randrange(3)}", LOST_NODE_S + rng.uniform(1, 4))
+
+    async def _without_node(self, node: str, for_s: float) -> None:
+        async with self._nodes[node]:  # lost twice at a time, it would be given up by the first although it is back
+            await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
+            await asyncio.sleep(for_s)
+            if for_s > LOST_NODE_S:
+                self.hit |= {pod["labels"].get(names.LABEL_JOB, "") for pod in await self._ever_on(node)}
+            await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
+
+    async def _ever_on(self, node: str) -> list[dict[str, Any]]:
+        """Pods on the node that are still there, or were until now."""
+        return [pod for pod in await asyncio.to_thread(self._site.pocket.ever_created) if pod["node"] == node]
 
 
 _WEIGHTS = {

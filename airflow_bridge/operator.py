@@ -355,6 +355,8 @@ class PodRelayOperator(BaseOperator):
         with self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
             result = self._follow(dispatcher, context)
+            if self._runs_anew(dispatcher, context, result):
+                result = self._follow(dispatcher, context)
             return self._finish(dispatcher, context, result, manifest)
 
     def execute_async(self, context: Any) -> Any:
@@ -364,14 +366,14 @@ class PodRelayOperator(BaseOperator):
             if dispatcher.get(self._known_job_id()).result is not None:
                 self.log.info("Not deferring: the job has already ended.")
                 result = self._follow(dispatcher, context)
-                return self._finish(dispatcher, context, result, manifest)
+                if not self._runs_anew(dispatcher, context, result):
+                    return self._finish(dispatcher, context, result, manifest)
         self.invoke_defer_method(context)
         return None
 
     def _submit(self, dispatcher: "Dispatcher", context: Any) -> dict[str, Any]:
         """Submit or attach; returns the manifest."""
         from airflow_bridge.pod_policy import hooks_that_are_not_applied
-        from dispatcher.steps import SubmitOutcome
 
         for plugin in hooks_that_are_not_applied():
             self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
@@ -387,6 +389,12 @@ class PodRelayOperator(BaseOperator):
             **known,
         )
         spec = self.build_job_spec(manifest, context)
+        self._submit_spec(dispatcher, context, spec)
+        return manifest
+
+    def _submit_spec(self, dispatcher: "Dispatcher", context: Any, spec: "JobSpec") -> None:
+        from dispatcher.steps import SubmitOutcome
+
         submitted = dispatcher.submit(spec)
         self._job_id = submitted.job_id
         self.raise_if_killed()
@@ -395,7 +403,17 @@ class PodRelayOperator(BaseOperator):
             self.log.info("Attached to job %s, which an earlier try submitted.", submitted.job_id)
         else:
             self.log.info("Submitted job %s to queue %r.", submitted.job_id, spec.queue)
-        return manifest
+
+    def _runs_anew(self, dispatcher: "Dispatcher", context: Any, result: "JobResult") -> bool:
+        """Submit again what was cancelled because an earlier try was cleared; whether that was so."""
+        from airflow_bridge.cleared import anew, is_for_an_earlier_try
+
+        spec, identity = dispatcher.get(result.job_id).spec, self._identity(context)
+        if not is_for_an_earlier_try(result, spec, identity.try_number):
+            return False
+        self.log.info("Job %s was cancelled when an earlier try was cleared: this try runs it anew.", result.job_id)
+        self._submit_spec(dispatcher, context, anew(spec, identity))
+        return True
 
     def _follow(self, dispatcher: "Dispatcher", context: Any) -> "JobResult":
         """Show what happens until the job's end."""
@@ -515,8 +533,11 @@ class PodRelayOperator(BaseOperator):
             record = dispatcher.get(fired.job_id)
             if record.result is None:
                 raise PodRelayFailure(f"Job {fired.job_id} has no result, although its trigger fired")
-            self._call_resuming(dispatcher, context, event, record.result)
-            return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
+            if not self._runs_anew(dispatcher, context, record.result):
+                self._call_resuming(dispatcher, context, event, record.result)
+                return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
+        self.invoke_defer_method(context)
+        return None
 
     def _call_resuming(
         self, dispatcher: "Dispatcher", context: Any, event: dict[str, Any], result: "JobResult"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, PodView, acall, thing_at
+from airflow_bridge.cleared import BY_A_USER
 from airflow_bridge.fired import Fired, FiredStatus
 from airflow_bridge.narration import Line, Narrator, Style
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
@@ -106,7 +107,7 @@ class PodRelayTrigger(BaseTrigger):
         from airflow_bridge.sharing import borrowed_client
 
         async with borrowed_client(self.podrelay_conn_id) as client:
-            outcome = await client.dispatcher.cancel(self.job_id, "a user who ended its task in Airflow")
+            outcome = await client.dispatcher.cancel(self.job_id, BY_A_USER)
         self.log.info("Job %s: cancel %s.", self.job_id, outcome.value)
 
     async def cleanup(self) -> None:

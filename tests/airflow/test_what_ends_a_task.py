@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 from airflow.sdk.execution_time.task_runner import _run_execute_callable
 from airflow.triggers.base import BaseTrigger
 from scripted_worker import PlayedJob, Script, ScriptedWorker
 from task_run import TaskLog, TaskRun, anew, fired_by, run
 
 from airflow_bridge.callbacks import PodRelayCallback
+from airflow_bridge.cleared import BY_A_USER
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.outcome import PodRelayFailure
 from dispatcher.client import Dispatcher
@@ -240,6 +241,61 @@ def test_deferred_user_ends_the_task_and_the_job_is_cancelled(task_run: TaskRun,
     assert triggerer.events == []
     assert worker.played[0].record().cancel_requested_by == "a user who ended its task in Airflow"
     assert worker.played[0].record().status is Status.CANCELLED
+
+
+def test_deferred_a_clear_that_the_next_try_overtakes_runs_anew(task_run: TaskRun, task_log: TaskLog) -> None:
+    """Seen in a real Airflow: the former try's trigger is cancelled when the next try has already attached."""
+    with ScriptedWorker(
+        task_run.redis_url,
+        lambda job: job.running().log(b"working\n").cancelled(),
+        lambda job: job.running().log(b"anew\n").succeed(),
+    ) as worker:
+        former = task_run.defer().trigger
+        Triggerer(former).until(task_log.has("[base] working"))
+        task_run.next_try()
+        attached = task_run.defer()
+        asyncio.run(anew(former).on_kill())
+        event = fired_by(attached.trigger)
+        with pytest.raises(TaskDeferred) as again:
+            task_run.resume(attached.method_name, {"event": event})
+        event = fired_by(again.value.trigger)
+        task_run.resume(again.value.method_name, {"event": event})
+    assert [job.record().status for job in worker.played] == [Status.CANCELLED, Status.SUCCEEDED]
+    assert [job.spec.try_number for job in worker.played] == [1, 2]
+    assert task_log.containers_lines()[-1] == "[base] anew"
+
+
+def test_a_clear_of_a_deferred_task_that_a_next_sync_try_overtakes_runs_anew(task_run: TaskRun) -> None:
+    cleared: list[str] = []
+
+    class ClearedLate(PodRelayCallback):
+        @staticmethod
+        def on_pod_starting(*, client: Any, **_: Any) -> None:
+            if not cleared:
+                cleared.append("once")
+                client.cancel(BY_A_USER)
+
+    with ScriptedWorker(
+        task_run.redis_url, lambda job: job.running().cancelled(), lambda job: job.running().succeed()
+    ) as worker:
+        task_run.submit_and_die()
+        task_run.next_try()
+        task_run.execute(callbacks=ClearedLate)
+    assert [job.spec.try_number for job in worker.played] == [1, 2]
+
+
+def test_a_user_who_cancels_the_try_that_submitted_the_job_is_not_contradicted(task_run: TaskRun) -> None:
+    class Cancel(PodRelayCallback):
+        @staticmethod
+        def on_pod_starting(*, client: Any, **_: Any) -> None:
+            client.cancel(BY_A_USER)
+
+    with (
+        ScriptedWorker(task_run.redis_url, lambda job: job.running().cancelled()) as worker,
+        pytest.raises(PodRelayFailure, match="cancelled by a user who ended its task"),
+    ):
+        task_run.execute(callbacks=Cancel)
+    assert len(worker.played) == 1
 
 
 def test_deferred_user_ends_the_task_and_the_job_goes_on_with_keep_pod(task_run: TaskRun, task_log: TaskLog) -> None:

@@ -43,6 +43,7 @@ _SETTINGS = {
     "API_AUTH__JWT_SECRET": "of the tests, and long enough for the signature's algorithm to be content with it",
     "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
     "LOGGING__COLORED_CONSOLE_LOG": "False",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
@@ -107,11 +108,19 @@ class StandaloneAirflow:
         assert self._migration.process.wait(WITHIN_S) == 0, self._migration.last_words("failed")
         self._run("api-server", "api-server")
         self._run("dag-processor", "dag-processor")
-        self._run("scheduler", "scheduler", "--skip-serve-logs")
+        self.start_scheduler()
         self.start_triggerer()
         self.wait_for("Airflow's API", self._is_answering)
         token = httpx.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
+
+    def start_scheduler(self) -> None:
+        """Start a scheduler (again)."""
+        self._scheduler = self._run("scheduler", "scheduler", "--skip-serve-logs")
+
+    def kill_scheduler(self) -> None:
+        """SIGKILL: the scheduler, its executor and all tasks end here and now, as if their machine died."""
+        _kill_session(self._scheduler)
 
     def start_triggerer(self) -> None:
         """Start a triggerer (again)."""
@@ -119,8 +128,7 @@ class StandaloneAirflow:
 
     def kill_triggerer(self) -> None:
         """SIGKILL: the triggerer and the process that runs its triggers end here and now, as if their machine died."""
-        os.killpg(self._triggerer.process.pid, signal.SIGKILL)
-        self._triggerer.process.wait()
+        _kill_session(self._triggerer)
 
     def close(self) -> None:
         """Ask all components to end, together; the site waits for them."""
@@ -218,3 +226,12 @@ class StandaloneAirflow:
         child = self.site.processes.start(name, ["airflow", *command], self.environment)
         self._components.append(child)
         return child
+
+
+def _kill_session(child: Child) -> None:
+    """Kill all that a component has started, too, whatever process groups they made."""
+    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == child.process.pid:
+                os.kill(pid, signal.SIGKILL)
+    child.process.wait()

@@ -68,3 +68,6 @@ with DAG(dag_id="scenarios", schedule=None, catchup=False):
             ["import json; json.dump('second', open('/airflow/xcom/return.json', 'w'))"],
         ]
     )
+
+with DAG(dag_id="lost_machine", schedule=None, catchup=False):
+    pod("lost", CODE, gates("lost"))

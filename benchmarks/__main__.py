@@ -128,7 +128,8 @@ async def followed(to: Bench, jobs: int) -> None:
     """Many running jobs that log, on one worker and one client."""
     before_mb = to.worker_rss_mb()
     async with AsyncDispatcher(to.settings) as client:
-        specs = [simulated("--lines=60", "--rate=1", "--line-bytes=80") for _ in range(jobs)]
+        # They run for 200 s, so that the last has begun long before the first ends.
+        specs = [simulated("--lines=40", "--rate=0.2", "--line-bytes=80") for _ in range(jobs)]
         running = asyncio.Event()
         counts = {"running": 0, "bytes": 0, "ended": 0}
 
@@ -154,7 +155,7 @@ async def followed(to: Bench, jobs: int) -> None:
         per_job_kb = 1000 * (rss_mb - before_mb) / jobs
         tell("worker memory then", f"{rss_mb:.0f} MB ({per_job_kb:.0f} kB a job)", "< 400 MB, < 100 kB a job")
         await asyncio.gather(*tasks)
-        lost = jobs * 60 * 80 - counts["bytes"]
+        lost = jobs * 40 * 80 - counts["bytes"]
         tell(
             "their logs at the reader", f"{counts['bytes']} bytes, {lost} missing, {counts['ended']} ended", "0 missing"
         )

@@ -112,16 +112,18 @@ def make_result(
         containers=container_ends(pod) if pod else (),
         warnings=warnings,
         logs=dict(logs),
-        log_complete=all(summary.is_complete for summary in logs.values()) and not _is_unread(record, ended, pod, logs),
+        log_complete=all(summary.is_complete for summary in logs.values()) and not _is_unread(record, pod, logs),
         log_url=log_url,
         cancelled_by=record.cancel_requested_by if status is Status.CANCELLED else None,
     )
 
 
-def _is_unread(record: JobRecord, ended: Ended, pod: Observation | None, logs: Mapping[str, LogSummary]) -> bool:
-    """Whether the pod went before anybody could read any of its log."""
-    is_wanted = record.spec.get_logs and record.spec.container_logs != ()
-    return is_wanted and not logs and pod is None and record.pod is not None and ended.user_code_started
+def _is_unread(record: JobRecord, pod: Observation | None, logs: Mapping[str, LogSummary]) -> bool:
+    """Whether the pod may have written something before it went, and nobody read any of it."""
+    if not record.spec.get_logs or record.spec.container_logs == () or logs or record.pod is None:
+        return False
+    base = pod.container(record.spec.base_container) if pod is not None else None
+    return pod is None or (base is not None and base.has_started)
 
 
 _UNUSABLE: Final = frozenset({ReturnValueOutcome.TRUNCATED, ReturnValueOutcome.NOT_JSON, ReturnValueOutcome.TOO_LARGE})

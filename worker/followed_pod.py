@@ -31,11 +31,13 @@ class FollowedPod:
     Attributes:
         last: the last that was seen of it, also after its deletion.
         is_gone: its deletion was seen, or its absence proved.
+        farewell: the last that it ever was, where its deletion was seen.
     """
 
     def __init__(self, cluster: Cluster, watches: PodWatches, job_id: str, news: asyncio.Event) -> None:
         self.last: Observation | None = None
         self.is_gone = False
+        self.farewell: Observation | None = None
         self._is_in_doubt = False
         self._cluster = cluster
         self._watches = watches
@@ -44,7 +46,7 @@ class FollowedPod:
 
     def begin(self, pod: Observation | None) -> None:
         """Another attempt: its pod as created, None before that."""
-        self.last, self.is_gone, self._is_in_doubt = pod, False, False
+        self.last, self.is_gone, self.farewell, self._is_in_doubt = pod, False, None, False
         newer = self._watches.pod(pod.namespace, pod.name) if pod else None
         if pod is not None and newer is not None and newer.uid == pod.uid:
             self.last = newer
@@ -56,7 +58,8 @@ class FollowedPod:
 
     def deleted(self, pod: Observation) -> None:
         """The watch shows its deletion, with the last that it was."""
-        self.last, self.is_gone, self._is_in_doubt = pod, True, True
+        self.last = self.farewell = pod
+        self.is_gone = self._is_in_doubt = True
         self._news.set()
 
     def doubt(self) -> None:
@@ -68,7 +71,7 @@ class FollowedPod:
         """The pod as it is; None where its absence is proved. A deleted pod that was last seen with its outcome is
         returned as that: the outcome counts."""
         if self.last is None and (gone := self._watches.gone(namespace, uid)):
-            self.last, self.is_gone, self._is_in_doubt = gone, True, True
+            self.deleted(gone)
         elif self.last is None:
             self.last = self._watches.pod(namespace, name)
         if self.is_gone and (told := self._outcome(spec, uid)):

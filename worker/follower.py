@@ -274,7 +274,7 @@ class Follower:
                     await self._end_pod(verdict, pod)
                     look_again_at = self._place.ledger.now() + DELETE_AGAIN_S
                 case Ended():
-                    await self._attempt_ended(verdict, pod)
+                    await self._attempt_ended(verdict, pod or self._pod.farewell)
                     return
                 case Settled():
                     await self._settle(pod)

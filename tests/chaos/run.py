@@ -4,7 +4,6 @@ import asyncio
 import random
 import statistics
 import time
-import urllib.error
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -187,7 +186,7 @@ class _Run:
             try:
                 job.is_deed_done = await asyncio.to_thread(self._take_away, job.asked)
                 return
-            except urllib.error.HTTPError:
+            except OSError:  # HTTPError among them
                 await asyncio.sleep(0.2)  # an outage of the API server: once more
 
     def _take_away(self, asked: Asked) -> bool:
@@ -244,8 +243,8 @@ def _unexpected(job: Job) -> list[str]:
     asked, result = job.asked, job.told.result
     if result is None or (job.is_hit and result.reason in LOST):
         return []
-    if asked.deed is Deed.EVICT and result.reason is FailureReason.POD_DELETED and job.told.notices:
-        return []  # it went between two owners, and perhaps no worker was alive to see how
+    if asked.deed is Deed.EVICT and result.reason is FailureReason.POD_DELETED and not result.log_complete:
+        return []  # no worker saw how it went: none was alive, or the API server's history was gone
     found = []
     if (result.status, result.reason) != (asked.status, asked.reason):
         found.append(f"{result.status} {result.reason} instead of {asked.status} {asked.reason}: {result.message}")

@@ -96,7 +96,7 @@ class StandaloneAirflow:
             "AIRFLOW_CONN_PODRELAY_DEFAULT": json.dumps(connection),
             **environment,
         }
-        self._client = httpx.Client(base_url=f"{self.url}/api/v2", timeout=30)
+        self._client = httpx.Client(base_url=f"{self.url}/api/v2", timeout=60)
         self._components: list[Child] = []
         # A log of writes beside the database: one who reads does not lock out one who writes.
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
@@ -131,10 +131,10 @@ class StandaloneAirflow:
         _kill_session(self._triggerer)
 
     def close(self) -> None:
-        """Ask all components to end, together; the site waits for them."""
+        """End all components at once, and whatever they run: nobody needs this Airflow any more."""
         self._client.close()
         for child in self._components:
-            child.process.terminate()
+            _kill_session(child)
 
     # What a user does
 

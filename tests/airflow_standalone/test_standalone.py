@@ -80,7 +80,7 @@ def job_id_of(airflow: StandaloneAirflow, task: TaskAddress) -> str:
 
 def result_of(site: Site, job_id: str) -> JobResult:
     with Dispatcher(site.client_settings()) as dispatcher:
-        return dispatcher.result(job_id, timeout_s=30)
+        return dispatcher.result(job_id, timeout_s=60)
 
 
 def numbered(count: int) -> list[str]:

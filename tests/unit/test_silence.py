@@ -10,8 +10,16 @@ from dispatcher.status import Status
 
 def found(**fields: object) -> Presence:
     usual: dict[str, object] = {
-        "at": 1000.0, "generation": "g", "status": Status.QUEUED, "owner": "", "owner_is_alive": False,
-        "queue": "gpu", "is_overdue": False, "workers_alive": 1, "last_seen_at": None, "owner_last_seen_at": None,
+        "at": 1000.0,
+        "generation": "g",
+        "status": Status.QUEUED,
+        "owner": "",
+        "owner_is_alive": False,
+        "queue": "gpu",
+        "is_overdue": False,
+        "workers_alive": 1,
+        "last_seen_at": None,
+        "owner_last_seen_at": None,
     }
     return Presence(**{**usual, **fields})  # type: ignore[arg-type]
 

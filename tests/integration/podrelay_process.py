@@ -24,7 +24,7 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
     """This process' environment without anybody's podrelay or cluster in it."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PODRELAY_")}
     own.pop("KUBECONFIG", None)
-    return {**own, "PODRELAY_REDIS_URL": redis_url, "COLUMNS": "200", **more}
+    return {**own, "PODRELAY_REDIS_URL": redis_url, "COLUMNS": "200", "TERM": "xterm-256color", **more}
 
 
 @dataclass(frozen=True)

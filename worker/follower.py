@@ -141,12 +141,26 @@ class Follower:
         elif self.record.unreadable is not None:
             text = f"this worker's version cannot read the spec: {self.record.unreadable}. Upgrade the workers first."
             await self._conclude(Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False))
+        elif (finished := self._ended_before()) is not None:
+            await self._append_again(finished)
         elif self.record.pod is None:
             await self._launch()
         elif self.record.deletion_intent is DeletionIntent.NEXT_ATTEMPT:
             await self._requeue()
         else:
             await self._follow()
+
+    def _ended_before(self) -> Finished | None:
+        """The result of this very job, which ended here before Redis was emptied and its caller submitted it again."""
+        finished = self._place.finished.get(self.record.job_id)
+        is_new = self.record.attempt == 0 and self.record.pod is None
+        return finished if finished and is_new and finished.record.digest == self.record.digest else None
+
+    async def _append_again(self, finished: Finished) -> None:
+        result = finished.ended.result
+        await self._job.move(
+            target=result.status, event=finished.ended, fields=finished.fields, reason=result.reason, result=result
+        )
 
     # Launching
 
@@ -409,7 +423,7 @@ class Follower:
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
         until = place.ledger.now() + FINISHED_KEPT_S
-        place.finished[self.record.job_id] = Finished(self.record, self.fence, event, fields, until)
+        place.finished[self.record.job_id] = Finished(self.record, self.fence, event, fields, until, place.generation)
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
         reached(Reached.RESULT_APPENDED)
 

@@ -81,7 +81,7 @@ class Heartbeat:
         if self.generation and beat.generation != self.generation:
             log.warning("Redis was emptied, records are rebuilt", generation=beat.generation)
             self.emptied_at = self.trusted_since = beat.at
-        self.generation = beat.generation
+        self.generation = place.generation = beat.generation
 
     async def _server_started_at(self) -> float:
         """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""

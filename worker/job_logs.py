@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 import structlog
 
@@ -15,6 +16,9 @@ from worker.observation import Container, Observation
 
 log = structlog.get_logger("podrelay.worker")
 
+#: How often log followers of an attempt that fail by a defect of ours are begun again.
+MOST_FAILURES: Final = 3
+
 
 class JobLogs:
     """One log follower per followed container, each a task of its own."""
@@ -25,6 +29,7 @@ class JobLogs:
         self._ledger = ledger
         self._buffers = buffers
         self._attempt = 0
+        self._failures = 0
         self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
 
     def __bool__(self) -> bool:
@@ -50,8 +55,9 @@ class JobLogs:
         error = task.exception()
         if error is None or isinstance(error, LetGoError):
             return True
-        log.error("log follower failed, beginning again", container=container, exc_info=error)
-        return False
+        self._failures += 1
+        log.error("log follower failed", container=container, failures=self._failures, exc_info=error)
+        return self._failures > MOST_FAILURES  # then the drain raises it, and the job is followed anew, at its pace
 
     def _checkpoint(self, container: str, record: JobRecord) -> Checkpoint:
         if container in self._followed:

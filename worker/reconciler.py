@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import structlog
 
 from dispatcher.record import JobRecord
-from dispatcher.steps import SurveyRow, move, survey
+from dispatcher.steps import ClaimOutcome, MoveOutcome, SurveyRow, move, survey
 from worker.follower import Follower
 from worker.log_follower import LetGoError
 from worker.workplace import Finished, Workplace
@@ -26,6 +26,8 @@ class Followed(Protocol):
     def followers(self) -> dict[str, Follower]: ...
 
     def follow(self, record: JobRecord) -> None: ...
+
+    async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome: ...
 
 
 class Reconciler:
@@ -94,12 +96,17 @@ class Reconciler:
     async def _repeat_results(self) -> None:
         now = self._place.ledger.now()
         for job_id, finished in list(self._place.finished.items()):
-            row = self.rows.get(job_id)
-            is_undone = row is not None and (row.status is None or not row.status.is_final)
             if now > finished.until:
                 del self._place.finished[job_id]
-            elif (row is None or is_undone) and job_id not in self._jobs.followers:
+            elif job_id not in self._jobs.followers and self._may_be_lost(finished):
                 await self._repeat_result(finished)
+
+    def _may_be_lost(self, finished: Finished) -> bool:
+        """An active job that has not ended any more (a failover), or a Redis that was emptied since."""
+        row = self.rows.get(finished.record.job_id)
+        if row is None:
+            return finished.generation != self._place.generation
+        return row.status is None or not row.status.is_final
 
     async def _repeat_result(self, finished: Finished) -> None:
         """Append a result again where Redis turns out to have lost it."""
@@ -108,6 +115,10 @@ class Reconciler:
         if record is not None and record.status.is_final:
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
+        if record is not None and record.owner is None:
+            # Its caller has submitted it again: whoever knows the result claims it, and appends that.
+            await self._jobs.claim(job_id)
+            return
         if record is None:
             try:
                 await Follower(self._place, finished.record).restore()
@@ -116,4 +127,7 @@ class Reconciler:
                 return
         status = finished.record.status
         step = move(job_id, finished.fence, target=status, event=finished.ended, fields=finished.fields)
-        await self._place.ledger.persist(step)
+        moved = await self._place.ledger.persist(step)
+        if moved.outcome is MoveOutcome.FENCED:
+            log.warning("another worker has the job: its result stands", job_id=job_id)
+            del self._place.finished[job_id]

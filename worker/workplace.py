@@ -16,14 +16,15 @@ from worker.settings import WorkerSettings
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A result that was appended: kept for a while, because a failover of Redis may have lost it again. ``until``:
-    seconds of Redis' clock."""
+    """A result that was appended: kept for a while, because a failover of Redis may have lost it again, or it may be
+    emptied. ``until``: seconds of Redis' clock; ``generation``: Redis' when it was appended."""
 
     record: JobRecord
     fence: Fence
     ended: Ended
     fields: dict[str, str]
     until: float
+    generation: str
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Workplace:
     buffers: Buffers
     lease_until: float = 0.0
     tenure: int = 0
+    generation: str = ""  #: Redis', as of the last heartbeat
     lease_renewed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[str, Finished] = field(default_factory=dict)
 

@@ -3,6 +3,8 @@
 import asyncio
 
 from dispatcher import names
+from dispatcher.aio import AsyncDispatcher
+from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from tests.chaos.caller import a_caller, start, until
 from tests.processes import QUICK, running_site
@@ -76,3 +78,17 @@ async def test_a_job_whose_message_was_lost_is_launched_all_the_same() -> None:
             await start(site, "ada", **QUICK)
             await caller.all_end()
             assert {job.result.status for job in jobs if job.result} == {Status.SUCCEEDED}
+
+
+async def test_a_job_that_ended_before_redis_was_emptied_is_not_run_again_when_it_is_submitted_again() -> None:
+    with running_site() as site:
+        await start(site, "ada", **QUICK)
+        async with AsyncDispatcher(site.client_settings()) as client:
+            spec = JobSpec(image="simulated:1", args=("--lines=3", "--exit-code=4"))
+            await client.submit(spec)
+            first = await client.result(spec.id, 60)
+            site.redis_command("FLUSHALL")
+            await client.submit(spec)
+            again = await client.result(spec.id, 60)
+        assert (again.status, again.exit_code, again.pod_uid) == (first.status, 4, first.pod_uid)
+        assert len(site.pocket.ever_created()) == 1

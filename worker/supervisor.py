@@ -13,12 +13,13 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
+from redis.exceptions import AuthenticationError
 
 from dispatcher import connection
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.steps import ClaimOutcome, claim, release, submit
-from worker.cluster import Cluster
+from worker.cluster import BackOff, Cluster
 from worker.control import Control
 from worker.follower import Follower
 from worker.heartbeat import Heartbeat
@@ -52,6 +53,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
         self._is_ready = threading.Event()
+        self._is_leaving = False
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
         self._place: Workplace
@@ -61,10 +63,11 @@ class Supervisor:
     # From other threads
 
     def start(self) -> None:
-        """Start the thread; returns when the lease is held and the watches run.
+        """Start the thread; returns when the lease is held and the watches run, however long Redis is away, or when
+        :meth:`begin_hand_over` came before that.
 
         Raises:
-            Exception: what kept it from starting (Redis or the cluster configuration unusable).
+            Exception: what kept it from starting (a wrong password, no usable cluster configuration).
         """
         self._thread.start()
         self._is_ready.wait()
@@ -87,9 +90,9 @@ class Supervisor:
 
     def begin_hand_over(self) -> None:
         """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
-        if self._is_ready.is_set() and self._failure is None:
-            with suppress(RuntimeError):  # the loop is closed: it has handed over before
-                self._loop.call_soon_threadsafe(self._draining.set)
+        self._is_leaving = True
+        with suppress(AttributeError, RuntimeError):  # no loop yet, or closed: it has handed over before
+            self._loop.call_soon_threadsafe(self._draining.set)
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Hand over, then end the thread."""
@@ -111,8 +114,10 @@ class Supervisor:
             self._is_ready.set()
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._draining = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._is_leaving:  # asked for before there was a loop to tell
+            self._draining.set()
         settings = self.settings
         url = settings.redis_url.get_secret_value()
         async with AsyncExitStack() as stack:
@@ -124,7 +129,8 @@ class Supervisor:
             self._place = self._make_place(cluster, Ledger(client))
             heartbeat = Heartbeat(self._place, self._info)
             self._sweeper = Sweeper(self._place, self, heartbeat, Reconciler(self._place, self))
-            await heartbeat.first()
+            if not await self._has_lease(heartbeat):
+                return
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
@@ -133,6 +139,26 @@ class Supervisor:
                 for task in running:
                     task.cancel()
             await self._hand_over()
+
+    async def _has_lease(self, heartbeat: Heartbeat) -> bool:
+        """Take the lease, however long Redis is away; False: told to end before that. A worker that died of it instead
+        would come back at its restarter's pace, minutes after Redis."""
+        back_off = BackOff(longest_s=3.0)
+        while not self._draining.is_set():
+            try:
+                await heartbeat.first()
+            except AuthenticationError:
+                raise
+            except connection.UNAVAILABLE as error:
+                if back_off.since is None:
+                    why = str(error) or type(error).__name__
+                    log.warning("Redis unavailable, waiting to start", redis=self.settings.masked_redis_url, why=why)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(back_off.failed(error)):
+                        await self._draining.wait()
+            else:
+                return True
+        return False
 
     def _make_place(self, cluster: Cluster, ledger: Ledger) -> Workplace:
         settings = self.settings

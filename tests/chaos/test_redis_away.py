@@ -92,3 +92,17 @@ async def test_a_job_that_ended_before_redis_was_emptied_is_not_run_again_when_i
             again = await client.result(spec.id, 60)
         assert (again.status, again.exit_code, again.pod_uid) == (first.status, 4, first.pod_uid)
         assert len(site.pocket.ever_created()) == 1
+
+
+async def test_a_worker_that_starts_while_redis_is_away_waits_for_it_and_hears_that_it_should_end() -> None:
+    with running_site() as site:
+        site.stop_redis()
+        ada, bob = [site.start_worker(name, is_awaited=False, **QUICK) for name in ("ada", "bob")]
+        await until(lambda: all(any("waiting to start" in line for line in worker.lines) for worker in (ada, bob)))
+        bob.terminate()
+        assert await asyncio.to_thread(bob.wait_for_end, 10) == 0
+        site.start_redis()
+        await asyncio.to_thread(ada.wait_until_ready)
+        async with a_caller(site) as caller:
+            await caller.submit("--lines=3")
+            await caller.all_end()

@@ -178,14 +178,16 @@ class _Run:
             await asyncio.sleep(3.0)
 
     async def _do(self, job: Job) -> None:
-        """Evict or delete the pod by hand."""
+        """Evict the pod by hand, or delete it: then also the next one, which a job gets that was lost with Redis."""
         if job.asked.deed is Deed.NONE:
             return
         await asyncio.sleep(job.asked.deed_after_s)
-        while True:
+        while not job.told.results:
             try:
-                job.is_deed_done = await asyncio.to_thread(self._take_away, job.asked)
-                return
+                job.is_deed_done |= await asyncio.to_thread(self._take_away, job.asked)
+                if job.asked.deed is Deed.EVICT:
+                    return
+                await asyncio.sleep(3.0)
             except OSError:  # HTTPError among them
                 await asyncio.sleep(0.2)  # an outage of the API server: once more
 
@@ -260,6 +262,6 @@ def _takeovers(told: Told, kills: list[tuple[str, float]]) -> list[float]:
     found = []
     for at, text in told.notices:
         for victim, killed_at in kills:
-            if f"from {victim}" in text:
+            if f"from {victim}" in text and at.timestamp() > killed_at:  # before: it was frozen for too long
                 found.append(at.timestamp() - killed_at)
     return found

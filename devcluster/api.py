@@ -57,7 +57,7 @@ class Api:
         if path.startswith("/api/v1/"):
             return await self._answer_core(request, parse_target(path.removeprefix("/api/v1/")))
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and request.method == "POST":
-            return await answer_access_review(request, self._faults.denied)
+            return await answer_access_review(request, self._faults)
         return answer_service(request)
 
     async def _answer_core(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -76,7 +76,7 @@ class Api:
 
     def _check_allowed(self, request: web.Request, verb: str, target: Target) -> None:
         user = request.headers.get("Impersonate-User")
-        if user is not None or (verb, target.label) in self._faults.denied:
+        if user is not None or self._faults.is_denied(verb, target.label, target.namespace):
             raise not_allowed(user or "pocket", verb, target.resource, target.namespace)
 
     async def _list_or_watch(self, request: web.Request, target: Target) -> web.StreamResponse:

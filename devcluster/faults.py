@@ -11,10 +11,14 @@ class Faults:
     """Faults that are in force now."""
 
     def __init__(self) -> None:
-        self.denied: set[tuple[str, str]] = set()
-        """Verbs and resources (`pods/log`) that RBAC allows nobody."""
+        self.denied: set[tuple[str, str, str]] = set()
+        """Verbs, resources (`pods/log`) and namespaces ("" for all) that RBAC allows nobody."""
         self._out_until = 0.0
         self._lost_replies: dict[tuple[str, str], int] = {}
+
+    def is_denied(self, verb: str, resource: str, namespace: str) -> bool:
+        """Whether RBAC says no."""
+        return not self.denied.isdisjoint({(verb, resource, ""), (verb, resource, namespace)})
 
     def begin_outage(self, seconds: float) -> None:
         """Answer 503 to everything for a while."""

@@ -183,12 +183,13 @@ class PocketCluster:
         """Cut all watches, as a restarting API server does."""
         self.store.end_watches()
 
-    def deny(self, verb: str, resource: str) -> None:
-        """RBAC no longer allows this verb on this resource (`pods/log`), for anybody."""
-        self.faults.denied.add((verb, resource))
+    def deny(self, verb: str, resource: str, namespace: str = "") -> None:
+        """RBAC no longer allows this verb on this resource (`pods/log`), for anybody; "" for all namespaces. A watch
+        that runs goes on, as in a real cluster."""
+        self.faults.denied.add((verb, resource, namespace))
 
-    def allow(self, verb: str, resource: str) -> None:
-        self.faults.denied.discard((verb, resource))
+    def allow(self, verb: str, resource: str, namespace: str = "") -> None:
+        self.faults.denied.discard((verb, resource, namespace))
 
     def outage(self, seconds: float) -> None:
         """The API answers 503 for a while and all streams are cut; pods go on."""

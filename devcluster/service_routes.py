@@ -6,6 +6,7 @@ import sys
 from aiohttp import web
 
 from devcluster.answers import Json, no_such_path
+from devcluster.faults import Faults
 from devcluster.paths import CLUSTER_SCOPED, KINDS
 
 VERSION = {
@@ -53,15 +54,15 @@ def _resources() -> list[Json]:
     ]
 
 
-async def answer_access_review(request: web.Request, denied: set[tuple[str, str]]) -> web.Response:
+async def answer_access_review(request: web.Request, faults: Faults) -> web.Response:
     """`SelfSubjectAccessReview`: everything is allowed but what a test denied."""
     review = await request.json()
     asked = review.get("spec", {}).get("resourceAttributes") or {}
     resource = asked.get("resource", "")
     if asked.get("subresource"):
         resource += f"/{asked['subresource']}"
-    allowed = (asked.get("verb", ""), resource) not in denied
-    return _answer({**review, "status": {"allowed": allowed}}, 201)
+    denied = faults.is_denied(asked.get("verb", ""), resource, asked.get("namespace", ""))
+    return _answer({**review, "status": {"allowed": not denied}}, 201)
 
 
 def _answer(body: Json, status: int = 200) -> web.Response:

@@ -142,6 +142,17 @@ async def test_denied_verbs_are_forbidden_in_the_words_of_rbac(tmp_path: Path) -
         assert (await driver.request("POST", pods("default"), simple_pod("job", "simulated:1"))).status == 201
 
 
+async def test_a_verb_can_be_denied_in_one_namespace(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_process, _banner, driver):
+        await driver.request("POST", "/pocket/deny?verb=list&resource=pods&namespace=kube-system")
+        reply = await driver.request("GET", pods("kube-system"))
+        said = 'pods is forbidden: User "pocket" cannot list resource "pods" in API group "" in the namespace '
+        assert (reply.status, reply.json["reason"], reply.json["message"]) == (403, "Forbidden", f'{said}"kube-system"')
+        assert (await driver.request("GET", pods("default"))).status == 200
+        await driver.request("POST", "/pocket/allow?verb=list&resource=pods&namespace=kube-system")
+        assert (await driver.request("GET", pods("kube-system"))).status == 200
+
+
 async def test_an_unknown_control_or_node_is_said_so(tmp_path: Path) -> None:
     async with started(tmp_path) as (_process, _banner, driver):
         assert (await driver.request("POST", "/pocket/nothing")).status == 404

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -38,13 +39,22 @@ def server_binaries() -> dict[str, str]:
 
 class RedisServer:
     """One server process. ``data_dir`` and ``port`` outlive a restart, so that it can come back with or without its
-    data. Killed with its parent's context; use as a context manager.
+    data. ``replica_of``: the port of the primary that it follows. ``environment``: what it has beside this process'.
+    Killed with its parent's context; use as a context manager.
 
     Raises (on start):
         RuntimeError: no binary is at hand, or the server does not answer within 10 s.
     """
 
-    def __init__(self, *, binary: str | None = None, port: int | None = None, append_only: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        binary: str | None = None,
+        port: int | None = None,
+        append_only: bool = False,
+        replica_of: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         binaries = server_binaries()
         if binary is None and not binaries:
             raise RuntimeError(
@@ -55,6 +65,8 @@ class RedisServer:
         self.port = port or free_port()
         self._data = tempfile.TemporaryDirectory(prefix="podrelay-redis-")
         self._append_only = append_only
+        self._replica_of = replica_of
+        self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,8 +79,12 @@ class RedisServer:
             *(self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._data.name),
             *("--save", "", "--appendonly", "yes" if self._append_only else "no", "--appendfsync", "always"),
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--daemonize", "no"),
+            *("--repl-diskless-sync-delay", "0"),
+            *(("--replicaof", "127.0.0.1", str(self._replica_of)) if self._replica_of else ()),
         ]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 10
         while not _answers(self.port):
             if self.process.poll() is not None:

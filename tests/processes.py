@@ -173,6 +173,20 @@ class Site:
         if self.redis.process is not None:
             self.processes.hold(self.redis.process.pid)
 
+    def start_replica(self, of_port: int) -> RedisServer:
+        """Start a second Redis that follows the one behind this port."""
+        replica = RedisServer(append_only=True, replica_of=of_port)
+        self.processes.enter(replica)
+        if replica.process is not None:
+            self.processes.hold(replica.process.pid)
+        return replica
+
+    def fail_over_to(self, replica: RedisServer) -> None:
+        """Kill Redis; its replica, with what it has heard until now, takes its place (at its own port)."""
+        self.stop_redis(forcibly=True)
+        self.redis = replica
+        self.redis_command("REPLICAOF", "NO", "ONE")
+
     def redis_command(self, *words: str | int) -> Any:
         """Run one command on Redis itself, past any proxy."""
         with redis.Redis.from_url(self.redis.url, protocol=2) as client:

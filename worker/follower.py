@@ -423,7 +423,7 @@ class Follower:
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
         until = place.ledger.now() + FINISHED_KEPT_S
-        place.finished[self.record.job_id] = Finished(self.record, self.fence, event, fields, until, place.generation)
+        place.finished[self.record.job_id] = Finished(self.record, self.fence, event, fields, until, place.redis_life)
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
         reached(Reached.RESULT_APPENDED)
 

@@ -81,7 +81,9 @@ class Heartbeat:
         if self.generation and beat.generation != self.generation:
             log.warning("Redis was emptied, records are rebuilt", generation=beat.generation)
             self.emptied_at = self.trusted_since = beat.at
-        self.generation = place.generation = beat.generation
+        self.generation = beat.generation
+        server: Any = await place.ledger.client.info("server")
+        place.redis_life = f"{beat.generation} {server['run_id']}"
 
     async def _server_started_at(self) -> float:
         """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""

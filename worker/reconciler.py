@@ -4,6 +4,7 @@ A cancel whose message was lost, a claim whose reply was lost, a record that Red
 has undone: all are found by comparing "records that I own" with "jobs that I follow".
 """
 
+from dataclasses import replace
 from typing import Final, Protocol
 
 import structlog
@@ -102,17 +103,18 @@ class Reconciler:
                 await self._repeat_result(finished)
 
     def _may_be_lost(self, finished: Finished) -> bool:
-        """An active job that has not ended any more (a failover), or a Redis that was emptied since."""
+        """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
         row = self.rows.get(finished.record.job_id)
         if row is None:
-            return finished.generation != self._place.generation
+            return finished.redis_life != self._place.redis_life
         return row.status is None or not row.status.is_final
 
     async def _repeat_result(self, finished: Finished) -> None:
         """Append a result again where Redis turns out to have lost it."""
-        job_id = finished.record.job_id
+        job_id, redis_life = finished.record.job_id, self._place.redis_life
         record = await self._place.ledger.read_record(job_id)
         if record is not None and record.status.is_final:
+            self._place.finished[job_id] = replace(finished, redis_life=redis_life)
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
         if record is not None and record.owner is None:

@@ -17,14 +17,14 @@ from worker.settings import WorkerSettings
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A result that was appended: kept for a while, because a failover of Redis may have lost it again, or it may be
-    emptied. ``until``: seconds of Redis' clock; ``generation``: Redis' when it was appended."""
+    emptied. ``until``: seconds of Redis' clock; ``redis_life``: the one in which it is known to be there."""
 
     record: JobRecord
     fence: Fence
     ended: Ended
     fields: dict[str, str]
     until: float
-    generation: str
+    redis_life: str
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Workplace:
     buffers: Buffers
     lease_until: float = 0.0
     tenure: int = 0
-    generation: str = ""  #: Redis', as of the last heartbeat
+    redis_life: str = ""  #: as of the last heartbeat; another one may lack what was written last in the one before
     lease_renewed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[str, Finished] = field(default_factory=dict)
 

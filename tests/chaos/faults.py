@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher import names
-from tests.chaos.proxies import ApiDoor, RedisDoor
+from tests.chaos.api_door import ApiDoor
+from tests.chaos.failover import fail_over
 from tests.processes import Site, Worker
+from tests.redis_door import RedisDoor
 
 #: Short, so that a run sees many takeovers; what is promised of the defaults has tests of its own.
 SETTINGS = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}
 #: How long the cluster waits for a lost node before it gives its pods up.
 LOST_NODE_S = 8.0
 LEASE_S = SETTINGS["lease_s"]
-#: After Redis was emptied the owners have this long to make their records again before one of them may die.
+LOSSY = ("redis_flushed", "redis_lost", "redis_failed_over")
+#: After Redis lost writes the owners have this long to make their records again before one of them may die.
 REBUILT_AFTER_S = 3 * LEASE_S
 
 
@@ -32,18 +35,17 @@ class Fault:
 
 
 def schedule(rng: random.Random, *, until_s: float, every_s: float) -> list[Fault]:
-    """The faults of a run, the same for the same seed. Redis is emptied at most once, in half of the runs."""
+    """The faults of a run, the same for the same seed. At most once, in two runs of three, Redis loses what it had
+    confirmed: all of it, or its last second."""
     kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
     found, at_s = [], 1.0
     while at_s < until_s:
         found.append(Fault(at_s, rng.choices(kinds, weights)[0], rng.getrandbits(32)))
         at_s += rng.uniform(0.3, 1.7) * every_s
-    if rng.random() < 0.5:
-        emptied = Fault(
-            rng.uniform(0.3, 0.9) * until_s, rng.choice(["redis_flushed", "redis_lost"]), rng.getrandbits(32)
-        )
-        found = [f for f in found if not _kills(f) or abs(f.at_s - emptied.at_s) > REBUILT_AFTER_S]
-        found.append(emptied)
+    if rng.random() < 2 / 3:
+        lossy = Fault(rng.uniform(0.3, 0.9) * until_s, rng.choice(LOSSY), rng.getrandbits(32))
+        found = [f for f in found if not _kills(f) or abs(f.at_s - lossy.at_s) > REBUILT_AFTER_S]
+        found.append(lossy)
     return sorted(found, key=lambda fault: fault.at_s)
 
 
@@ -72,7 +74,7 @@ class Faults:
 
     def __init__(self, site: Site, crew: Crew, redis: RedisDoor, api: ApiDoor) -> None:
         self.done: Counter[str] = Counter()
-        self.emptied = asyncio.Event()
+        self.has_lost = asyncio.Event()  #: Redis has lost writes that it had confirmed
         self.hit: set[str] = set()  #: jobs whose pods a lost node took
         self._site = site
         self._crew = crew
@@ -139,12 +141,17 @@ class Faults:
             self._site.redis.forget_data()
             await asyncio.sleep(rng.uniform(0.1, 3))
             await asyncio.to_thread(self._site.start_redis)
-            self.emptied.set()
+            self.has_lost.set()
 
     async def _redis_flushed(self, _: random.Random) -> None:
         async with self._redis_server:
             await asyncio.to_thread(self._site.redis_command, "FLUSHALL")
-            self.emptied.set()
+            self.has_lost.set()
+
+    async def _redis_failed_over(self, _: random.Random) -> None:
+        async with self._redis_server:
+            await fail_over(self._site, self._redis, lambda: asyncio.sleep(1.0))  # the lost second
+            self.has_lost.set()
 
     async def _redis_cut(self, _: random.Random) -> None:
         self._redis.cut()

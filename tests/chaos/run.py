@@ -15,11 +15,12 @@ from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.status import FailureReason, Status
-from tests.chaos.faults import LOST_NODE_S, REBUILT_AFTER_S, Crew, Faults, schedule
+from tests.chaos.api_door import ApiDoor
+from tests.chaos.faults import LOSSY, LOST_NODE_S, REBUILT_AFTER_S, Crew, Faults, schedule
 from tests.chaos.kinds import Asked, Deed, make_jobs
-from tests.chaos.proxies import ApiDoor, RedisDoor
 from tests.laws import Told, broken_laws
 from tests.processes import Site, running_site
+from tests.redis_door import RedisDoor
 
 WORKERS = ("ada", "bob", "cyd")
 SUBMITTED_EVERY_S = 0.12
@@ -89,7 +90,7 @@ class _Run:
         self._jobs = [Job(one, Told(one.spec.id)) for one in asked]
         self._report = Report(seed, len(asked))
         self._crew = Crew(site)
-        self._is_emptied = False
+        self._is_lossy = False  #: Redis is to lose what it had confirmed
         self._client: AsyncDispatcher
 
     async def run(self) -> Report:
@@ -115,6 +116,7 @@ class _Run:
         """Submit, follow, break things; until every job has ended or had its time."""
         until_s = len(self._jobs) * SUBMITTED_EVERY_S + 12
         plan = schedule(self._rng, until_s=until_s, every_s=FAULT_EVERY_S)
+        self._is_lossy = any(fault.kind in LOSSY for fault in plan)
         callers = [asyncio.create_task(self._call(job, i)) for i, job in enumerate(self._jobs)]
         again = asyncio.create_task(self._submit_again(faults))
         try:
@@ -149,9 +151,9 @@ class _Run:
                 except RedisUnavailableError:
                     await asyncio.sleep(0.2)
                 except JobUnknownError:
-                    if not self._is_emptied:
+                    if not self._is_lossy:
                         raise
-                    await self._submit(job)  # it was queued, and is lost with Redis
+                    await self._submit(job)
             if deed is not None:
                 await deed
         finally:
@@ -204,8 +206,7 @@ class _Run:
 
     async def _submit_again(self, faults: Faults) -> None:
         """What was queued and never launched is lost with Redis unless it is submitted again."""
-        await faults.emptied.wait()
-        self._is_emptied = True
+        await faults.has_lost.wait()
         await asyncio.sleep(REBUILT_AFTER_S)
         for job in self._jobs:
             if not job.told.results and job.told.statuses:

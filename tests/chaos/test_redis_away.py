@@ -7,7 +7,10 @@ from dispatcher.aio import AsyncDispatcher
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from tests.chaos.caller import a_caller, start, until
+from tests.chaos.failover import fail_over
+from tests.laws import Told
 from tests.processes import QUICK, running_site
+from tests.redis_door import RedisDoor
 
 
 async def test_an_emptied_redis_is_filled_again_from_memory_and_pods_and_readers_lose_nothing() -> None:
@@ -67,6 +70,31 @@ async def test_redis_is_away_for_four_leases_and_nobody_takes_a_living_owners_jo
             await caller.all_end()
             assert [(await caller.record(job)).takeovers for job in jobs] == [0] * len(jobs)
             assert all(job.result and job.result.log_complete for job in jobs)
+
+
+async def test_a_failover_loses_the_last_second_of_writes_results_included_and_all_of_it_comes_back() -> None:
+    with running_site() as site:
+        async with RedisDoor(site.redis.port) as door:
+            site.redis_url = door.url
+            async with a_caller(site) as caller:
+                await start(site, "ada", **QUICK)
+                await start(site, "bob", **QUICK)
+                long = [await caller.submit("--lines=300", "--rate=50", "--line-bytes=500") for _ in range(10)]
+                await caller.until_running(*long)
+                short: list[Told] = []
+
+                async def lost() -> None:
+                    short.extend([await caller.submit("--lines=3") for _ in range(20)])
+                    await until(lambda: all(job.results for job in short[:10]))
+                    short.extend([await caller.submit("--lines=3") for _ in range(5)])
+                    # What no worker had heard of yet would be lost.
+                    await until(lambda: all(len(job.statuses) > 1 for job in short))
+
+                await fail_over(site, door, lost)
+                await caller.all_end()
+                assert {job.result.status for job in (*long, *short) if job.result} == {Status.SUCCEEDED}
+                records = [await caller.record(job) for job in (*long, *short)]
+                assert {record.status for record in records} == {Status.SUCCEEDED}
 
 
 async def test_a_job_whose_message_was_lost_is_launched_all_the_same() -> None:

@@ -18,7 +18,6 @@ from real_redis import (
     settings_for,
     url,
 )
-from redis_proxy import RedisProxy
 
 from devcluster.redis_server import RedisServer, free_port
 from dispatcher import names, steps
@@ -28,6 +27,7 @@ from dispatcher.events import Cursor, Ended, Heard, LogChunk, Notice, Silence, S
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import CancelOutcome, SubmitOutcome
+from tests.redis_door import RedisDoor
 
 
 @pytest.fixture
@@ -347,7 +347,7 @@ async def test_half_open_connections_are_noticed_and_nothing_is_missed(
     own_store: Store,
 ) -> None:
     async with (
-        RedisProxy(own_server.port) as proxy,
+        RedisDoor(own_server.port) as proxy,
         AsyncDispatcher(settings_for(proxy.url, timeout_s=0.5, retries=1)) as dispatcher,
     ):
         worker = own_store.worker()
@@ -356,7 +356,7 @@ async def test_half_open_connections_are_noticed_and_nothing_is_missed(
         await anext(following)
         worker.log(job_id, b"before ")
         heard = [await anext(following)]
-        proxy.swallow_connections()
+        proxy.swallow()
         worker.log(job_id, b"after")
         worker.end(job_id)
         async with asyncio.timeout(10):

@@ -1,0 +1,28 @@
+"""A failover of Redis that loses its last writes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import redis
+
+from devcluster.redis_server import RedisServer
+from tests.chaos.caller import until
+from tests.processes import Site
+from tests.redis_door import RedisDoor
+
+
+async def fail_over(site: Site, door: RedisDoor, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """A replica takes Redis' place behind the same door. What was written ``meanwhile`` was confirmed, and is lost."""
+    async with RedisDoor(site.redis.port) as link:
+        replica = await asyncio.to_thread(site.start_replica, link.port)
+        await until(lambda: _is_in_sync(replica))
+        link.swallow()
+        await meanwhile()
+        await asyncio.to_thread(site.fail_over_to, replica)
+    door.target = replica.port
+    door.cut()
+
+
+def _is_in_sync(replica: RedisServer) -> bool:
+    with redis.Redis.from_url(replica.url) as client:
+        return bool(client.info("replication").get("master_link_status") == "up")

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -136,9 +136,10 @@ class Supervisor:
                 running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
                 self._is_ready.set()
                 await self._draining.wait()
-                for task in running:
+                await self._hand_over()
+                for task in (*running, *self._tasks):
                     task.cancel()
-            await self._hand_over()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _has_lease(self, heartbeat: Heartbeat) -> bool:
         """Take the lease, however long Redis is away; False: told to end before that. A worker that died of it instead
@@ -189,11 +190,10 @@ class Supervisor:
         return [heartbeat.run(), control.run(), self._sweeper.run(), *(watch.run() for watch in self._place.watches)]
 
     async def _hand_over(self) -> None:
-        """Stop following; then let go of the jobs with one message. The pods go on."""
+        """Let go of every job with one message. Done first: whatever is still under way here is refused from then on.
+        The pods go on."""
+        self._place.tenure += 1  # so that no pod is created any more
         job_ids = list(self._followers)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             async with asyncio.timeout(3):
                 await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
@@ -211,17 +211,24 @@ class Supervisor:
 
     async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome:
         """Claim the job and follow it, unless it is followed already."""
-        if self._draining.is_set() or job_id in self._followers:
-            return ClaimOutcome.OWNED
-        step = claim(job_id, self.incarnation, namespaces=self._place.watches.namespaces, former_owner=former_owner)
-        claimed = await self._place.ledger.persist(step)
-        if claimed.record is not None and self._draining.is_set():
-            await self._place.ledger.persist(release(self.incarnation, self.settings.queue, [job_id]))
-        elif claimed.record is not None:
-            self.follow(claimed.record)
-        elif claimed.outcome is ClaimOutcome.NO_LEASE:
-            log.warning("no lease, job not claimed", job_id=job_id)
-        return claimed.outcome
+        return (await self.claim_many({job_id: former_owner}))[job_id]
+
+    async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
+        """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them."""
+        wanted = [job_id for job_id in jobs if job_id not in self._followers and not self._draining.is_set()]
+        namespaces = self._place.watches.namespaces
+        steps = [claim(job_id, self.incarnation, namespaces=namespaces, former_owner=jobs[job_id]) for job_id in wanted]
+        claims = dict(zip(wanted, await self._place.ledger.persist_many(steps), strict=True))
+        taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
+        if taken and self._draining.is_set():
+            job_ids = [record.job_id for record in taken]
+            await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
+            taken = []
+        for record in taken:
+            self.follow(record)
+        if refused := [job_id for job_id in wanted if claims[job_id].outcome is ClaimOutcome.NO_LEASE]:
+            log.warning("no lease, jobs not claimed", job_ids=refused)
+        return {job_id: claims[job_id].outcome if job_id in claims else ClaimOutcome.OWNED for job_id in jobs}
 
     def follow(self, record: JobRecord, tenure: int | None = None) -> None:
         """Begin to follow a job that this incarnation owns."""

@@ -6,6 +6,7 @@ claim, atomically; small random batches let several workers share.
 
 import asyncio
 import random
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -45,6 +46,8 @@ class Jobs(Protocol):
     def check_capacity(self) -> None: ...
 
     async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome: ...
+
+    async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]: ...
 
 
 class Sweeper:
@@ -106,13 +109,12 @@ class Sweeper:
     async def _take_over(self, rows: list[SurveyRow]) -> None:
         """Claim jobs whose owner let go or is dead, whether there is capacity or not: somebody must."""
         random.shuffle(rows)
-        await asyncio.gather(*(self._take_over_one(row) for row in rows[:BATCH]))
-        if len(rows) > BATCH:
-            self._hurry.set()
-
-    async def _take_over_one(self, row: SurveyRow) -> None:
-        if await self._jobs.claim(row.job_id, former_owner=row.owner) is ClaimOutcome.CLAIMED:
-            log.info("took over", job_id=row.job_id, former_owner=row.owner or None)
+        for first in range(0, len(rows), BATCH):
+            owners = {row.job_id: row.owner for row in rows[first : first + BATCH]}
+            outcomes = await self._jobs.claim_many(owners)
+            taken = [job_id for job_id, outcome in outcomes.items() if outcome is ClaimOutcome.CLAIMED]
+            for job_id in taken:
+                log.info("took over", job_id=job_id, former_owner=owners[job_id] or None)
 
     def _is_abandoned(self, row: SurveyRow) -> bool:
         if row.status is None or row.job_id in self._jobs.followers or not self._is_served(row):

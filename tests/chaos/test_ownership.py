@@ -7,11 +7,11 @@ from tests.chaos.caller import a_caller, start, taken_over_at, until
 from tests.processes import QUICK, running_site
 
 
-async def test_workers_are_restarted_one_by_one_and_then_killed_and_sixty_jobs_do_not_notice() -> None:
+async def test_workers_are_restarted_one_by_one_and_then_killed_and_two_hundred_jobs_do_not_notice() -> None:
     with running_site() as site:
         async with a_caller(site) as caller:
             ada, bob = await start(site, "ada", "bob")
-            jobs = [await caller.submit("--lines=300", "--rate=10", "--line-bytes=300") for _ in range(60)]
+            jobs = [await caller.submit("--lines=150", "--rate=5", "--line-bytes=300") for _ in range(200)]
             await caller.until_running(*jobs)
             for leaving in (ada, bob):
                 owned = [job for job in jobs if ((await caller.record(job)).owner or "").startswith(leaving.name)]

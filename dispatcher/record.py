@@ -103,6 +103,7 @@ class JobRecord:
     checkpoints: Mapping[tuple[int, str], Checkpoint] = field(default_factory=dict)  #: by (attempt, container)
     result: JobResult | None = None
     log_end: str = "0-0"
+    last_step: str = ""  #: the owner's last move: Redis has lost some where it is not the one that the owner made last
 
     @property
     def cancel_requested(self) -> bool:
@@ -155,6 +156,7 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         checkpoints={_decode_stream(k): Checkpoint.decode(v) for k, v in text.items() if k.startswith(CHECKPOINT)},
         result=_decode_result(text),
         log_end=text.get("log_end", "0-0"),
+        last_step=text.get("last_step", ""),
     )
 
 

@@ -153,17 +153,19 @@ class MoveOutcome(StrEnum):
     APPLIED = "applied"
     FENCED = "fenced"  #: another incarnation owns the job: let go of it
     MISSING = "missing"  #: Redis has lost the record: recreate it (not the same thing)
+    ROLLED_BACK = "rolled_back"  #: Redis has lost the owner's last steps: put the record back
     ILLEGAL = "illegal"  #: the status does not allow it, e.g. the job was ended meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """``status`` is the record's after the step; ``at`` Redis' time in seconds."""
+    """``status`` is the record's after the step; ``at`` Redis' time in seconds; ``step`` this step's name."""
 
     outcome: MoveOutcome
     cancel_by: str
     status: Status | None
     at: float
+    step: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +184,11 @@ def move(
     event: StatusChanged | Notice | Ended | None = None,
     fields: Mapping[str, str] | None = None,
     only_from: Sequence[Status] | None = None,
+    after: str = "*",
 ) -> Step[Moved]:
     """Change the record and tell it. ``target`` is held to the table of legal moves; ``fields`` with an empty value are
-    deleted."""
+    deleted. ``after`` names the owner's step before this one ('' for none, '*' for any)."""
+    name = uuid.uuid4().hex
     sources = only_from if only_from is not None else may_start_from(target) if target else None
     allowed = f" {' '.join(sources)} " if sources is not None else ""
     pairs = [part for pair in (fields or {}).items() for part in pair]
@@ -195,19 +199,26 @@ def move(
             job_id,
             fence.owner,
             fence.epoch,
-            uuid.uuid4().hex,
+            name,
+            after,
             allowed,
             target or "",
             encode_event(event) if event else "",
             *pairs,
         ),
-        _decode_moved,
+        lambda reply: _decode_moved(reply, name),
     )
 
 
-def _decode_moved(reply: Any) -> Moved:
+def _decode_moved(reply: Any, name: str) -> Moved:
     status = _text(reply[2])
-    return Moved(MoveOutcome(_text(reply[0])), _text(reply[1]), Status(status) if status else None, float(reply[3]))
+    return Moved(
+        outcome=MoveOutcome(_text(reply[0])),
+        cancel_by=_text(reply[1]),
+        status=Status(status) if status else None,
+        at=float(reply[3]),
+        step=name,
+    )
 
 
 class AppendOutcome(StrEnum):
@@ -375,9 +386,25 @@ def release(incarnation: str, queue: str, job_ids: Sequence[str]) -> Step[int]:
     return Step("release", (names.control(queue),), (incarnation, *job_ids), int)
 
 
-def restore(record: JobRecord, *, owner: str, event: StatusChanged | Notice, fields: Mapping[str, str]) -> Step[str]:
-    """Make a lost record again: restored, exists, or superseded (its key was submitted again, and that job is to have
-    its pod)."""
+class RestoreOutcome(StrEnum):
+    RESTORED = "restored"
+    EXISTS = "exists"  #: another owner's, or ended: nothing was done
+    SUPERSEDED = "superseded"  #: its key was submitted again, and that job is to have its pod
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """``step`` is this step's name."""
+
+    outcome: RestoreOutcome
+    step: str
+
+
+def restore(
+    record: JobRecord, fence: Fence, *, event: StatusChanged | Notice, fields: Mapping[str, str]
+) -> Step[Restored]:
+    """Make a lost record again, or put it back as its owner knows it. An empty owner: from what its pod tells."""
+    name = uuid.uuid4().hex
     spec = record.spec
     always = {"spec": spec.encode(), "digest": record.digest, "status": record.status.value}
     retention = zip(
@@ -389,8 +416,11 @@ def restore(record: JobRecord, *, owner: str, event: StatusChanged | Notice, fie
     return Step(
         "restore",
         (names.job(record.job_id), names.active(spec.queue), names.queues(), names.GENERATION),
-        (record.job_id, spec.queue, spec.key or "", encode_event(event), owner, uuid.uuid4().hex, *pairs),
-        _text,
+        (
+            *(record.job_id, spec.queue, spec.key or "", encode_event(event)),
+            *(fence.owner, str(fence.epoch), name, uuid.uuid4().hex, *pairs),
+        ),
+        lambda reply: Restored(RestoreOutcome(_text(reply)), name),
     )
 
 

@@ -109,25 +109,42 @@ class Follower:
         self._is_in_question = True
         self._news.set()
 
-    async def restore(self) -> None:
-        """Make the record again that Redis has lost.
+    async def reload(self) -> None:
+        """Make the record again, or put it back, where Redis has lost it or our last steps.
 
         Raises:
-            LetGoError: a newer job of the same key is to have the pod.
+            LetGoError: another incarnation owns the job, or a newer job of the same key is to have the pod.
         """
-        await self._job.restore()
+        await self._job.reload()
+
+    async def append_again(self, finished: Finished) -> None:
+        """Append a result that Redis has lost.
+
+        Raises:
+            LetGoError: another incarnation owns the job.
+            MovedElsewhereError: it has ended by now.
+        """
+        result = finished.ended.result
+        await self._job.move(
+            target=result.status, event=finished.ended, fields=finished.fields, reason=result.reason, result=result
+        )
 
     # The life of a job
 
     async def run(self) -> None:
         """Follow the job to its end."""
         reached(Reached.CLAIMED)
+        back_off = BackOff()
         try:
             while not self.record.status.is_final:
                 try:
                     await self._go_on()
+                    back_off.succeeded()
                 except MovedElsewhereError:
                     await self._job.reload()
+                    if not self.record.status.is_final:  # nobody has ended it: the record contradicts itself
+                        self._log.warning("move refused", status=self.record.status.value)
+                        await self._wait(back_off.failed())
             await self._clean_up()
         except LetGoError:
             self._log.info("let go", epoch=self.fence.epoch)
@@ -142,7 +159,9 @@ class Follower:
             text = f"this worker's version cannot read the spec: {self.record.unreadable}. Upgrade the workers first."
             await self._conclude(Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False))
         elif (finished := self._ended_before()) is not None:
-            await self._append_again(finished)
+            await self.append_again(finished)
+        elif self.record.pod is None and self.record.status is not Status.QUEUED:
+            await self._look_for_pod()
         elif self.record.pod is None:
             await self._launch()
         elif self.record.deletion_intent is DeletionIntent.NEXT_ATTEMPT:
@@ -150,17 +169,17 @@ class Follower:
         else:
             await self._follow()
 
+    async def _look_for_pod(self) -> None:
+        """The record speaks of a pod and does not name it (Redis has lost that): it is found where it would be made."""
+        detail = "Redis has lost which pod it is"
+        event = StatusChanged(status=Status.QUEUED, detail=detail, attempt=self.record.attempt)
+        await self._job.move(target=Status.QUEUED, event=event, fields={"detail": detail}, detail=detail)
+
     def _ended_before(self) -> Finished | None:
         """The result of this very job, which ended here before Redis was emptied and its caller submitted it again."""
         finished = self._place.finished.get(self.record.job_id)
         is_new = self.record.attempt == 0 and self.record.pod is None
         return finished if finished and is_new and finished.record.digest == self.record.digest else None
-
-    async def _append_again(self, finished: Finished) -> None:
-        result = finished.ended.result
-        await self._job.move(
-            target=result.status, event=finished.ended, fields=finished.fields, reason=result.reason, result=result
-        )
 
     # Launching
 

@@ -83,7 +83,11 @@ class Heartbeat:
             self.emptied_at = self.trusted_since = beat.at
         self.generation = beat.generation
         server: Any = await place.ledger.client.info("server")
-        place.redis_life = f"{beat.generation} {server['run_id']}"
+        redis_life = f"{beat.generation} {server['run_id']}"
+        if place.redis_life not in ("", redis_life):
+            log.warning("Redis has started anew or failed over: its last writes may be lost")
+            self.trusted_since = beat.at
+        place.redis_life = redis_life
 
     async def _server_started_at(self) -> float:
         """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""

@@ -54,7 +54,7 @@ class JobOfLog(Protocol):
     @property
     def fence(self) -> Fence: ...
 
-    async def restore(self) -> None:
+    async def reload(self) -> None:
         """Make the record again that Redis has lost."""
 
     def cancel_requested(self, by: str) -> None: ...
@@ -409,7 +409,7 @@ class LogFollower:
     async def _after(self, refused: Appended) -> None:
         match refused.outcome:
             case AppendOutcome.MISSING:
-                await self._job.restore()
+                await self._job.reload()
             case AppendOutcome.MISMATCH:
                 self._rewind_to = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
                 self._turn.set()

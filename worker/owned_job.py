@@ -1,11 +1,13 @@
 """The record of a job that this incarnation owns, as it stands, and the only way to change it.
 
 Each change is one fenced step in Redis; the copy here follows only what Redis has taken. So whoever reads the copy sees
-what the next owner would find.
+what the next owner would find. Where Redis has lost what it had taken (all of it, or in a failover the last steps), the
+copy is the truth, and is put back before anything else is done.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,7 @@ import structlog
 from dispatcher.events import Ended, Notice, StatusChanged
 from dispatcher.record import Checkpoint, JobRecord, checkpoint_field
 from dispatcher.status import Status
-from dispatcher.steps import Fence, Moved, MoveOutcome, Step, move, restore
+from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, move, restore
 from worker.kill_points import Reached, reached
 from worker.ledger import Ledger
 from worker.log_follower import LetGoError
@@ -44,6 +46,7 @@ class OwnedJob:
         self.fence = fence
         self._ledger = ledger
         self._news = news
+        self._turn = asyncio.Lock()  # what is put back must not be older than what is moved at the same time
 
     def cancel_requested(self, by: str) -> None:
         """Somebody asks for the job's end."""
@@ -67,57 +70,58 @@ class OwnedJob:
             LetGoError: another incarnation owns the job.
             MovedElsewhereError: somebody has ended it.
         """
-        step = move(self.record.job_id, self.fence, target=target, event=event, fields=fields, only_from=only_from)
-        moved = await self._applied(step)
-        times = dict(self.record.reached)
-        status = target or self.record.status
-        if status is not self.record.status:
-            times[status.value.lower()] = moved.at
-            if status is Status.QUEUED:
-                times.pop("starting", None)
-                times.pop("running", None)
-        self.record = replace(self.record, status=status, reached=times, **changes)
+        async with self._turn:
+            step = self._step(target=target, event=event, fields=fields, only_from=only_from)
+            while (moved := await self._ledger.persist(step)).outcome is not MoveOutcome.APPLIED:
+                await self._make_good(moved.outcome)
+                step = self._step(target=target, event=event, fields=fields, only_from=only_from)
+            times = dict(self.record.reached)
+            status = target or self.record.status
+            if status is not self.record.status:
+                times[status.value.lower()] = moved.at
+                if status is Status.QUEUED:
+                    times.pop("starting", None)
+                    times.pop("running", None)
+            self.record = replace(self.record, status=status, reached=times, last_step=moved.step, **changes)
+        if moved.cancel_by:
+            self.cancel_requested(moved.cancel_by)
 
-    async def _applied(self, step: Step[Moved]) -> Moved:
-        while True:
-            moved = await self._ledger.persist(step)
-            match moved.outcome:
-                case MoveOutcome.APPLIED:
-                    if moved.cancel_by:
-                        self.cancel_requested(moved.cancel_by)
-                    return moved
-                case MoveOutcome.FENCED:
-                    raise LetGoError
-                case MoveOutcome.ILLEGAL:
-                    raise MovedElsewhereError
-                case MoveOutcome.MISSING:
-                    await self.restore()
+    def _step(self, **given: Any) -> Step[Moved]:
+        return move(self.record.job_id, self.fence, after=self.record.last_step, **given)
+
+    async def _make_good(self, refused: MoveOutcome) -> None:
+        """Put right what a move was refused for; returns where it may be tried again."""
+        match refused:
+            case MoveOutcome.FENCED:
+                raise LetGoError
+            case MoveOutcome.ILLEGAL:
+                raise MovedElsewhereError
+            case _:
+                await self._put_back()
 
     async def reload(self) -> None:
-        """Take the record as it stands in Redis.
+        """Take the record as it stands in Redis, or put it back where Redis has lost it or our last steps.
 
         Raises:
-            LetGoError: another incarnation owns the job.
+            LetGoError: another incarnation owns the job, or its key was submitted again: that job takes the pod over.
         """
-        record = await self._ledger.read_record(self.record.job_id)
-        if record is None:
-            await self.restore()
-        elif record.owner != self.fence.owner or record.epoch != self.fence.epoch:
-            raise LetGoError
-        else:
-            self.record = record
+        async with self._turn:
+            record = await self._ledger.read_record(self.record.job_id)
+            if record is not None and (record.owner != self.fence.owner or record.epoch != self.fence.epoch):
+                raise LetGoError
+            if record is not None and (record.status.is_final or record.last_step == self.record.last_step):
+                self.record = record
+                return
+            with suppress(MovedElsewhereError):  # by now; the next move finds out
+                await self._put_back()
 
     def note_published(self) -> None:
         """Take over how far the logs are published."""
         self.record = replace(self.record, checkpoints={**self.record.checkpoints, **self._checkpoints()})
 
-    async def restore(self) -> None:
-        """Make the record again that Redis has lost, as it stands here. A result is appended again afterwards: the
-        record is restored as that of a running job.
-
-        Raises:
-            LetGoError: the job's key was submitted again meanwhile: that job takes the pod over.
-        """
+    async def _put_back(self) -> None:
+        """Make the record again as it stands here. A result is appended again afterwards: the record is restored as
+        that of a running job."""
         self.note_published()
         record = self.record
         if record.status.is_final:
@@ -130,14 +134,18 @@ class OwnedJob:
             namespace=record.namespace,
             node=record.node,
         )
-        step = restore(record, owner=self.fence.owner, event=event, fields=_fields(record, self.fence.epoch))
-        reply = await self._ledger.persist(step)
-        log.warning("record restored", job_id=record.job_id, reply=reply)
-        if reply == "superseded":
-            raise LetGoError
+        restored = await self._ledger.persist(restore(record, self.fence, event=event, fields=_fields(record)))
+        log.warning("record restored", job_id=record.job_id, outcome=restored.outcome.value)
+        match restored.outcome:
+            case RestoreOutcome.SUPERSEDED:
+                raise LetGoError
+            case RestoreOutcome.EXISTS:
+                raise MovedElsewhereError
+            case RestoreOutcome.RESTORED:
+                self.record = replace(self.record, last_step=restored.step)
 
 
-def _fields(record: JobRecord, epoch: int) -> dict[str, str]:
+def _fields(record: JobRecord) -> dict[str, str]:
     """The hash's fields, as far as the owner knows them."""
     optional = {
         "detail": record.detail,
@@ -155,7 +163,6 @@ def _fields(record: JobRecord, epoch: int) -> dict[str, str]:
     }
     return {
         "attempt": str(record.attempt),
-        "epoch": str(epoch),
         "takeovers": str(record.takeovers),
         **{name: str(value) for name, value in optional.items() if value},
         **{f"at:{what}": f"{at:.6f}" for what, at in record.reached.items()},

@@ -10,9 +10,10 @@ from typing import Final, Protocol
 import structlog
 
 from dispatcher.record import JobRecord
-from dispatcher.steps import ClaimOutcome, MoveOutcome, SurveyRow, move, survey
+from dispatcher.steps import ClaimOutcome, SurveyRow, survey
 from worker.follower import Follower
 from worker.log_follower import LetGoError
+from worker.owned_job import MovedElsewhereError
 from worker.workplace import Finished, Workplace
 
 log = structlog.get_logger("podrelay.worker")
@@ -90,7 +91,7 @@ class Reconciler:
         record = await self._place.ledger.read_record(job_id)
         if record is None and self._jobs.followers.get(job_id) is follower:
             try:
-                await follower.restore()
+                await follower.reload()
             except LetGoError:
                 follower.reconsider()
 
@@ -121,15 +122,10 @@ class Reconciler:
             # Its caller has submitted it again: whoever knows the result claims it, and appends that.
             await self._jobs.claim(job_id)
             return
-        if record is None:
-            try:
-                await Follower(self._place, finished.record).restore()
-            except LetGoError:
-                del self._place.finished[job_id]
-                return
-        status = finished.record.status
-        step = move(job_id, finished.fence, target=status, event=finished.ended, fields=finished.fields)
-        moved = await self._place.ledger.persist(step)
-        if moved.outcome is MoveOutcome.FENCED:
+        try:
+            await Follower(self._place, finished.record).append_again(finished)
+        except LetGoError:
             log.warning("another worker has the job: its result stands", job_id=job_id)
             del self._place.finished[job_id]
+        except MovedElsewhereError:
+            log.info("it has ended by now", job_id=job_id)

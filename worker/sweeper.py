@@ -19,7 +19,7 @@ from dispatcher.message import MESSAGE_BUCKETS
 from dispatcher.record import JobRecord
 from dispatcher.spec import decode_spec
 from dispatcher.status import Status
-from dispatcher.steps import ClaimOutcome, SurveyRow, expire, restore
+from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
 from worker.cluster import BackOff, ClusterRefusedError, ClusterUnavailableError
 from worker.follower import Follower
 from worker.heartbeat import Heartbeat
@@ -125,10 +125,7 @@ class Sweeper:
 
     def _is_surely_dead(self, row: SurveyRow) -> bool:
         """Whether the owner had a chance to renew its lease, and did not."""
-        trusted_since = self._heartbeat.trusted_since
-        if row.owner_seen_at > trusted_since:
-            return True
-        return self._place.ledger.now() > trusted_since + 2 * self._place.settings.lease_s
+        return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt()
 
     def _is_served(self, row: SurveyRow) -> bool:
         return row.namespace == "" or row.namespace in self._place.watches.namespaces
@@ -137,8 +134,9 @@ class Sweeper:
         return row.status is Status.QUEUED and row.is_ownerless and row.epoch == 0 and not row.is_overdue
 
     async def _launch(self, rows: list[SurveyRow]) -> None:
-        """Claim jobs whose message was lost, oldest first."""
-        if not rows:
+        """Claim jobs whose message was lost, oldest first. Not while their claim may be what was lost: whoever had them
+        may have run them to their ends."""
+        if not rows or not self._is_rebuilt():
             return
         patience_s = self._place.settings.sweep_s if await self._queue_is_empty() else MESSAGE_S
         before = self._place.ledger.now() - patience_s
@@ -174,12 +172,15 @@ class Sweeper:
             await self._place.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
 
     def _rebuild_after_s(self) -> float:
-        """How long the pods' owners have to make the records again themselves, from more than the pods tell."""
-        return self._place.settings.lease_s
+        """How long the jobs' owners have to make lost records again themselves, from more than the pods tell."""
+        return 2 * self._place.settings.lease_s
+
+    def _is_rebuilt(self) -> bool:
+        return self._place.ledger.now() > self._heartbeat.trusted_since + self._rebuild_after_s()
 
     async def _rebuild(self, pod: Observation) -> None:
         """Make the record of a pod again from its annotations."""
-        if self._place.ledger.now() < self._heartbeat.trusted_since + self._rebuild_after_s():
+        if not self._is_rebuilt():
             return
         found = await self._place.cluster.read_pod(pod.namespace, pod.name)
         annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
@@ -189,11 +190,10 @@ class Sweeper:
             log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))
             return
         record = JobRecord(job_id=pod.job_id, spec=spec, digest=pod.digest, status=Status.STARTING)
-        fields = {"attempt": str(pod.attempt), "epoch": "1", "pod": pod.name, "pod_uid": pod.uid}
+        fields = {"attempt": str(pod.attempt), "pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}
         event = Notice(level="warning", text="Redis was emptied: this record was made again from the job's pod")
-        step = restore(record, owner="", event=event, fields={**fields, "namespace": pod.namespace})
-        (reply,) = await self._place.ledger.attempt([step])
-        if reply != "superseded":
+        (restored,) = await self._place.ledger.attempt([restore(record, Fence("", 1), event=event, fields=fields)])
+        if restored.outcome is RestoreOutcome.RESTORED:
             log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
             await self._jobs.claim(pod.job_id)
 

@@ -1,9 +1,11 @@
 -- Change a job's record and tell it, fenced by owner and epoch.
 -- KEYS: job
--- ARGV: job id, owner, epoch, step (unique: a repeated step is not carried out twice), statuses it may start from
---       (' A B ', '' for any), new status ('' to keep), event ('' for none), then field, value, ... ('' deletes)
--- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, illegal
-local job_id, target, event = ARGV[1], ARGV[6], ARGV[7]
+-- ARGV: job id, owner, epoch, step (unique: a repeated step is not carried out twice), the owner's step before it
+--       ('*' for any), statuses it may start from (' A B ', '' for any), new status ('' to keep), event ('' for none),
+--       then field, value, ... ('' deletes)
+-- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, rolled_back (the step before is
+-- not there: Redis has lost it), illegal
+local job_id, target, event = ARGV[1], ARGV[7], ARGV[8]
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step', 'cancel_by')
 local status = found[1]
 if not status then return {'missing', '', '', '0'} end
@@ -11,10 +13,11 @@ local at = now()
 local function reply(outcome) return {outcome, found[5] or '', status, text(at)} end
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return reply('fenced') end
 if found[4] == ARGV[4] then return reply('applied') end
-if ARGV[5] ~= '' and not string.find(ARGV[5], ' ' .. status .. ' ', 1, true) then return reply('illegal') end
+if ARGV[5] ~= '*' and ARGV[5] ~= (found[4] or '') then return reply('rolled_back') end
+if ARGV[6] ~= '' and not string.find(ARGV[6], ' ' .. status .. ' ', 1, true) then return reply('illegal') end
 
 redis.call('HSET', KEYS[1], 'last_step', ARGV[4])
-for i = 8, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
   else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end

@@ -1,22 +1,37 @@
--- Make a record again that Redis has lost, from the owner's memory or a pod's annotations. Never over an existing one.
+-- Make a record again that Redis has lost, from the owner's memory or a pod's annotations; or put it back as the owner
+-- knows it, where Redis has lost the owner's last steps. Never over another owner's, nor over one that has ended.
 -- KEYS: job, active, queues, generation
--- ARGV: job id, queue, key ('' for none), event, own incarnation, new generation, then field, value, ...
--- Returns restored, exists, or superseded: its caller has submitted the same spec under the same key again, and the
--- newer job, once launched, takes the pod over.
-if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
+-- ARGV: job id, queue, key ('' for none), event, own incarnation ('' for none), own epoch, step (unique), new
+--       generation, then field, value, ...
+-- Returns restored, exists (and is another's, or has ended), or superseded: its caller has submitted the same
+-- spec under the same key again, and the newer job, once launched, takes the pod over.
 local fields, digest = {}, nil
-for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
+for i = 9, #ARGV do fields[#fields + 1] = ARGV[i] end
 for i = 1, #fields, 2 do if fields[i] == 'digest' then digest = fields[i + 1] end end
+local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step')
+if found[1] then
+  if found[4] == ARGV[7] then return 'restored' end
+  if is_final(found[1]) or ARGV[5] == '' or found[2] ~= ARGV[5] or found[3] ~= ARGV[6] then return 'exists' end
+  redis.call('HSET', KEYS[1], 'last_step', ARGV[7])
+  redis.call('HDEL', KEYS[1], 'detail', 'pod', 'pod_uid', 'node', 'intent', 'intent_reason',
+    'intent_message', 'predecessor', 'wait', 'not_before', 'at:starting', 'at:running')
+  for i = 1, #fields, 2 do
+    -- How far the log is there is Redis' to say: what it lacks is appended again.
+    if string.sub(fields[i], 1, 11) ~= 'checkpoint:' then redis.call('HSET', KEYS[1], fields[i], fields[i + 1]) end
+  end
+  append_event(ARGV[1], KEYS[1], ARGV[4], false)
+  return 'restored'
+end
 local newer = ARGV[3] ~= '' and redis.call('GET', 'podrelay:key:' .. ARGV[3])
 if newer and newer ~= ARGV[1] then
   local found = redis.call('HMGET', 'podrelay:job:{' .. newer .. '}', 'status', 'digest')
   if found[1] and found[2] == digest and not is_final(found[1]) then return 'superseded' end
 end
-redis.call('SETNX', KEYS[4], ARGV[6])
+redis.call('SETNX', KEYS[4], ARGV[8])
 local generation = redis.call('GET', KEYS[4])
 local at = text(now())
 redis.call('HSET', KEYS[1], 'generation', generation, 'queue', ARGV[2], 'owner', ARGV[5], 'first_owner', ARGV[5],
-  'at:submitted', at, 'at:queued', at, unpack(fields))
+  'epoch', ARGV[6], 'last_step', ARGV[7], 'at:submitted', at, 'at:queued', at, unpack(fields))
 redis.call('ZADD', KEYS[2], at, ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[2])
 if ARGV[3] ~= '' then

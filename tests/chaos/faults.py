@@ -23,6 +23,8 @@ LEASE_S = SETTINGS["lease_s"]
 LOSSY = ("redis_flushed", "redis_lost", "redis_failed_over")
 #: After Redis lost writes the owners have this long to make their records again before one of them may die.
 REBUILT_AFTER_S = 3 * LEASE_S
+#: Before it, every job must have a living owner: after a restart of Redis nobody takes over for two leases.
+OWNED_AFTER_S = 5 * LEASE_S
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def schedule(rng: random.Random, *, until_s: float, every_s: float) -> list[Faul
         at_s += rng.uniform(0.3, 1.7) * every_s
     if rng.random() < 2 / 3:
         lossy = Fault(rng.uniform(0.3, 0.9) * until_s, rng.choice(LOSSY), rng.getrandbits(32))
-        found = [f for f in found if not _kills(f) or abs(f.at_s - lossy.at_s) > REBUILT_AFTER_S]
+        found = [f for f in found if not _kills(f) or not -OWNED_AFTER_S < f.at_s - lossy.at_s < REBUILT_AFTER_S]
         found.append(lossy)
     return sorted(found, key=lambda fault: fault.at_s)
 

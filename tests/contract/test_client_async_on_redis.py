@@ -26,7 +26,7 @@ from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableEr
 from dispatcher.events import Cursor, Ended, Heard, LogChunk, Notice, Silence, SilenceKind, StatusChanged
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
-from dispatcher.steps import CancelOutcome, SubmitOutcome
+from dispatcher.steps import CancelOutcome, Fence, SubmitOutcome
 from tests.redis_door import RedisDoor
 
 
@@ -332,8 +332,10 @@ async def test_a_reader_of_an_emptied_redis_waits_for_the_record_to_come_back(
             silence = (await anext(following)).event
         assert isinstance(silence, Silence)
         assert silence.kind is SilenceKind.JOB_UNKNOWN
-        checkpoint = {checkpoint_field(1, "base"): record.checkpoints[1, "base"].encode(), "epoch": "1"}
-        assert own_store.run(steps.restore(record, owner="w1", event=NOTICE, fields=checkpoint)) == "restored"
+        checkpoint = {checkpoint_field(1, "base"): record.checkpoints[1, "base"].encode()}
+        assert (
+            own_store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields=checkpoint)).outcome == "restored"
+        )
         worker.log(job_id, b"after")
         worker.end(job_id)
         async with asyncio.timeout(10):
@@ -379,7 +381,7 @@ async def test_a_reader_of_events_on_the_old_generation_hears_nothing_twice(
         record = own_store.record(job_id)
         own_store.client.flushall()
         worker.beat()
-        own_store.run(steps.restore(record, owner="w1", event=NOTICE, fields={"epoch": "1"}))
+        own_store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={}))
         worker.move(job_id, Status.RUNNING)
         worker.log(job_id, b"log")
         worker.end(job_id)

@@ -17,7 +17,7 @@ from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableEr
 from dispatcher.events import Cursor, Ended, LogChunk, LogGap, Silence, SilenceKind, StatusChanged
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
-from dispatcher.steps import CancelOutcome, SubmitOutcome
+from dispatcher.steps import CancelOutcome, Fence, SubmitOutcome
 
 
 @pytest.fixture
@@ -228,8 +228,10 @@ def test_a_follower_of_an_emptied_redis_waits_for_the_record_to_come_back(
         silence = next(following)
         assert isinstance(silence.event, Silence)
         assert silence.event.kind is SilenceKind.JOB_UNKNOWN
-        checkpoint = {checkpoint_field(1, "base"): record.checkpoints[1, "base"].encode(), "epoch": "1"}
-        assert own_store.run(steps.restore(record, owner="w1", event=NOTICE, fields=checkpoint)) == "restored"
+        checkpoint = {checkpoint_field(1, "base"): record.checkpoints[1, "base"].encode()}
+        assert (
+            own_store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields=checkpoint)).outcome == "restored"
+        )
         worker.log(job_id, b"after")
         worker.end(job_id)
         heard += following

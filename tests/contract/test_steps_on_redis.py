@@ -744,14 +744,14 @@ def test_a_lost_record_is_made_again_once_and_never_over_another(store: Store) -
     store.client.flushall()
     assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.MISSING
     fields = {
-        "epoch": str(record.epoch),
         "attempt": "1",
         "pod": "p",
         checkpoint_field(1, "base"): record.checkpoints[1, "base"].encode(),
         "at:submitted": str(record.reached["submitted"]),
     }
-    first, again = twice(store, steps.restore(record, owner="w1", event=NOTICE, fields=fields))
-    assert (first, again) == ("restored", "exists")
+    first, again = twice(store, steps.restore(record, Fence("w1", record.epoch), event=NOTICE, fields=fields))
+    assert (first.outcome, again.outcome) == ("restored", "restored")
+    assert store.run(steps.restore(record, Fence("w2", 7), event=NOTICE, fields=fields)).outcome == "exists"
     restored = store.record(job_id)
     assert (restored.status, restored.owner, restored.epoch, restored.pod) == (Status.RUNNING, "w1", record.epoch, "p")
     assert restored.checkpoints == record.checkpoints
@@ -771,7 +771,7 @@ def test_a_restored_record_does_not_take_a_key_that_was_given_anew(store: Store)
     record = store.record(job_id)
     store.client.flushall()
     newer = store.submit(key="k").job_id
-    store.run(steps.restore(record, owner="w1", event=NOTICE, fields={"epoch": "1"}))
+    store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={}))
     assert store.client.get(names.key("k")) == newer.encode()
 
 
@@ -781,7 +781,7 @@ def test_a_lost_record_gives_way_to_the_newer_job_of_its_key_if_that_asks_the_sa
     record = store.record(job_id)
     store.client.flushall()
     store.submit(key="k")
-    assert store.run(steps.restore(record, owner="w1", event=NOTICE, fields={"epoch": "1"})) == "superseded"
+    assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "superseded"
     assert not store.client.exists(names.job(job_id))
 
 
@@ -791,7 +791,43 @@ def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for
     record = store.record(job_id)
     store.client.flushall()
     store.submit(key="k", name="another")
-    assert store.run(steps.restore(record, owner="w1", event=NOTICE, fields={"epoch": "1"})) == "restored"
+    assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "restored"
+
+
+def test_a_record_that_a_failover_rolled_back_refuses_its_owner_until_it_is_put_back(store: Store) -> None:
+    worker = store.worker()
+    job_id = store.owned(worker)
+    fence = Fence("w1", 1)
+    first = store.run(steps.move(job_id, fence, fields={"wait": "quota"}, after=""))
+    worker.log(job_id, b"some ")
+    was = store.client.dump(names.job(job_id))
+    lost = steps.move(job_id, fence, target=Status.STARTING, fields={"pod": "p", "attempt": "1"}, after=first.step)
+    lost_one, again = twice(store, lost)
+    assert (lost_one.outcome, again.outcome) == (MoveOutcome.APPLIED, MoveOutcome.APPLIED)
+    worker.log(job_id, b"log")
+    record = store.record(job_id)
+    store.client.restore(names.job(job_id), 0, was, replace=True)
+
+    running = steps.move(job_id, fence, target=Status.RUNNING, after=lost_one.step)
+    assert store.run(running).outcome is MoveOutcome.ROLLED_BACK
+    assert store.record(job_id).status is Status.QUEUED
+    fields = {"pod": "p", "attempt": "1", checkpoint_field(1, "base"): record.checkpoints[1, "base"].encode()}
+    restored, _ = twice(store, steps.restore(record, fence, event=NOTICE, fields=fields))
+    put_back = store.record(job_id)
+    assert (put_back.status, put_back.pod, put_back.wait) == (Status.STARTING, "p", None)
+    assert put_back.checkpoints[1, "base"].end == len(b"some ")
+    assert (
+        store.run(steps.move(job_id, fence, target=Status.RUNNING, after=restored.step)).outcome is MoveOutcome.APPLIED
+    )
+
+
+def test_a_record_that_has_ended_is_not_put_back(store: Store) -> None:
+    worker = store.worker()
+    job_id = store.owned(worker)
+    record = store.record(job_id)
+    worker.end(job_id)
+    assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "exists"
+    assert store.record(job_id).status.is_final
 
 
 # The server's own refusals

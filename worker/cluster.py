@@ -10,8 +10,8 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -66,7 +66,12 @@ class WatchEvent:
 
 
 class Cluster:
-    """One API server. Use as an async context manager; belongs to one event loop."""
+    """One API server. Use as an async context manager; belongs to one event loop.
+
+    Attributes:
+        is_well: set while pods can be listed and watched. What many jobs would ask for each waits for it, so that an
+            API server that suffers is asked by a few watches only.
+    """
 
     def __init__(self, api: Any, default_namespace: str, connections: int) -> None:
         self.default_namespace = default_namespace
@@ -74,6 +79,8 @@ class Cluster:
         self._host = str(api.configuration.host).rstrip("/")
         self._session: aiohttp.ClientSession = api.rest_client.pool_manager
         self._slots = asyncio.Semaphore(connections)
+        self.is_well = asyncio.Event()
+        self.is_well.set()
 
     @classmethod
     async def connect(cls, *, connections: int) -> Self:
@@ -157,7 +164,8 @@ class Cluster:
         items: list[dict[str, Any]] = []
         query = {"labelSelector": selector, "limit": "500"}
         while True:
-            page = await self._call("GET", f"/api/v1/namespaces/{namespace}/pods", query)
+            with self._telling_health():
+                page = await self._call("GET", f"/api/v1/namespaces/{namespace}/pods", query)
             items += page.get("items") or ()
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
@@ -179,17 +187,11 @@ class Cluster:
             "timeoutSeconds": str(random.randint(300, 600)),
         }
         path = f"/api/v1/namespaces/{namespace}/pods"
-        async with self._stream(path, query, read_s=WATCH_SILENCE_S) as response:
-            buffer = bytearray()
-            async for data in response.content.iter_any():
-                buffer += data
-                if b"\n" not in data:
-                    continue
-                *lines, rest = bytes(buffer).split(b"\n")
-                buffer = bytearray(rest)
-                for line in lines:
-                    if line:
-                        yield _watch_event(line)
+        with self._telling_health():
+            async with self._stream(path, query, read_s=WATCH_SILENCE_S) as response:
+                self.is_well.set()
+                async for event in _events(response):
+                    yield event
 
     @asynccontextmanager
     async def log(
@@ -209,6 +211,15 @@ class Cluster:
             yield _pieces(response)
 
     # Plumbing
+
+    @contextmanager
+    def _telling_health(self) -> Iterator[None]:
+        try:
+            yield
+            self.is_well.set()
+        except ClusterUnavailableError:
+            self.is_well.clear()
+            raise
 
     async def _headers(self) -> dict[str, str]:
         # Tokens expire: the client refreshes them here.
@@ -293,6 +304,19 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float:
         return min(60.0, float(response.headers.get("Retry-After", "0")))
     except ValueError:
         return 0.0
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]:
+    buffer = bytearray()
+    async for data in response.content.iter_any():
+        buffer += data
+        if b"\n" not in data:
+            continue
+        *lines, rest = bytes(buffer).split(b"\n")
+        buffer = bytearray(rest)
+        for line in lines:
+            if line:
+                yield _watch_event(line)
 
 
 def _watch_event(line: bytes) -> WatchEvent:

@@ -7,6 +7,7 @@ named gap. The checkpoint in the record is where another worker would go on.
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ WHOLE_LOG_BYTES: Final = 4 * 1024 * 1024
 SEARCH_SILENCE_S: Final = 2.0
 #: How long after a container's end its stream may stay open (0.3 s was measured) before it is read once more instead.
 EOF_GRACE_S: Final = 5.0
+#: After an outage of the API server the logs are asked for again over this long, not all at once.
+WELL_AGAIN_S: Final = 1.0
 #: A stream that lasted this long was sound: the next one is opened without the back-off of earlier failures.
 STEADY_S: Final = 10.0
 
@@ -205,6 +208,7 @@ class LogFollower:
                 back_off.succeeded()
             self._log.info("log stream interrupted", why=str(error))
             await self._pause(back_off.failed(error))
+            await self._until_cluster_is_well()
             return False
         if self._rewind_to is not None:
             self._rewind()
@@ -282,6 +286,19 @@ class LogFollower:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._turn.wait()
+
+    async def _until_cluster_is_well(self) -> None:
+        """Ask for no log while not even the pods can be watched: the jobs are many, the watches few."""
+        while not self._cluster.is_well.is_set() and not self._gives_up:
+            self._turn.clear()
+            news = [asyncio.create_task(event.wait()) for event in (self._cluster.is_well, self._turn)]
+            try:
+                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in news:
+                    waiting.cancel()
+            if self._cluster.is_well.is_set():
+                await self._pause(random.uniform(0, WELL_AGAIN_S))
 
     def _since(self) -> str | None:
         at = self._lines.checkpoint

@@ -15,6 +15,8 @@ class ApiDoor:
     Attributes:
         refusal: status to refuse with, and how often (0 to 1).
         delay_s: up to how long each request waits.
+        is_down: nobody is answered.
+        asked: requests that came while it was down, by method; those for logs as ``log``.
         log_cut_bytes: each log stream is cut off after at most so many bytes, within a line; None: not.
     """
 
@@ -23,6 +25,8 @@ class ApiDoor:
         self._rng = rng
         self.refusal: tuple[int, float] | None = None
         self.delay_s = 0.0
+        self.is_down = False
+        self.asked: Counter[str] = Counter()
         self.log_cut_bytes: int | None = None
         self.refused: Counter[int] = Counter()
         self.cut_streams = 0
@@ -62,6 +66,11 @@ class ApiDoor:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if self.is_down:
+            self.asked["log" if request.path.endswith("/log") else request.method] += 1
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=503)
         if self.delay_s:
             await asyncio.sleep(self._rng.uniform(0, self.delay_s))
         if self.refusal is not None and self._rng.random() < self.refusal[1]:

@@ -113,9 +113,11 @@ class Claimed:
     record: JobRecord | None
 
 
-def claim(job_id: str, incarnation: str, *, namespaces: Sequence[str], former_owner: str = "") -> Step[Claimed]:
+def claim(
+    job_id: str, incarnation: str, *, namespaces: Sequence[str], default_namespace: str = "", former_owner: str = ""
+) -> Step[Claimed]:
     """Take a job that has no owner, or whose ``former_owner``'s lease is over. ``namespaces``: those that this worker
-    serves; a job that names none is anybody's."""
+    serves; a job that names none counts as one of its ``default_namespace`` ('': it is anybody's)."""
 
     def decode(reply: Any) -> Claimed:
         outcome = ClaimOutcome(_text(reply[0]))
@@ -123,13 +125,13 @@ def claim(job_id: str, incarnation: str, *, namespaces: Sequence[str], former_ow
         return Claimed(outcome, decode_record(job_id, fields) if fields else None)
 
     told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
-    unserved = StatusChanged(status=Status.QUEUED, detail="no worker of this queue serves the job's namespace")
+    unserved = StatusChanged(status=Status.QUEUED)
     return Step(
         "claim",
         (names.job(job_id), names.worker(incarnation)),
         (
             *(job_id, incarnation, former_owner, encode_event(Notice(text=told))),
-            *(f" {' '.join(namespaces)} ", encode_event(unserved)),
+            *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace),
         ),
         decode,
     )

@@ -105,7 +105,9 @@ class OwnedJob:
         elif record.owner != self.fence.owner or record.epoch != self.fence.epoch:
             raise LetGoError
         else:
-            self.record = record
+            was_asked, self.record = self.record.cancel_requested, record
+            if record.cancel_requested and not was_asked:
+                reached(Reached.CANCEL_SEEN)
 
     def note_published(self) -> None:
         """Take over how far the logs are published."""

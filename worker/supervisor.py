@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from redis.exceptions import AuthenticationError
@@ -34,6 +34,9 @@ from worker.sweeper import Sweeper
 from worker.workplace import Workplace
 
 log = structlog.get_logger("podrelay.worker")
+
+#: How long a starting worker waits to know which namespaces the API server shows it, before it takes jobs.
+FIRST_LOOK_S: Final = 2.0
 
 
 class Supervisor:
@@ -84,7 +87,7 @@ class Supervisor:
             "worker ready",
             incarnation=self.incarnation,
             queue=self.settings.queue,
-            namespaces=list(self._place.watches.namespaces),
+            namespaces=list(self._place.watches.served),
             redis=self.settings.masked_redis_url,
         )
 
@@ -134,6 +137,7 @@ class Supervisor:
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
+                await self._place.watches.looked(within_s=FIRST_LOOK_S)
                 self._is_ready.set()
                 await self._draining.wait()
                 for task in running:
@@ -180,7 +184,8 @@ class Supervisor:
         """What the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
-            "namespaces": list(self._place.watches.namespaces),
+            "namespaces": list(self._place.watches.served),
+            "refused": self._place.watches.refused,
             "followed": len(self._followers),
             "max_jobs": self.settings.max_jobs,
         }
@@ -213,7 +218,13 @@ class Supervisor:
         """Claim the job and follow it, unless it is followed already."""
         if self._draining.is_set() or job_id in self._followers:
             return ClaimOutcome.OWNED
-        step = claim(job_id, self.incarnation, namespaces=self._place.watches.namespaces, former_owner=former_owner)
+        step = claim(
+            job_id,
+            self.incarnation,
+            namespaces=self._place.watches.served,
+            default_namespace=self._place.default_namespace,
+            former_owner=former_owner,
+        )
         claimed = await self._place.ledger.persist(step)
         if claimed.record is not None and self._draining.is_set():
             await self._place.ledger.persist(release(self.incarnation, self.settings.queue, [job_id]))
@@ -229,10 +240,12 @@ class Supervisor:
             return
         follower = Follower(self._place, record, tenure)
         self._followers[record.job_id] = follower
-        task = asyncio.create_task(self._follow(follower), name=f"job {record.job_id}")
+        self._keep(asyncio.create_task(self._follow(follower), name=f"job {record.job_id}"))
+        self.check_capacity()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self.check_capacity()
 
     async def _follow(self, follower: Follower) -> None:
         job_id = follower.record.job_id
@@ -254,8 +267,12 @@ class Supervisor:
 
     @property
     def has_capacity(self) -> bool:
-        """Whether it may take more jobs. Those that wait for quota, back-off or a predecessor do not count."""
-        return sum(not f.waits_outside for f in self._followers.values()) < self.settings.max_jobs
+        """Whether it may take more jobs. Those that wait for quota, back-off or a predecessor do not count, nor those
+        in a namespace that it is not shown any more: they would hold up the others."""
+        refused = self._place.watches.refused
+        followers = self._followers.values()
+        counted = sum(not f.waits_outside and f.record.namespace not in refused for f in followers)
+        return counted < self.settings.max_jobs
 
     def check_capacity(self) -> None:
         """Pause or resume the queue."""
@@ -283,8 +300,11 @@ class Supervisor:
                 other.wake()
 
     def pods_listed(self, namespace: str) -> None:
+        self._sweeper.hurry()  # it may have been refused before, or away
         for follower in self._followers.values():
             record = follower.record
+            if record.wait == "api_server":
+                follower.wake()
             if record.pod is None or record.namespace != namespace:
                 continue
             known = self._place.watches.pod(namespace, record.pod)
@@ -293,15 +313,22 @@ class Supervisor:
 
     # What control tells
 
-    def cancel_requested(self, job_id: str, by: str) -> None:
+    def look(self, job_id: str) -> None:
         follower = self._followers.get(job_id)
         if follower is not None:
-            follower.cancel_requested(by)
+            follower.reconsider()
 
     def wake(self, job_id: str) -> None:
         follower = self._followers.get(job_id)
         if follower is not None:
             follower.wake()
+
+    def offered(self, job_id: str) -> None:
+        if self.has_capacity and self._sweeper.may_consume and not self._draining.is_set():
+            self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
+
+    async def _take_offer(self, job_id: str) -> None:
+        await self.claim(job_id)
 
     def sweep_soon(self) -> None:
         """Somebody let go of jobs: look for them now."""

@@ -10,6 +10,14 @@ local function said_by(json)
   local is_json, said = pcall(cjson.decode, json)
   return is_json and type(said) == 'table' and said or {}
 end
+-- Whether a worker that says this of itself serves the namespace ('': its own).
+local function serves(said, namespace)
+  if namespace == '' then return true end
+  for _, served in ipairs(said.namespaces or {}) do
+    if served == namespace then return true end
+  end
+  return false
+end
 local function ring(job_id) redis.call('PUBLISH', 'podrelay:bell:{' .. job_id .. '}', '') end
 
 -- The final event carries what only this step can know: the log's last entry, and when each status was reached.

@@ -218,6 +218,7 @@ class AppendOutcome(StrEnum):
     MISSING = "missing"
     FINAL = "final"
     MISMATCH = "mismatch"  #: the record's checkpoint is elsewhere (Redis lost writes): read the log again from there
+    FULL = "full"  #: Redis is near its memory limit; never the answer to a gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +237,34 @@ def append_log(
     checkpoint: str,
     limit_bytes: int,
     entry: Sequence[Argument],
+    memory_limit_bytes: int = 0,
 ) -> Step[Appended]:
-    """Append an entry (:func:`dispatcher.channel.encode_chunk` or ``encode_gap``) after which ``checkpoint`` holds."""
+    """Append an entry (:func:`dispatcher.channel.encode_chunk` or ``encode_gap``) after which ``checkpoint`` holds.
+    ``memory_limit_bytes``: as for :func:`log_room`."""
     return Step(
         "append_log",
-        (names.job(job_id), names.log(job_id)),
-        (job_id, fence.owner, fence.epoch, checkpoint_field, start, checkpoint, limit_bytes, *entry),
+        (names.job(job_id), names.log(job_id), names.log_room(memory_limit_bytes)),
+        (
+            *(job_id, fence.owner, fence.epoch, checkpoint_field, start, checkpoint),
+            *(limit_bytes, memory_limit_bytes, *entry),
+        ),
         lambda reply: Appended(AppendOutcome(_text(reply[0])), _text(reply[1]), _text(reply[2])),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LogRoom:
+    """``room_bytes``: of log that fit (negative: so much is used too much) below ``limit_bytes`` of all that Redis
+    uses, 0 for no limit."""
+
+    room_bytes: int
+    limit_bytes: int
+
+
+def log_room(memory_limit_bytes: int) -> Step[LogRoom]:
+    """How much log Redis has room for. ``memory_limit_bytes``: no log beyond this, and none beyond 95 % of maxmemory,
+    which alone counts where this is 0."""
+    return Step("log_room", (), (memory_limit_bytes,), lambda reply: LogRoom(int(reply[0]), int(reply[1])))
 
 
 def forget(job_id: str, fence: Fence, queue: str) -> Step[str]:

@@ -129,7 +129,8 @@ class Supervisor:
             )
             stack.push_async_callback(client.aclose)
             cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
-            self._place = self._make_place(cluster, Ledger(client))
+            ledger = Ledger(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
+            self._place = self._make_place(cluster, ledger)
             heartbeat = Heartbeat(self._place, self._info)
             self._sweeper = Sweeper(self._place, self, heartbeat, Reconciler(self._place, self))
             if not await self._has_lease(heartbeat):

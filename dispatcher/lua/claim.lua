@@ -15,6 +15,7 @@ if owner ~= '' and (owner ~= ARGV[3] or redis.call('EXISTS', 'podrelay:worker:' 
 end
 -- A claim without a lease could be taken over at once by a third worker.
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_lease'} end
+although_full()
 
 local unserved = 'no worker serves namespace '
 local namespace = (found[4] or '') ~= '' and found[4] or ARGV[7]

@@ -13,6 +13,7 @@ if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return reply('fenced') end
 if found[4] == ARGV[4] then return reply('applied') end
 if ARGV[5] ~= '' and not string.find(ARGV[5], ' ' .. status .. ' ', 1, true) then return reply('illegal') end
 
+although_full()
 redis.call('HSET', KEYS[1], 'last_step', ARGV[4])
 for i = 8, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])

@@ -12,6 +12,7 @@ if newer and newer ~= ARGV[1] then
   local found = redis.call('HMGET', 'podrelay:job:{' .. newer .. '}', 'status', 'digest')
   if found[1] and found[2] == digest and not is_final(found[1]) then return 'superseded' end
 end
+although_full()
 redis.call('SETNX', KEYS[4], ARGV[6])
 local generation = redis.call('GET', KEYS[4])
 local at = text(now())

@@ -13,7 +13,6 @@ from job_driver import NOTICE, Store, Worker, a_spec
 from devcluster.redis_server import RedisServer
 from dispatcher import connection, names, silence, steps
 from dispatcher.channel import encode_chunk
-from dispatcher.errors import RedisUnavailableError
 from dispatcher.events import StatusChanged, decode_event
 from dispatcher.record import Checkpoint, checkpoint_field
 from dispatcher.status import FailureReason, Status
@@ -827,23 +826,6 @@ def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for
 def real_only(store: Store, why: str) -> None:
     if store.make == "fakeredis":
         pytest.skip(why)
-
-
-def test_a_server_without_memory_refuses_as_unavailable(store: Store) -> None:
-    real_only(store, "fakeredis has no maxmemory")
-    worker = store.worker()
-    job_id = store.owned(worker)
-    store.client.config_set("maxmemory", 1)
-    try:
-        before = store.snapshot()
-        for step in (worker.log_step(job_id, b"x" * 1000)[0], steps.submit(a_spec()), worker.end_step(job_id)):
-            with pytest.raises(connection.UNAVAILABLE):
-                store.run(step)
-            with pytest.raises(RedisUnavailableError, match="maxmemory"), connection.translated("redis://h"):
-                store.run(step)
-        assert store.snapshot() == before
-    finally:
-        store.client.config_set("maxmemory", 0)
 
 
 def test_a_replica_refuses_as_unavailable(store: Store) -> None:

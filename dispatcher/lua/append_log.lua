@@ -1,7 +1,7 @@
 -- Append one chunk of a container's log (or the mark of a gap), fenced and exact.
 -- KEYS: job, log, room
 -- ARGV: job id, owner, epoch, checkpoint field, start, checkpoint after this chunk, limit of kept bytes,
--- ARGV: job id, owner, epoch, checkpoint field, start, checkpoint after this chunk, limit of kept bytes,
+--       limit of Redis' memory in bytes (0: none was set), then the entry's fields and values; the data is the last
 -- Returns {outcome, who asked to cancel, checkpoint or entry id}: applied, fenced, missing, final, mismatch, full
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'cancel_by', ARGV[4], 'log_kept')
 local cancel = found[4] or ''

@@ -52,6 +52,11 @@ def log(job_id: str) -> str:
     return f"podrelay:log:{{{job_id}}}"
 
 
+def log_room(memory_limit_bytes: int) -> str:
+    """How many bytes of log workers with this limit may append before they look at Redis' memory again (string)."""
+    return f"podrelay:log_room:{memory_limit_bytes}"
+
+
 def bell(job_id: str) -> str:
     """Pub/Sub channel that rings after each append to the job's channel. Carries no data: a lost bell loses nothing."""
     return f"podrelay:bell:{{{job_id}}}"

@@ -14,7 +14,8 @@ from dispatcher.steps import Step
 @dataclass(frozen=True, slots=True)
 class Presence:
     """Who could say something about a job. ``status`` None: no record. ``is_overdue``: it waits in its queue beyond its
-    limit, which anybody may end (:func:`dispatcher.steps.expire`). Times in seconds of Redis' clock."""
+    limit, which anybody may end (:func:`dispatcher.steps.expire`). ``workers_alive`` counts those that serve the job's
+    queue and ``namespace`` ('' where it names none). Times in seconds of Redis' clock."""
 
     at: float
     generation: str
@@ -26,6 +27,7 @@ class Presence:
     workers_alive: int
     last_seen_at: float | None
     owner_last_seen_at: float | None
+    namespace: str
 
 
 def presence(job_id: str) -> Step[Presence]:
@@ -44,6 +46,7 @@ def presence(job_id: str) -> Step[Presence]:
             workers_alive=int(r[7]),
             last_seen_at=float(r[8]) if r[8] else None,
             owner_last_seen_at=float(r[9]) if r[9] else None,
+            namespace=r[10],
         )
 
     return Step("presence", (names.job(job_id), names.GENERATION), (), decode)
@@ -58,7 +61,8 @@ def silence(found: Presence) -> Silence | None:
         return None  # overdue: whoever looks ends it now
     if found.workers_alive == 0:
         seen = _ago(found.last_seen_at, found.at)
-        text = f"no worker is alive on queue {found.queue!r} ({seen}); waiting until one is there"
+        whose = f" for namespace {found.namespace!r}" if found.namespace else ""
+        text = f"no worker is alive on queue {found.queue!r}{whose} ({seen}); waiting until one is there"
         return Silence(SilenceKind.NO_WORKER, found.queue, _when(found.last_seen_at), text)
     if found.owner:
         seen = _ago(found.owner_last_seen_at, found.at)

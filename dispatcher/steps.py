@@ -113,9 +113,11 @@ class Claimed:
     record: JobRecord | None
 
 
-def claim(job_id: str, incarnation: str, *, namespaces: Sequence[str], former_owner: str = "") -> Step[Claimed]:
+def claim(
+    job_id: str, incarnation: str, *, namespaces: Sequence[str], default_namespace: str = "", former_owner: str = ""
+) -> Step[Claimed]:
     """Take a job that has no owner, or whose ``former_owner``'s lease is over. ``namespaces``: those that this worker
-    serves; a job that names none is anybody's."""
+    serves; a job that names none counts as one of its ``default_namespace`` ('': it is anybody's)."""
 
     def decode(reply: Any) -> Claimed:
         outcome = ClaimOutcome(_text(reply[0]))
@@ -123,13 +125,13 @@ def claim(job_id: str, incarnation: str, *, namespaces: Sequence[str], former_ow
         return Claimed(outcome, decode_record(job_id, fields) if fields else None)
 
     told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
-    unserved = StatusChanged(status=Status.QUEUED, detail="no worker of this queue serves the job's namespace")
+    unserved = StatusChanged(status=Status.QUEUED)
     return Step(
         "claim",
         (names.job(job_id), names.worker(incarnation)),
         (
             *(job_id, incarnation, former_owner, encode_event(Notice(text=told))),
-            *(f" {' '.join(namespaces)} ", encode_event(unserved)),
+            *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace),
         ),
         decode,
     )
@@ -227,6 +229,7 @@ class AppendOutcome(StrEnum):
     MISSING = "missing"
     FINAL = "final"
     MISMATCH = "mismatch"  #: the record's checkpoint is elsewhere (Redis lost writes): read the log again from there
+    FULL = "full"  #: Redis is near its memory limit; never the answer to a gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,14 +248,34 @@ def append_log(
     checkpoint: str,
     limit_bytes: int,
     entry: Sequence[Argument],
+    memory_limit_bytes: int = 0,
 ) -> Step[Appended]:
-    """Append an entry (:func:`dispatcher.channel.encode_chunk` or ``encode_gap``) after which ``checkpoint`` holds."""
+    """Append an entry (:func:`dispatcher.channel.encode_chunk` or ``encode_gap``) after which ``checkpoint`` holds.
+    ``memory_limit_bytes``: as for :func:`log_room`."""
     return Step(
         "append_log",
-        (names.job(job_id), names.log(job_id)),
-        (job_id, fence.owner, fence.epoch, checkpoint_field, start, checkpoint, limit_bytes, *entry),
+        (names.job(job_id), names.log(job_id), names.log_room(memory_limit_bytes)),
+        (
+            *(job_id, fence.owner, fence.epoch, checkpoint_field, start, checkpoint),
+            *(limit_bytes, memory_limit_bytes, *entry),
+        ),
         lambda reply: Appended(AppendOutcome(_text(reply[0])), _text(reply[1]), _text(reply[2])),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LogRoom:
+    """``room_bytes``: of log that fit (negative: so much is used too much) below ``limit_bytes`` of all that Redis
+    uses, 0 for no limit."""
+
+    room_bytes: int
+    limit_bytes: int
+
+
+def log_room(memory_limit_bytes: int) -> Step[LogRoom]:
+    """How much log Redis has room for. ``memory_limit_bytes``: no log beyond this, and none beyond 95 % of maxmemory,
+    which alone counts where this is 0."""
+    return Step("log_room", (), (memory_limit_bytes,), lambda reply: LogRoom(int(reply[0]), int(reply[1])))
 
 
 def forget(job_id: str, fence: Fence, queue: str) -> Step[str]:

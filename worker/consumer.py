@@ -6,14 +6,19 @@ no gossip, no mingling, no remote control.
 """
 
 import json
-from typing import Any, ClassVar
+import time
+from typing import Any, ClassVar, Final
 
 from celery.worker.consumer import Connection, Consumer, Tasks
 from celery.worker.consumer.consumer import Evloop
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Empty
 
+from dispatcher.connection import UNAVAILABLE
 from worker.dead_letters import DeadLetters
+
+#: Between two tries to consume from a Redis that is full or read-only.
+REFUSED_PAUSE_S: Final = 2.0
 
 _dead_letters: list[DeadLetters] = []
 
@@ -42,6 +47,11 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
         default_steps: ClassVar[list[Any]] = [Connection, Launches, Evloop]
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        """Redis answers, and refuses: nobody else paces the next try."""
+        super().on_connection_error_before_connected(exc)
+        time.sleep(REFUSED_PAUSE_S)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         self._set_aside(message, "not a Celery task message: its headers name no task")
@@ -75,9 +85,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Sets items aside that are JSON and no message."""
+    """Sets items aside that are JSON and no message, and takes a Redis that is full or read-only for one that is away:
+    Celery connects again. It would end the process otherwise."""
 
     Channel = Channel
+    connection_errors = (*kombu_redis.Transport.connection_errors, *UNAVAILABLE)
 
     def _deliver(self, message: Any, queue: str) -> None:
         problem = _not_a_message(message)

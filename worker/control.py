@@ -1,4 +1,9 @@
-"""Hearing of cancels, hand-overs and awaited ends at once. A lost message is caught by the heartbeat and the sweeps."""
+"""Hearing of cancels, hand-overs, awaited ends and offered jobs at once. A lost message is caught by the heartbeat and
+the sweeps.
+
+A message is a hint to look, never an order: Pub/Sub knows no databases, so that of another installation whose Redis is
+another database of the same server comes here too, and its jobs may have the same ids.
+"""
 
 import asyncio
 import json
@@ -19,9 +24,13 @@ PING_S = 5.0
 class ControlListener(Protocol):
     """Who acts on control messages. Called in the loop; must not block."""
 
-    def cancel_requested(self, job_id: str, by: str) -> None: ...
+    def look(self, job_id: str) -> None:
+        """The job's record may ask for its end."""
 
     def wake(self, job_id: str) -> None: ...
+
+    def offered(self, job_id: str) -> None:
+        """Another worker heard of the job and does not serve its namespace."""
 
     def sweep_soon(self) -> None: ...
 
@@ -69,10 +78,12 @@ class Control:
     def _take(self, data: bytes) -> None:
         try:
             match json.loads(data):
-                case {"cancel": str(job_id), **rest}:
-                    self._listener.cancel_requested(job_id, str(rest.get("by") or "somebody"))
+                case {"cancel": str(job_id)}:
+                    self._listener.look(job_id)
                 case {"wake": str(job_id)}:
                     self._listener.wake(job_id)
+                case {"offered": str(job_id)}:
+                    self._listener.offered(job_id)
                 case {"released": _}:
                     self._listener.sweep_soon()
         except ValueError:

@@ -17,7 +17,7 @@ from dispatcher.events import Ended as EndedEvent
 from dispatcher.record import DeletionIntent, JobRecord
 from dispatcher.spec import OnFinish
 from dispatcher.status import FailureReason, Status
-from dispatcher.steps import Fence, expire, forget
+from dispatcher.steps import Fence, expire, forget, release
 from worker.attempts import Conclude, Retry, next_step
 from worker.cluster import BackOff
 from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, read_return_value, read_warnings
@@ -25,7 +25,7 @@ from worker.followed_pod import FollowedPod
 from worker.job_logs import JobLogs
 from worker.judge import Ended, MustEnd, Running, Settled, Starting, judge
 from worker.kill_points import Reached, reached
-from worker.launching import Later, Launched, Refused, ensure_pod
+from worker.launching import Later, Launched, Refused, Unserved, ensure_pod
 from worker.log_follower import LetGoError
 from worker.manifest import namespace_of
 from worker.observation import Observation
@@ -105,7 +105,7 @@ class Follower:
         self._news.set()
 
     def reconsider(self) -> None:
-        """The record looks like another owner's, or like none: read it before anything else."""
+        """The record may be another owner's, or none's, or ask for a cancel: read it before anything else."""
         self._is_in_question = True
         self._news.set()
 
@@ -211,6 +211,10 @@ class Follower:
                 await self._record_pod(pod, attempt, was_adopted=was_adopted)
             case Refused(reason, message):
                 await self._conclude(Ended(Status.FAILED, reason, message, None, user_code_started=False))
+            case Unserved():
+                release_it = release(self.fence.owner, self.record.spec.queue, [self.record.job_id])
+                await self._place.ledger.persist(release_it)
+                raise LetGoError
             case Later(wait, detail, error):
                 await self._tell_wait(wait, detail)
                 limit_s = self.record.deadline_to_queue() - self._place.ledger.now()

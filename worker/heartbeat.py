@@ -7,14 +7,14 @@ from typing import Any, Final
 import structlog
 
 from dispatcher import connection
-from dispatcher.steps import heartbeat
+from dispatcher.steps import heartbeat, log_room
 from worker.cluster import BackOff
 from worker.workplace import Workplace
 
 log = structlog.get_logger("podrelay.worker")
 
-#: Beyond this share of Redis' memory limit log is no longer appended.
-MEMORY_SHARE: Final = 0.95
+#: Suspended log is resumed when there is room for this share of Redis' memory limit: not for a chunk now and then.
+RESUME_SHARE: Final = 0.02
 #: The own lease counts for a little less than Redis grants, from before the renewal was sent.
 OWN_LEASE_SHARE: Final = 0.9
 
@@ -98,9 +98,10 @@ class Heartbeat:
         return self._place.ledger.now() - float(info.get("uptime_in_seconds", 0)) - 1
 
     async def _check_memory(self) -> None:
-        info: Any = await self._place.ledger.client.info("memory")
-        limit = self._place.settings.redis_memory_limit_bytes or int(info.get("maxmemory", 0)) * MEMORY_SHARE
-        is_full = bool(limit) and int(info["used_memory"]) > limit
-        if is_full != self._place.ledger.is_log_suspended:
-            log.warning("log suspended: Redis is near its memory limit" if is_full else "log resumed")
-            self._place.ledger.is_log_suspended = is_full
+        """Each append looks for itself (append_log.lua); this is for what else fills Redis, and for its end."""
+        ledger = self._place.ledger
+        (found,) = await ledger.attempt([log_room(ledger.memory_limit_bytes)])
+        if found.room_bytes < 0:
+            ledger.suspend_log()
+        elif found.room_bytes > RESUME_SHARE * found.limit_bytes:
+            ledger.resume_log()

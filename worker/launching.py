@@ -36,6 +36,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """The API server does not show this worker the namespace's pods: another worker's job, if any's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Later:
     """Not now. ``wait``: quota or api_server; ``error`` may carry the API server's wish when to come again."""
 
@@ -46,7 +51,7 @@ class Later:
 
 async def ensure_pod(
     place: Workplace, record: JobRecord, attempt: int, *, may_create: Callable[[], bool]
-) -> Launched | Refused | Later:
+) -> Launched | Refused | Unserved | Later:
     """Create the pod of the attempt, or adopt it. ``may_create`` is asked right before: whether the job is surely still
     this worker's."""
     namespace = namespace_of(record.spec, place.default_namespace)
@@ -62,7 +67,11 @@ async def ensure_pod(
         return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
     if problems := forbidden(pod, namespaces=place.watches.namespaces):
         return Refused(FailureReason.POLICY, "the worker's policy does not allow this pod: " + "; ".join(problems))
-    await place.watches.synced(namespace)
+    watch = await place.watches.of(namespace)
+    if watch.refusal:
+        return Unserved()
+    if not watch.is_synced:
+        return Later("api_server", f"the API server does not list the pods of namespace {namespace!r} yet")
     known = await _known(place, record, namespace, pod["metadata"]["name"])
     if known is not None:
         return await _adopt(place, record, attempt, known)
@@ -149,8 +158,8 @@ def refusal(error: ClusterRefusedError, namespace: str) -> Refused | Later:
         case 403 if "is being terminated" in said:
             return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
         case 403 if "cannot create resource" in said:
-            text = "the worker's service account may not create pods: give it the Role of deploy/"
-            return Refused(FailureReason.CLUSTER_ERROR, f"{text} ({said})")
+            text = "the worker's service account may not create pods: give it the Role of deploy/rbac.yaml"
+            return Later("api_server", f"{text} ({said})", error)
         case 403 if "serviceaccount" in said:
             return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
         case 403:

@@ -26,12 +26,15 @@ class Ledger:
 
     Attributes:
         client: for reads that may fail.
+        memory_limit_bytes: how much of Redis may be used before log stops; 0: what Redis' own limit says.
         is_log_suspended: Redis is near its memory limit: statuses and results go on, log does not.
     """
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    def __init__(self, client: "redis.asyncio.Redis", *, memory_limit_bytes: int = 0) -> None:
         self.client = client
+        self.memory_limit_bytes = memory_limit_bytes
         self.is_log_suspended = False
+        self._wait_for_memory: set[asyncio.Event] = set()
         self._clock_offset_s = time.time() - time.monotonic()
         self._answers = asyncio.Event()
         self._answers.set()
@@ -43,6 +46,31 @@ class Ledger:
     def set_clock(self, redis_now: float) -> None:
         """Take over Redis' time, just read."""
         self._clock_offset_s = redis_now - time.monotonic()
+
+    def suspend_log(self) -> None:
+        """Redis has no room for log: append none until :meth:`resume_log`."""
+        if not self.is_log_suspended:
+            self.is_log_suspended = True
+            log.warning(
+                "log suspended: Redis is near its memory limit, beyond which callers cannot submit",
+                remedy="raise maxmemory, lower the jobs' retention_s or log_limit_bytes, or remove what else fills it",
+            )
+
+    def resume_log(self) -> None:
+        """Redis has room again."""
+        if self.is_log_suspended:
+            self.is_log_suspended = False
+            log.warning("log resumed: Redis has memory again")
+            for news in self._wait_for_memory:
+                news.set()
+
+    async def until_log_resumed_or(self, news: asyncio.Event) -> None:
+        """Wait for this event, which is also set when log is resumed."""
+        self._wait_for_memory.add(news)
+        try:
+            await news.wait()
+        finally:
+            self._wait_for_memory.discard(news)
 
     async def persist(self, step: Step[T]) -> T:
         """Carry out a step, however long Redis is away."""

@@ -47,6 +47,11 @@ WELL_AGAIN_S: Final = 1.0
 STEADY_S: Final = 10.0
 
 
+#: Why bytes were given up.
+LATE: Final = "Redis could not take the log in time: the oldest of the buffer was given up"
+NO_MEMORY: Final = "Redis is near its memory limit: log was given up, statuses and results go on"
+
+
 class LetGoError(Exception):
     """Another incarnation owns the job: stop everything about it, write nothing."""
 
@@ -347,7 +352,7 @@ class LogFollower:
             self._waiting.append(piece)
             self._count(len(piece.data))
         if self._waiting_bytes > JOB_BUFFER_BYTES or self._buffers.used_bytes > self._buffers.limit_bytes:
-            why = "Redis could not take the log in time: the oldest of the buffer was given up"
+            why = NO_MEMORY if self._ledger.is_log_suspended else LATE
             self._give_up_oldest(keep_bytes=self._waiting_bytes // 2, why=why)
         self._work.set()
 
@@ -377,12 +382,11 @@ class LogFollower:
             if not self._waiting or self._rewind_to is not None:
                 self._work.clear()
                 await self._work.wait()
-            elif self._ledger.is_log_suspended and self._waiting_bytes:
-                why = "Redis is near its memory limit: log was given up, statuses and results go on"
-                self._give_up_oldest(keep_bytes=0, why=why)
             elif self._ledger.is_log_suspended and not self._is_read:
                 self._work.clear()
-                await self._work.wait()
+                await self._ledger.until_log_resumed_or(self._work)
+            elif self._ledger.is_log_suspended and self._waiting_bytes:
+                self._give_up_oldest(keep_bytes=0, why=NO_MEMORY)
             else:
                 await self._publish_batch()
 
@@ -421,6 +425,7 @@ class LogFollower:
             checkpoint=entry.checkpoint.encode(),
             limit_bytes=at.limit_bytes,
             entry=fields,
+            memory_limit_bytes=self._ledger.memory_limit_bytes,
         )
 
     async def _after(self, refused: Appended) -> None:
@@ -430,6 +435,8 @@ class LogFollower:
             case AppendOutcome.MISMATCH:
                 self._rewind_to = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
                 self._turn.set()
+            case AppendOutcome.FULL:
+                self._ledger.suspend_log()
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
                 # Final: what is left to do for the job is found out anew from its record.
                 raise LetGoError

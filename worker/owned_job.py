@@ -110,7 +110,9 @@ class OwnedJob:
             if record is not None and (record.owner != self.fence.owner or record.epoch != self.fence.epoch):
                 raise LetGoError
             if record is not None and (record.status.is_final or record.last_step == self.record.last_step):
-                self.record = record
+                was_asked, self.record = self.record.cancel_requested, record
+                if record.cancel_requested and not was_asked:
+                    reached(Reached.CANCEL_SEEN)
                 return
             with suppress(MovedElsewhereError):  # by now; the next move finds out
                 await self._put_back()

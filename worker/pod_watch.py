@@ -3,10 +3,14 @@
 It keeps the last observation of every pod that bears the installation's and the queue's labels and is not done, and
 hands each change to whoever follows the job. A cache proves nothing about absence: a pod that a relist no longer shows
 is handed on as a doubt, which the follower settles with a GET.
+
+A namespace whose pods the API server does not show is not served until it does: a job launched there could not be
+followed.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, Protocol
 
 import structlog
@@ -39,7 +43,9 @@ class PodWatch:
         self, cluster: Cluster, namespace: str, *, installation: str, queue: str, listener: PodListener
     ) -> None:
         self.namespace = namespace
-        self.synced = asyncio.Event()  #: set once the first list is in
+        self.looked = asyncio.Event()  #: set once the first list was answered, or could not be asked for
+        self.is_synced = False  #: a list is in
+        self.refusal = ""  #: why the API server does not show the pods ('' while it does)
         self.pods: dict[str, Observation] = {}  #: by pod name
         self.gone: dict[str, Observation] = {}  #: the last deleted pods by uid, oldest first
         self._cluster = cluster
@@ -52,27 +58,50 @@ class PodWatch:
         while True:
             try:
                 version = await self._list()
-                back_off.succeeded()
                 while True:
                     version = await self._watch(version, back_off)
             except ClusterRefusedError as error:
-                if error.status != 410:  # 410: too old a version, the ordinary reason to list again
+                # 410: too old a version, the ordinary reason to list again. A refused list has said so.
+                if error.status != 410 and not self.refusal:
                     log.error("watch refused", namespace=self.namespace, status=error.status, why=error.message)
                 await asyncio.sleep(back_off.failed())
             except ClusterUnavailableError as error:
                 log.warning("API server unavailable", namespace=self.namespace, why=str(error))
+                self.looked.set()
                 await asyncio.sleep(back_off.failed(error))
 
     async def _list(self) -> str:
-        items, version = await self._cluster.list_pods(self.namespace, self._selector)
+        try:
+            items, version = await self._cluster.list_pods(self.namespace, self._selector)
+        except ClusterRefusedError as error:
+            if error.status != 410:
+                self._refuse(error)
+            raise
+        if self.refusal:
+            log.info("namespace served again", namespace=self.namespace)
+            self.refusal = ""
         listed = {pod.name: pod for pod in (observe(item) for item in items)}
         for name in [name for name, pod in self.pods.items() if name not in listed or listed[name].uid != pod.uid]:
             del self.pods[name]
         for pod in listed.values():
             self._changed(pod)
+        self.is_synced = True
+        self.looked.set()
         self._listener.pods_listed(self.namespace)
-        self.synced.set()
         return version
+
+    def _refuse(self, error: ClusterRefusedError) -> None:
+        """Told once, not with every try."""
+        if error.message != self.refusal:
+            log.error(
+                "namespace not served: the API server does not show its pods. Give the worker's service account the "
+                "Role of deploy/rbac.yaml there, or take it out of PODRELAY_NAMESPACES",
+                namespace=self.namespace,
+                status=error.status,
+                why=error.message,
+            )
+        self.refusal = error.message
+        self.looked.set()
 
     async def _watch(self, version: str, back_off: BackOff) -> str:
         """One watch request; returns the version to go on from when it ends in the ordinary way."""
@@ -109,7 +138,7 @@ class PodWatch:
 
 
 class PodWatches:
-    """The watches of all namespaces that a worker serves."""
+    """The watches of all namespaces that a worker is to serve."""
 
     def __init__(self, make: Callable[[str], PodWatch], namespaces: tuple[str, ...]) -> None:
         self._watches = {namespace: make(namespace) for namespace in namespaces}
@@ -121,9 +150,27 @@ class PodWatches:
     def namespaces(self) -> tuple[str, ...]:
         return tuple(self._watches)
 
-    async def synced(self, namespace: str) -> None:
-        """Wait until the namespace's first list is in."""
-        await self._watches[namespace].synced.wait()
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Those whose pods the API server has not refused to show."""
+        return tuple(name for name, watch in self._watches.items() if not watch.refusal)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The others, and why."""
+        return {name: watch.refusal for name, watch in self._watches.items() if watch.refusal}
+
+    async def looked(self, *, within_s: float) -> None:
+        """Wait until it is known which namespaces are shown, but not for an API server that does not answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await asyncio.gather(*(watch.looked.wait() for watch in self))
+
+    async def of(self, namespace: str) -> PodWatch:
+        """The namespace's watch, once it has looked."""
+        watch = self._watches[namespace]
+        await watch.looked.wait()
+        return watch
 
     def pod(self, namespace: str, name: str) -> Observation | None:
         """The last observation of a pod; None says nothing."""

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from redis.exceptions import AuthenticationError
@@ -18,7 +18,7 @@ from redis.exceptions import AuthenticationError
 from dispatcher import connection
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
-from dispatcher.steps import ClaimOutcome, claim, release, submit
+from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
 from worker.cluster import BackOff, Cluster
 from worker.control import Control
 from worker.follower import Follower
@@ -34,6 +34,9 @@ from worker.sweeper import Sweeper
 from worker.workplace import Workplace
 
 log = structlog.get_logger("podrelay.worker")
+
+#: How long a starting worker waits to know which namespaces the API server shows it, before it takes jobs.
+FIRST_LOOK_S: Final = 2.0
 
 
 class Supervisor:
@@ -84,7 +87,7 @@ class Supervisor:
             "worker ready",
             incarnation=self.incarnation,
             queue=self.settings.queue,
-            namespaces=list(self._place.watches.namespaces),
+            namespaces=list(self._place.watches.served),
             redis=self.settings.masked_redis_url,
         )
 
@@ -126,7 +129,8 @@ class Supervisor:
             )
             stack.push_async_callback(client.aclose)
             cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
-            self._place = self._make_place(cluster, Ledger(client))
+            ledger = Ledger(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
+            self._place = self._make_place(cluster, ledger)
             heartbeat = Heartbeat(self._place, self._info)
             self._sweeper = Sweeper(self._place, self, heartbeat, Reconciler(self._place, self))
             if not await self._has_lease(heartbeat):
@@ -134,6 +138,7 @@ class Supervisor:
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
+                await self._place.watches.looked(within_s=FIRST_LOOK_S)
                 self._is_ready.set()
                 await self._draining.wait()
                 await self._hand_over()
@@ -181,7 +186,8 @@ class Supervisor:
         """What the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
-            "namespaces": list(self._place.watches.namespaces),
+            "namespaces": list(self._place.watches.served),
+            "refused": self._place.watches.refused,
             "followed": len(self._followers),
             "max_jobs": self.settings.max_jobs,
         }
@@ -216,8 +222,7 @@ class Supervisor:
     async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
         """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them."""
         wanted = [job_id for job_id in jobs if job_id not in self._followers and not self._draining.is_set()]
-        namespaces = self._place.watches.namespaces
-        steps = [claim(job_id, self.incarnation, namespaces=namespaces, former_owner=jobs[job_id]) for job_id in wanted]
+        steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
         claims = dict(zip(wanted, await self._place.ledger.persist_many(steps), strict=True))
         taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
         if taken and self._draining.is_set():
@@ -230,16 +235,27 @@ class Supervisor:
             log.warning("no lease, jobs not claimed", job_ids=refused)
         return {job_id: claims[job_id].outcome if job_id in claims else ClaimOutcome.OWNED for job_id in jobs}
 
+    def _claim(self, job_id: str, former_owner: str) -> Step[Claimed]:
+        return claim(
+            job_id,
+            self.incarnation,
+            namespaces=self._place.watches.served,
+            default_namespace=self._place.default_namespace,
+            former_owner=former_owner,
+        )
+
     def follow(self, record: JobRecord, tenure: int | None = None) -> None:
         """Begin to follow a job that this incarnation owns."""
         if record.job_id in self._followers or self._draining.is_set():
             return
         follower = Follower(self._place, record, tenure)
         self._followers[record.job_id] = follower
-        task = asyncio.create_task(self._follow(follower), name=f"job {record.job_id}")
+        self._keep(asyncio.create_task(self._follow(follower), name=f"job {record.job_id}"))
+        self.check_capacity()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self.check_capacity()
 
     async def _follow(self, follower: Follower) -> None:
         job_id = follower.record.job_id
@@ -261,8 +277,12 @@ class Supervisor:
 
     @property
     def has_capacity(self) -> bool:
-        """Whether it may take more jobs. Those that wait for quota, back-off or a predecessor do not count."""
-        return sum(not f.waits_outside for f in self._followers.values()) < self.settings.max_jobs
+        """Whether it may take more jobs. Those that wait for quota, back-off or a predecessor do not count, nor those
+        in a namespace that it is not shown any more: they would hold up the others."""
+        refused = self._place.watches.refused
+        followers = self._followers.values()
+        counted = sum(not f.waits_outside and f.record.namespace not in refused for f in followers)
+        return counted < self.settings.max_jobs
 
     def check_capacity(self) -> None:
         """Pause or resume the queue."""
@@ -290,8 +310,11 @@ class Supervisor:
                 other.wake()
 
     def pods_listed(self, namespace: str) -> None:
+        self._sweeper.hurry()  # it may have been refused before, or away
         for follower in self._followers.values():
             record = follower.record
+            if record.wait == "api_server":
+                follower.wake()
             if record.pod is None or record.namespace != namespace:
                 continue
             known = self._place.watches.pod(namespace, record.pod)
@@ -300,15 +323,22 @@ class Supervisor:
 
     # What control tells
 
-    def cancel_requested(self, job_id: str, by: str) -> None:
+    def look(self, job_id: str) -> None:
         follower = self._followers.get(job_id)
         if follower is not None:
-            follower.cancel_requested(by)
+            follower.reconsider()
 
     def wake(self, job_id: str) -> None:
         follower = self._followers.get(job_id)
         if follower is not None:
             follower.wake()
+
+    def offered(self, job_id: str) -> None:
+        if self.has_capacity and self._sweeper.may_consume and not self._draining.is_set():
+            self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
+
+    async def _take_offer(self, job_id: str) -> None:
+        await self.claim(job_id)
 
     def sweep_soon(self) -> None:
         """Somebody let go of jobs: look for them now."""

@@ -99,8 +99,11 @@ class Sweeper:
         for row in rows:
             if row.is_overdue and row.job_id not in self._jobs.followers:
                 await self._place.ledger.attempt([expire(row.job_id, self._place.settings.queue)])
-        await self._take_over([row for row in rows if self._is_abandoned(row)])
-        await self._launch([row for row in rows if self._waits(row)])
+        unowned = [row for row in rows if self._is_abandoned(row) or self._waits(row)]
+        served = [row for row in unowned if self._is_served(row)]
+        await self._take_over([row for row in served if self._is_abandoned(row)])
+        await self._launch([row for row in served if self._waits(row)])
+        await self._tell_unserved([row for row in unowned if not self._is_served(row)])
         await self._settle_strays()
         self._jobs.check_capacity()
 
@@ -117,7 +120,7 @@ class Sweeper:
                 log.info("took over", job_id=job_id, former_owner=owners[job_id] or None)
 
     def _is_abandoned(self, row: SurveyRow) -> bool:
-        if row.status is None or row.job_id in self._jobs.followers or not self._is_served(row):
+        if row.status is None or row.job_id in self._jobs.followers:
             return False
         if row.is_ownerless:
             return row.epoch > 0 or row.status is not Status.QUEUED
@@ -128,7 +131,7 @@ class Sweeper:
         return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt()
 
     def _is_served(self, row: SurveyRow) -> bool:
-        return row.namespace == "" or row.namespace in self._place.watches.namespaces
+        return (row.namespace or self._place.default_namespace) in self._place.watches.served
 
     def _waits(self, row: SurveyRow) -> bool:
         return row.status is Status.QUEUED and row.is_ownerless and row.epoch == 0 and not row.is_overdue
@@ -144,6 +147,12 @@ class Sweeper:
             if not self._jobs.has_capacity or not self.may_consume:
                 return
             await self._jobs.claim(row.job_id)
+
+    async def _tell_unserved(self, rows: list[SurveyRow]) -> None:
+        """Have jobs that nobody serves say so: a refused claim does, and tells a worker that does serve them."""
+        waiting = [row for row in rows if row.status is Status.QUEUED]
+        for row in random.sample(waiting, min(BATCH, len(waiting))):
+            await self._jobs.claim(row.job_id, former_owner=row.owner)
 
     async def _queue_is_empty(self) -> bool:
         queue = self._place.settings.queue
@@ -161,7 +170,11 @@ class Sweeper:
                 continue
             row = self._reconciler.rows.get(watched.job_id)
             if row is None or row.status is None or not _is_of(row, watched):
-                await self._settle(watched)
+                try:
+                    await self._settle(watched)
+                except ClusterRefusedError as error:
+                    # One namespace's rights must not hold up the others.
+                    log.warning("stray pod not settled", pod=pod.name, namespace=pod.namespace, why=error.message)
 
     async def _settle(self, pod: Observation) -> None:
         record = await self._place.ledger.read_record(pod.job_id)

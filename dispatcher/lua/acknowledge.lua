@@ -6,6 +6,7 @@ local found = redis.call('HMGET', KEYS[1], 'status', 'forgotten', 'queue', 'ackn
 if not found[1] then return 'missing' end
 if not is_final(found[1]) then return 'illegal' end
 if not found[4] then
+  although_full()
   redis.call('HSET', KEYS[1], 'acknowledged', text(now()))
   if found[2] then forget(ARGV[1], KEYS[1], found[3], now()) end
 end

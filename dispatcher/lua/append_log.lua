@@ -1,8 +1,8 @@
 -- Append one chunk of a container's log (or the mark of a gap), fenced and exact.
--- KEYS: job, log
+-- KEYS: job, log, room
 -- ARGV: job id, owner, epoch, checkpoint field, start, checkpoint after this chunk, limit of kept bytes,
---       then the entry's fields and values; the data stands in the last of them
--- Returns {outcome, who asked to cancel, checkpoint or entry id}: applied, fenced, missing, final, mismatch
+--       limit of Redis' memory in bytes (0: none was set), then the entry's fields and values; the data is the last
+-- Returns {outcome, who asked to cancel, checkpoint or entry id}: applied, fenced, missing, final, mismatch, full
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'cancel_by', ARGV[4], 'log_kept')
 local cancel = found[4] or ''
 if not found[1] then return {'missing', '', ''} end
@@ -15,8 +15,20 @@ if checkpoint == ARGV[6] and is_repeated then return {'applied', cancel, ''} end
 if is_final(found[1]) then return {'final', cancel, ''} end
 if string.match(checkpoint, '^%d+') ~= ARGV[5] then return {'mismatch', cancel, found[5] or ''} end
 
+-- Half the room that there is may be filled before anybody looks again, and for a second at most: others fill it too.
+if gap_told then although_full()
+else
+  local size = #ARGV[#ARGV] + 500
+  if tonumber(redis.call('GET', KEYS[3]) or '0') < size then
+    local room = math.floor(room_for_log(tonumber(ARGV[8])) / 2)
+    if room < size then return {'full', cancel, ''} end
+    redis.call('SET', KEYS[3], string.format('%.0f', room), 'PX', 1000)
+  end
+  redis.call('DECRBY', KEYS[3], size)
+end
+
 local entry = {}
-for i = 8, #ARGV do entry[#entry + 1] = ARGV[i] end
+for i = 9, #ARGV do entry[#entry + 1] = ARGV[i] end
 local id = redis.call('XADD', KEYS[2], '*', unpack(entry))
 local kept = tonumber(found[6] or '0') + #ARGV[#ARGV]
 local limit = tonumber(ARGV[7])

@@ -7,6 +7,7 @@ local status = found[1]
 if not status then return {'missing', ''} end
 if is_final(status) then return {'final', status} end
 local at = now()
+although_full()
 if not found[5] then redis.call('HSET', KEYS[1], 'cancel_by', ARGV[2], 'cancel_at', text(at)) end
 if status == 'QUEUED' and (found[2] or '') == '' and (found[3] or '') == '' then
   redis.call('HSET', KEYS[1], 'status', 'CANCELLED', 'at:cancelled', text(at), 'result', ARGV[4])

@@ -1,9 +1,11 @@
 -- Take a job: ownerless, or (takeover) of the named former owner whose lease is over.
 -- KEYS: job, own lease
 -- ARGV: job id, own incarnation, former owner ('' for none), notice of a takeover, namespaces served (' a b '),
---       event that says that no worker serves the job's namespace
+--       event that says that no worker serves the job's namespace (without detail and attempt), the own namespace,
+--       for jobs that name none
 -- Returns {outcome, record...}: claimed, mine, owned, final, missing, no_lease, not_served
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail')
+local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail',
+  'attempt')
 if not found[1] then return {'missing'} end
 if found[3] then return {'final'} end
 local owner = found[2] or ''
@@ -13,23 +15,34 @@ if owner ~= '' and (owner ~= ARGV[3] or redis.call('EXISTS', 'podrelay:worker:' 
 end
 -- A claim without a lease could be taken over at once by a third worker.
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_lease'} end
+although_full()
 
-local namespace = found[4] or ''
+local unserved = 'no worker serves namespace '
+local namespace = (found[4] or '') ~= '' and found[4] or ARGV[7]
 if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true) then
   local workers = redis.call('HGETALL', 'podrelay:queue:' .. found[5] .. ':workers')
+  local detail, refused = unserved .. namespace, nil
   for i = 1, #workers, 2 do
     if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
-      for _, served in ipairs(said_by(workers[i + 1]).namespaces or {}) do
-        if served == namespace then return {'not_served'} end
+      local said = said_by(workers[i + 1])
+      if serves(said, namespace) then
+        -- The message that told of the job may have come here only.
+        redis.call('PUBLISH', 'podrelay:queue:' .. found[5] .. ':control', cjson.encode({offered = ARGV[1]}))
+        return {'not_served'}
       end
+      refused = refused or (said.refused or {})[namespace]
     end
   end
-  if found[1] == 'QUEUED' and (found[6] or '') == '' then
-    redis.call('HSET', KEYS[1], 'detail', 'no worker serves namespace ' .. namespace)
-    append_event(ARGV[1], KEYS[1], ARGV[6], false)
+  if refused then detail = detail .. ': ' .. refused end
+  if found[1] == 'QUEUED' and found[6] ~= detail then
+    redis.call('HSET', KEYS[1], 'detail', detail)
+    local event = cjson.decode(ARGV[6])
+    event.detail, event.attempt = detail, tonumber(found[7])
+    append_event(ARGV[1], KEYS[1], cjson.encode(event), false)
   end
   return {'not_served'}
 end
+if string.find(found[6] or '', unserved, 1, true) == 1 then redis.call('HDEL', KEYS[1], 'detail') end
 
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'at:claimed', text(now()))

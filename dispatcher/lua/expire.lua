@@ -8,6 +8,7 @@ local at = now()
 if found[1] ~= 'QUEUED' or (found[2] or '') ~= '' or at < tonumber(found[3]) + tonumber(found[4]) then return 'early' end
 local i, reason = 2, 'queue_timeout'
 if found[7] == 'quota' then i, reason = 4, 'quota_timeout' end
+although_full()
 redis.call('HSET', KEYS[1], 'status', 'FAILED', 'reason', reason, 'at:failed', text(at), 'result', ARGV[i + 1])
 append_event(ARGV[1], KEYS[1], ARGV[i], true)
 -- An owner may be between its create and its next step: it then finds the job final, deletes the pod and forgets.

@@ -10,5 +10,6 @@ end
 if found[4] then return 'applied' end
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return 'fenced' end
 if not is_final(found[1]) then return 'illegal' end
+although_full()
 forget(ARGV[1], KEYS[1], ARGV[4], now())
 return 'applied'

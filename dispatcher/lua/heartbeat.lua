@@ -5,6 +5,7 @@
 -- Returns {time, generation, whether the lease had still been there}
 local at = now()
 local had = redis.call('EXISTS', KEYS[1])
+although_full()
 redis.call('SET', KEYS[1], text(at), 'PX', ARGV[2])
 -- Not through cjson, which writes an empty list as an empty object.
 local said = string.match(ARGV[3], '^(.*)}%s*$')

@@ -16,6 +16,7 @@ if found[4] == ARGV[4] then return reply('applied') end
 if ARGV[5] ~= '*' and ARGV[5] ~= (found[4] or '') then return reply('rolled_back') end
 if ARGV[6] ~= '' and not string.find(ARGV[6], ' ' .. status .. ' ', 1, true) then return reply('illegal') end
 
+although_full()
 redis.call('HSET', KEYS[1], 'last_step', ARGV[4])
 for i = 9, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])

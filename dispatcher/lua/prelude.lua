@@ -10,6 +10,27 @@ local function said_by(json)
   local is_json, said = pcall(cjson.decode, json)
   return is_json and type(said) == 'table' and said or {}
 end
+-- Whether a worker that says this of itself serves the namespace ('': its own).
+local function serves(said, namespace)
+  if namespace == '' then return true end
+  for _, served in ipairs(said.namespaces or {}) do
+    if served == namespace then return true end
+  end
+  return false
+end
+-- Before the first write of a step that tells or ends what there is already: it must be possible in a full Redis too.
+-- That refuses what may need memory only until a script has written: a first write that needs none opens the way.
+local function although_full() redis.call('DEL', 'podrelay:nothing') end
+-- How many bytes of log fit beside all else, and the limit they count against: `limit` bytes for all of Redis (0: none
+-- was set), but at most 95 % of maxmemory. INFO takes 5 to 25 µs. Where it says nothing (fakeredis) there is no limit.
+local function room_for_log(limit)
+  local info = redis.pcall('INFO', 'memory')
+  info = type(info) == 'string' and info or ''
+  local used, most = string.match(info, 'used_memory:(%d+)'), tonumber(string.match(info, '\nmaxmemory:(%d+)') or '0')
+  if most > 0 and (limit == 0 or limit > 0.95 * most) then limit = 0.95 * most end
+  if not used or limit == 0 then return 2 ^ 50, 0 end
+  return limit - tonumber(used), limit
+end
 local function ring(job_id) redis.call('PUBLISH', 'podrelay:bell:{' .. job_id .. '}', '') end
 
 -- The final event carries what only this step can know: the log's last entry, and when each status was reached.

@@ -3,6 +3,7 @@
 -- ARGV: incarnation, job ids...
 -- Returns how many were its own
 local released = 0
+although_full()
 for i = 2, #ARGV do
   local job = 'podrelay:job:{' .. ARGV[i] .. '}'
   if redis.call('HGET', job, 'owner') == ARGV[1] then

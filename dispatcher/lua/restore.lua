@@ -5,6 +5,7 @@
 --       generation, then field, value, ...
 -- Returns restored, exists (and is another's, or has ended), or superseded: its caller has submitted the same
 -- spec under the same key again, and the newer job, once launched, takes the pod over.
+although_full()
 local fields, digest = {}, nil
 for i = 9, #ARGV do fields[#fields + 1] = ARGV[i] end
 for i = 1, #fields, 2 do if fields[i] == 'digest' then digest = fields[i + 1] end end

@@ -17,6 +17,7 @@ from dispatcher.status import FailureReason, Status
 
 INCARNATION = "scripted-worker"
 NAMESPACE = "team-a"
+SERVED = [NAMESPACE, "etl"]
 
 
 class PlayedJob:
@@ -146,7 +147,9 @@ class ScriptedWorker:
         self._thread = threading.Thread(target=self._play_all, daemon=True)
 
     def beat(self) -> Self:
-        connection.run(self.client, steps.heartbeat(INCARNATION, self.queue, lease_ms=600_000, info={}))
+        connection.run(
+            self.client, steps.heartbeat(INCARNATION, self.queue, lease_ms=600_000, info={"namespaces": SERVED})
+        )
         return self
 
     def die(self) -> None:
@@ -171,7 +174,7 @@ class ScriptedWorker:
             if self.client.brpop([names.message_list(self.queue, 3)], timeout=1):
                 break
         job_id = self._unowned()
-        claimed = connection.run(self.client, steps.claim(job_id, INCARNATION, namespaces=[NAMESPACE, "etl"]))
+        claimed = connection.run(self.client, steps.claim(job_id, INCARNATION, namespaces=SERVED))
         assert claimed.record is not None, claimed
         job = PlayedJob(self.client, self.url, claimed.record)
         self.played.append(job)

@@ -17,11 +17,12 @@ WITHIN_S = 30.0
 
 
 class Caller:
-    """Submits jobs and follows each to its end."""
+    """Submits jobs and follows each to its end. ``installation``: whose pods theirs are."""
 
-    def __init__(self, site: Site, client: AsyncDispatcher) -> None:
+    def __init__(self, site: Site, client: AsyncDispatcher, installation: str) -> None:
         self.site = site
         self.client = client
+        self.installation = installation
         self._followed: list[tuple[JobSpec, Told, asyncio.Task[None]]] = []
 
     async def submit(self, *args: str, **fields: Any) -> Told:
@@ -46,11 +47,18 @@ class Caller:
         """Wait for the ends, for the last pod to go, and hold everything to the laws."""
         async with asyncio.timeout(within_s):
             await asyncio.gather(*(task for _, _, task in self._followed))
-        await until(
-            lambda: not self.site.pocket.pods() and not self.site.redis_command("ZCARD", names.active("default"))
-        )
-        created = self.site.pocket.ever_created()
+        await until(lambda: not self.pods() and not self.site.redis_command("ZCARD", names.active("default")))
+        created = [
+            pod
+            for pod in self.site.pocket.ever_created()
+            if pod["labels"].get(names.LABEL_INSTALLATION) == self.installation
+        ]
         assert [p for spec, told, _ in self._followed for p in broken_laws(spec, told, created)] == []
+
+    def pods(self) -> list[dict[str, Any]]:
+        """The installation's pods that are there now, in all namespaces."""
+        selector = f"{names.LABEL_INSTALLATION}%3D{self.installation}"
+        return list(self.site.pocket.call("GET", f"/api/v1/pods?labelSelector={selector}")["items"])
 
     def close(self) -> None:
         for _, _, task in self._followed:
@@ -58,9 +66,9 @@ class Caller:
 
 
 @asynccontextmanager
-async def a_caller(site: Site) -> AsyncIterator[Caller]:
+async def a_caller(site: Site, installation: str = "podrelay") -> AsyncIterator[Caller]:
     async with AsyncDispatcher(site.client_settings()) as client:
-        caller = Caller(site, client)
+        caller = Caller(site, client, installation)
         try:
             yield caller
         finally:

@@ -72,7 +72,14 @@ class Worker:
         return self.store.run(steps.forget(job_id, self.fence(job_id), queue))
 
     def log_step(
-        self, job_id: str, data: bytes, *, container: str = "base", attempt: int = 1, limit_bytes: int = 1 << 24
+        self,
+        job_id: str,
+        data: bytes,
+        *,
+        container: str = "base",
+        attempt: int = 1,
+        limit_bytes: int = 1 << 24,
+        memory_limit_bytes: int = 0,
     ) -> tuple[Step[Appended], Checkpoint]:
         before = self.checkpoints.get((job_id, container), Checkpoint())
         chain = chain_next(before.chain, data)
@@ -85,6 +92,7 @@ class Worker:
             checkpoint=after.encode(),
             limit_bytes=limit_bytes,
             entry=encode_chunk(container=container, attempt=attempt, start=before.end, data=data, chain=chain),
+            memory_limit_bytes=memory_limit_bytes,
         )
         return step, after
 
@@ -144,7 +152,7 @@ class Store:
         return decode_record(job_id, self.client.hgetall(names.job(job_id)))
 
     def snapshot(self) -> dict[bytes, Any]:
-        """Everything that is in the store (without the time that keys have left)."""
+        """Everything that is in the store, without the time that keys have left, and what is gone within a second."""
         read = {
             b"hash": self.client.hgetall,
             b"string": self.client.get,
@@ -153,7 +161,8 @@ class Store:
             b"list": lambda key: self.client.lrange(key, 0, -1),
             b"stream": self.client.xrange,
         }
-        return {key: read[self.client.type(key)](key) for key in sorted(self.client.keys("*"))}
+        kept = sorted({*self.client.keys("*")} - {names.log_room(0).encode()})
+        return {key: read[self.client.type(key)](key) for key in kept}
 
     def events(self, job_id: str) -> list[Entry]:
         return self.client.xrange(names.events(job_id))

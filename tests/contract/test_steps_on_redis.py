@@ -13,7 +13,6 @@ from job_driver import NOTICE, Store, Worker, a_spec
 from devcluster.redis_server import RedisServer
 from dispatcher import connection, names, silence, steps
 from dispatcher.channel import encode_chunk
-from dispatcher.errors import RedisUnavailableError
 from dispatcher.events import StatusChanged, decode_event
 from dispatcher.record import Checkpoint, checkpoint_field
 from dispatcher.status import FailureReason, Status
@@ -242,12 +241,38 @@ def test_claim_of_a_namespace_that_nobody_serves_says_so_once(store: Store) -> N
     step = steps.claim(job_id, "w1", namespaces=["a", "b"])
     assert [reply.outcome for reply in twice(store, step)] == [ClaimOutcome.NOT_SERVED] * 2
     assert len(store.events(job_id)) == 2
-    assert "namespace c" in store.record(job_id).detail
+    assert store.record(job_id).detail == "no worker serves namespace c"
     store.worker("w2", namespaces=["c"])
     elsewhere = store.submit(namespace="c").job_id
     assert worker.claim(elsewhere, namespaces=["a", "b"]).outcome is ClaimOutcome.NOT_SERVED
     assert len(store.events(elsewhere)) == 1
     assert worker.claim(store.submit(namespace="b").job_id, namespaces=["a", "b"]).outcome is ClaimOutcome.CLAIMED
+    found = worker.claim(job_id, namespaces=["c"])
+    assert found.record is not None
+    assert found.record.detail == ""
+
+
+def test_a_job_in_a_namespace_that_its_worker_may_not_see_says_so_whatever_it_waited_for(store: Store) -> None:
+    first, second = store.worker("w1"), store.worker("w2", namespaces=["a"], refused={"b": "pods is forbidden"})
+    job_id = store.submit(namespace="b").job_id
+    first.claim(job_id, namespaces=["b"])
+    first.move(job_id, fields={"detail": "waiting for quota", "wait": "quota", "attempt": "1"})
+    first.die()
+    for _ in range(2):
+        assert second.claim(job_id, former_owner="w1", namespaces=["a"]).outcome is ClaimOutcome.NOT_SERVED
+    assert store.record(job_id).detail == "no worker serves namespace b: pods is forbidden"
+    told = [event for event in store.events(job_id) if "pods is forbidden" in str(event)]
+    assert told == store.events(job_id)[-1:]
+    assert '"attempt":1' in str(told)
+
+
+def test_a_job_that_names_no_namespace_is_taken_only_where_the_workers_own_is_served(store: Store) -> None:
+    worker = store.worker(namespaces=["a"])
+    job_id = store.submit().job_id
+    step = steps.claim(job_id, worker.incarnation, namespaces=["a"], default_namespace="b")
+    assert store.run(step).outcome is ClaimOutcome.NOT_SERVED
+    step = steps.claim(job_id, worker.incarnation, namespaces=["a"], default_namespace="a")
+    assert store.run(step).outcome is ClaimOutcome.CLAIMED
 
 
 def test_a_running_job_of_a_lost_worker_is_not_told_queued_by_a_worker_that_cannot_serve_it(store: Store) -> None:
@@ -726,9 +751,10 @@ def test_an_unreadable_worker_blinds_nobody(store: Store) -> None:
         store.client.set(names.worker(name), "1")
     job_id = store.submit(namespace="b").job_id
     assert worker.claim(job_id, namespaces=["a"]).outcome is ClaimOutcome.NOT_SERVED
-    assert store.run(silence.presence(job_id)).workers_alive == 4
+    assert store.run(silence.presence(job_id)).workers_alive == 0
+    assert store.run(silence.presence(store.submit().job_id)).workers_alive == 4
     store.client.hset(names.job(job_id), "owner", "bad")
-    (row,) = store.run(steps.survey("default", 0, -1))
+    row, _ = store.run(steps.survey("default", 0, -1))
     assert (row.owner, row.owner_is_alive, row.owner_seen_at) == ("bad", True, 0)
 
 
@@ -836,23 +862,6 @@ def test_a_record_that_has_ended_is_not_put_back(store: Store) -> None:
 def real_only(store: Store, why: str) -> None:
     if store.make == "fakeredis":
         pytest.skip(why)
-
-
-def test_a_server_without_memory_refuses_as_unavailable(store: Store) -> None:
-    real_only(store, "fakeredis has no maxmemory")
-    worker = store.worker()
-    job_id = store.owned(worker)
-    store.client.config_set("maxmemory", 1)
-    try:
-        before = store.snapshot()
-        for step in (worker.log_step(job_id, b"x" * 1000)[0], steps.submit(a_spec()), worker.end_step(job_id)):
-            with pytest.raises(connection.UNAVAILABLE):
-                store.run(step)
-            with pytest.raises(RedisUnavailableError, match="maxmemory"), connection.translated("redis://h"):
-                store.run(step)
-        assert store.snapshot() == before
-    finally:
-        store.client.config_set("maxmemory", 0)
 
 
 def test_a_replica_refuses_as_unavailable(store: Store) -> None:

@@ -20,6 +20,7 @@ def found(**fields: object) -> Presence:
         "workers_alive": 1,
         "last_seen_at": None,
         "owner_last_seen_at": None,
+        "namespace": "",
     }
     return Presence(**{**usual, **fields})  # type: ignore[arg-type]
 
@@ -50,6 +51,7 @@ def test_it_is_told_when_a_worker_was_last_seen() -> None:
     assert "'gpu'" in told.text
     assert "60 s ago, at 1970-01-01 00:15:40 UTC" in told.text
     assert "none was ever seen" in silence(found(workers_alive=0)).text  # type: ignore[union-attr]
+    assert "for namespace 'team-a'" in silence(found(workers_alive=0, namespace="team-a")).text  # type: ignore[union-attr]
 
 
 def test_each_kind_is_told_once_until_it_is_over() -> None:

@@ -1,12 +1,9 @@
-"""Pods that are taken away, doubled, cancelled or not allowed yet, and pods that are somebody else's."""
+"""Pods that are taken away, doubled, cancelled or not allowed yet."""
 
 import asyncio
 
 import pytest
-import redis as redis_library
-from celery import Celery
 
-from dispatcher import names
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import a_caller, start, until
 from tests.processes import QUICK, running_site
@@ -24,31 +21,6 @@ async def test_a_full_namespace_waits_for_quota_and_holds_up_nobody_else() -> No
             await caller.all_end()
             assert {job.result.reason for job in stuck if job.result} == {FailureReason.QUOTA_TIMEOUT}
             assert {job.result.status for job in others if job.result} == {Status.SUCCEEDED}
-
-
-async def test_neighbours_in_one_redis_and_one_namespace_are_not_touched() -> None:
-    """Another installation's pods, and another Celery application's queue and unacknowledged messages."""
-    with running_site() as site:
-        neighbour = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "neighbour"}}
-        labels = {names.LABEL_INSTALLATION: "another", names.LABEL_QUEUE: "default", names.LABEL_JOB: "theirs"}
-        neighbour["metadata"]["labels"] = {**labels, names.LABEL_ATTEMPT: "1"}  # type: ignore[index]
-        container = {"name": "base", "image": "simulated:latest", "args": ["--duration=600"]}
-        neighbour["spec"] = {"restartPolicy": "Never", "containers": [container]}
-        site.pocket.call("POST", "/api/v1/namespaces/default/pods", neighbour)
-        theirs = Celery("theirs", broker=site.redis_url, set_as_current=False)
-        theirs.send_task("theirs.task", queue="default")
-        with redis_library.Redis.from_url(site.redis_url) as client:
-            client.hset("unacked", "tag", "theirs")
-            before = {key: client.dump(key) for key in ("default", "unacked")}
-            async with a_caller(site) as caller:
-                await start(site, "ada", **QUICK)
-                jobs = [await caller.submit("--lines=3") for _ in range(5)]
-                await until(lambda: all(job.results for job in jobs))
-                await until(lambda: not client.zcard(names.active("default")))
-            assert {key: client.dump(key) for key in before} == before
-        (left,) = site.pocket.pods()
-        assert left["metadata"]["name"] == "neighbour"
-        assert "deletionTimestamp" not in left["metadata"]
 
 
 @pytest.mark.parametrize("has_worker", [True, False], ids=["while a worker lives", "while none does"])

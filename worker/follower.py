@@ -55,7 +55,7 @@ class Follower:
         self._news = asyncio.Event()
         self._logs = JobLogs(self, place.cluster, place.ledger, place.buffers)
         fence = Fence(place.incarnation, record.epoch)
-        self._job = OwnedJob(record, fence, place.ledger, news=self._news, checkpoints=lambda: self._logs.checkpoints)
+        self._job = OwnedJob(record, fence, place.ledger, news=self._news, logs=self._logs)
         self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
         self._seen = Seen()
         self._is_in_question = False

@@ -92,6 +92,14 @@ class JobLogs:
         """What is published, by attempt and container."""
         return {(self._attempt, name): follower.published for name, (follower, _) in self._followed.items()}
 
+    def append_again(self) -> Mapping[tuple[int, str], Checkpoint]:
+        """Redis has lost writes: append again what it may have lost; returns the places from which on."""
+        found = {}
+        for name, (follower, task) in self._followed.items():
+            found[self._attempt, name] = follower.published if task.done() else follower.kept_from
+            follower.append_again()
+        return found
+
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
         Returns what was published of each container. What a former owner published of a container that is not there any

@@ -26,6 +26,7 @@ from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavail
 from worker.kill_points import Reached, reached
 from worker.ledger import Ledger
 from worker.log_lines import LogLines, Piece
+from worker.recent_log import RecentLog
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -91,6 +92,11 @@ class _Given:
     why: str
     is_open: bool = False
 
+    @property
+    def size_bytes(self) -> int:
+        """What it holds of memory."""
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
@@ -126,6 +132,8 @@ class LogFollower:
         self._ledger = ledger
         self._buffers = buffers
         self.published = checkpoint  #: what Redis has
+        self._recent = RecentLog[Piece | _Given]()
+        self._is_in_doubt = False  # Redis may have lost the recent ones
         self._lines = LogLines(checkpoint)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
         self._is_past_gap = False  # it is not there either: take all that is
@@ -154,6 +162,16 @@ class LogFollower:
         """Read no more: what was read is still published, then :meth:`run` returns. The summary is incomplete."""
         self._gives_up = True
         self._turn.set()
+
+    def append_again(self) -> None:
+        """Redis has lost writes: append what it may have lost of this log. It takes nothing twice."""
+        self._is_in_doubt = True
+        self._work.set()
+
+    @property
+    def kept_from(self) -> Checkpoint:
+        """What Redis has, but for what can be appended again."""
+        return self._recent.start or self.published
 
     @property
     def summary(self) -> LogSummary:
@@ -365,7 +383,7 @@ class LogFollower:
         given: list[Piece | _Given] = []
         while self._waiting and self._waiting_bytes > keep_bytes:
             given.append(self._waiting.popleft())
-            self._count(-_size(given[-1]))
+            self._count(-given[-1].size_bytes)
         if given:
             is_open = any(isinstance(entry, _Given) and entry.is_open for entry in given)
             self._has_gap = True
@@ -374,12 +392,16 @@ class LogFollower:
     def _discard(self) -> None:
         self._count(-self._waiting_bytes)
         self._waiting.clear()
+        self._recent.clear()
 
     # Publishing
 
     async def _publish(self) -> None:
         while not (self._is_read and (not self._waiting or self._rewind_to is not None)):
-            if not self._waiting or self._rewind_to is not None:
+            if self._is_in_doubt and self._rewind_to is None:
+                self._is_in_doubt = False
+                self._take_back(self.kept_from)
+            elif not self._waiting or self._rewind_to is not None:
                 self._work.clear()
                 await self._work.wait()
             elif self._ledger.is_log_suspended and not self._is_read:
@@ -390,21 +412,33 @@ class LogFollower:
             else:
                 await self._publish_batch()
 
+    def _take_back(self, to: Checkpoint) -> bool:
+        """Put what was appended after this place in front of what waits; False where it is not there any more."""
+        again = self._recent.take(to)
+        if again:
+            self.published = to
+            self._put_in_front(again)
+        return bool(again)
+
+    def _put_in_front(self, entries: Sequence[Piece | _Given]) -> None:
+        self._waiting.extendleft(reversed(entries))
+        self._count(sum(entry.size_bytes for entry in entries))
+
     async def _publish_batch(self) -> None:
         # Out of the buffer while under way: what is given up meanwhile must not be this.
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        self._count(-sum(_size(entry) for entry in batch))
+        self._count(-sum(entry.size_bytes for entry in batch))
         replies = await self._ledger.persist_many([self._step(entry) for entry in batch])
         done, refused = _how_many_applied(batch, replies)
         if done:
+            self._recent.note(self.published, batch[:done])
             self.published = batch[done - 1].checkpoint
             reached(Reached.LOG_APPENDED)
         for reply in replies:
             if reply.cancel_by:
                 self._job.cancel_requested(reply.cancel_by)
         if refused is not None:
-            self._waiting.extendleft(reversed(batch[done:]))
-            self._count(sum(_size(entry) for entry in batch[done:]))
+            self._put_in_front(batch[done:])
             await self._after(refused)
 
     def _step(self, entry: Piece | _Given) -> Step[Appended]:
@@ -433,8 +467,12 @@ class LogFollower:
             case AppendOutcome.MISSING:
                 await self._job.reload()
             case AppendOutcome.MISMATCH:
-                self._rewind_to = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
-                self._turn.set()
+                at = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
+                if self._take_back(at):
+                    self._log.warning("Redis lost log chunks, appending them again", from_byte=at.end)
+                else:
+                    self._rewind_to = at
+                    self._turn.set()
             case AppendOutcome.FULL:
                 self._ledger.suspend_log()
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
@@ -451,10 +489,6 @@ def _how_many_applied(batch: Sequence[Piece | _Given], replies: Sequence[Appende
         if reply.outcome is not AppendOutcome.APPLIED and not was_applied_before:
             return i, reply
     return len(batch), None
-
-
-def _size(entry: Piece | _Given) -> int:
-    return len(entry.data) if isinstance(entry, Piece) else 0
 
 
 def _a_second_before(timestamp: str) -> str:

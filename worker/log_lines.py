@@ -50,6 +50,10 @@ class Piece:
     data: bytes
     checkpoint: Checkpoint
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:

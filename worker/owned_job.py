@@ -6,7 +6,7 @@ copy is the truth, and is put back before anything else is done.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import structlog
 
 from dispatcher.events import Ended, Notice, StatusChanged
-from dispatcher.record import Checkpoint, JobRecord, checkpoint_field
+from dispatcher.record import JobRecord, checkpoint_field
 from dispatcher.status import Status
 from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, move, restore
+from worker.job_logs import JobLogs
 from worker.kill_points import Reached, reached
 from worker.ledger import Ledger
 from worker.log_follower import LetGoError
@@ -29,8 +30,7 @@ class MovedElsewhereError(Exception):
 
 
 class OwnedJob:
-    """``news`` is set when a cancel is heard of; ``checkpoints`` tells how far the logs are published, so that a lost
-    record can be made again. ``record`` is replaced, never changed."""
+    """``news`` is set when a cancel is heard of. ``record`` is replaced, never changed."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class OwnedJob:
         ledger: Ledger,
         *,
         news: asyncio.Event,
-        checkpoints: Callable[[], Mapping[tuple[int, str], Checkpoint]],
+        logs: JobLogs,
     ) -> None:
         self.record = record
-        self._checkpoints = checkpoints
+        self._logs = logs
         self.fence = fence
         self._ledger = ledger
         self._news = news
@@ -119,13 +119,12 @@ class OwnedJob:
 
     def note_published(self) -> None:
         """Take over how far the logs are published."""
-        self.record = replace(self.record, checkpoints={**self.record.checkpoints, **self._checkpoints()})
+        self.record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.checkpoints})
 
     async def _put_back(self) -> None:
         """Make the record again as it stands here. A result is appended again afterwards: the record is restored as
         that of a running job."""
-        self.note_published()
-        record = self.record
+        record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.append_again()})
         if record.status.is_final:
             record = replace(record, status=Status.RUNNING)
         event = StatusChanged(

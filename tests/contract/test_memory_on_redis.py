@@ -11,7 +11,7 @@ from dispatcher import connection, names, steps
 from dispatcher.errors import RedisUnavailableError
 from dispatcher.events import Notice
 from dispatcher.status import Status
-from dispatcher.steps import AppendOutcome, ClaimOutcome, MoveOutcome
+from dispatcher.steps import AppendOutcome, ClaimOutcome, Fence, MoveOutcome
 
 __all__ = ["real_store"]
 
@@ -105,8 +105,8 @@ def test_a_full_server_takes_every_step_of_a_jobs_life_but_its_log_and_new_jobs(
     ada.die()
     assert bob.claim(running, former_owner="ada").outcome is ClaimOutcome.CLAIMED
     store.client.delete(names.job(running))
-    restore = steps.restore(lost, owner="bob", event=Notice(text="restored"), fields={"epoch": "3"})
-    assert store.run(restore) == "restored"
+    restore = steps.restore(lost, Fence("bob", 3), event=Notice(text="restored"), fields={})
+    assert store.run(restore).outcome == "restored"
 
 
 def test_a_full_server_lets_a_job_end_that_waited_too_long(store: Store) -> None:

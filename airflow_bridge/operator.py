@@ -502,12 +502,14 @@ class PodRelayOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="trigger_reentry", timeout=backstop)
 
     def _deadline(self, context: Any) -> tuple[float | None, timedelta | None]:
-        """When the execution timeout is over (counted from the try's start), and after how long Airflow steps in."""
+        """When (Redis' clock) the execution timeout is over, counted from the try's start, and after how long Airflow
+        steps in."""
         if self.execution_timeout is None:
             return None, None
-        deadline_at = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
-        left_s = max(0.0, deadline_at - time.time())
-        return deadline_at, timedelta(seconds=left_s + TIMEOUT_BACKSTOP_S)
+        ends_at = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
+        left_s = max(0.0, ends_at - time.time())  # both are this machine's; the triggerer's clock may be another
+        with self._client() as dispatcher:
+            return dispatcher.now() + left_s, timedelta(seconds=left_s + TIMEOUT_BACKSTOP_S)
 
     def _importable(self, thing: Any) -> str | None:
         path = path_of(thing)

@@ -6,7 +6,6 @@ Redis, so a triggerer that is restarted or replaced goes on where the last one s
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,8 @@ class PodRelayTrigger(BaseTrigger):
         job_id: the job.
         podrelay_conn_id: the connection, by name.
         reader: who reads the channel; another trigger of the same reader goes on where this one stopped.
-        deadline_at: when (seconds since the epoch) the task's execution timeout is over.
+        deadline_at: when (seconds of Redis' clock) the task's execution timeout is over. While Redis is away at the
+            trigger's start it is unknown how long that is: then Airflow's own limit for a deferred task ends it.
         on_kill_action: what a user's ending of the task does to the job: ``delete_pod`` or ``keep_pod``.
         callbacks: where their classes are (``module:name``).
         log_formatter: where the function is.
@@ -84,10 +84,9 @@ class PodRelayTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job; yields one event, at its end, or when the task's execution timeout is over."""
-        left_s = None if self.deadline_at is None else max(0.0, self.deadline_at - time.time())
         try:
-            async with asyncio.timeout(left_s) as limit:
-                fired = await self._follow_through_outages()
+            async with asyncio.timeout(None) as limit:
+                fired = await self._follow_through_outages(limit)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -113,13 +112,16 @@ class PodRelayTrigger(BaseTrigger):
     async def cleanup(self) -> None:
         """Nothing: :meth:`run` has given back what it used, and the job goes on whatever becomes of the trigger."""
 
-    async def _follow_through_outages(self) -> Fired:
+    async def _follow_through_outages(self, limit: asyncio.Timeout) -> Fired:
         from airflow_bridge.sharing import borrowed_client
 
         failures = 0
         while True:
             try:
                 async with borrowed_client(self.podrelay_conn_id) as client:
+                    if self.deadline_at is not None and limit.when() is None:
+                        left_s = self.deadline_at - await client.dispatcher.now()
+                        limit.reschedule(asyncio.get_running_loop().time() + left_s)
                     return self._ended(*await self._follow(client))
             except RedisUnavailableError as error:
                 failures += 1

@@ -47,6 +47,13 @@ class AsyncDispatcher:
         await self._redis.aclose()
         await self._bells.aclose()
 
+    async def now(self) -> float:
+        """Redis' time (seconds since the epoch), the one clock of an installation: what several machines wait for is
+        told in it."""
+        async with connection.translated_async(self._url):
+            seconds, microseconds = await self._redis.time()
+        return seconds + microseconds / 1e6
+
     async def submit(self, spec: JobSpec) -> Submitted:
         """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless."""
         async with connection.translated_async(self._url):

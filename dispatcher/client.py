@@ -68,6 +68,13 @@ class Dispatcher:
         with connection.translated(self._url):
             self._redis.ping()
 
+    def now(self) -> float:
+        """Redis' time (seconds since the epoch), the one clock of an installation: what several machines wait for is
+        told in it."""
+        with connection.translated(self._url):
+            seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
+
     def submit(self, spec: JobSpec) -> Submitted:
         """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless."""
         with connection.translated(self._url):

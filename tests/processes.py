@@ -23,6 +23,7 @@ import yaml
 from devcluster.redis_server import RedisServer
 from dispatcher.cli.processes import Child, Processes
 from dispatcher.settings import ClientSettings
+from tests.clocks import WrongClock
 
 READY_WITHIN_S = 60.0
 #: What makes takeovers quick enough for a test.
@@ -148,12 +149,15 @@ class Site:
         self.kubeconfig = kubeconfig
         self.workers: list[Worker] = []
 
-    def start_worker(self, name: str = "worker", *, is_awaited: bool = True, **settings: object) -> Worker:
+    def start_worker(
+        self, name: str = "worker", *, is_awaited: bool = True, clock: WrongClock | None = None, **settings: object
+    ) -> Worker:
         """Start a worker with these settings (``lease_s=2`` is PODRELAY_LEASE_S)."""
         given = {f"PODRELAY_{key.upper()}": str(value) for key, value in settings.items()}
         env = clean_environment(
             PODRELAY_REDIS_URL=self.redis_url, KUBECONFIG=str(self.kubeconfig), PODRELAY_WORKER_NAME=name, **given
         )
+        env |= clock.environment if clock else {}
         child = self.processes.start(name, ["worker"], env, ready="worker ready")
         worker = Worker(name, child, self.output[name])
         self.workers.append(worker)
@@ -213,8 +217,11 @@ def running_site(
     log_rotate_bytes: int = 0,
     latency: str = "quick",
     kept_lines: int = 5000,
+    redis_clock: WrongClock | None = None,
+    cluster_clock: WrongClock | None = None,
 ) -> Iterator[Site]:
-    """A Redis and a pocket cluster of their own; workers are started by the test."""
+    """A Redis and a pocket cluster of their own; workers are started by the test. ``cluster_clock`` is that of its API
+    server and of its nodes."""
     heard: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=kept_lines))
     lock = threading.Lock()
 
@@ -228,8 +235,9 @@ def running_site(
         arguments += ["--log-rotate-bytes", str(log_rotate_bytes), "--latency", latency]
         arguments += [part for name in namespaces for part in ("--namespace", name)]
         arguments += [part for name, pods in (quotas or {}).items() for part in ("--quota", f"{name}=pods:{pods}")]
-        cluster = processes.start("cluster", ["devcluster", *arguments], clean_environment(), ready="ready ")
-        server = RedisServer(append_only=append_only)
+        cluster_env = clean_environment(**(cluster_clock.environment if cluster_clock else {}))
+        cluster = processes.start("cluster", ["devcluster", *arguments], cluster_env, ready="ready ")
+        server = RedisServer(append_only=append_only, environment=redis_clock.environment if redis_clock else None)
         processes.enter(server)
         if server.process is not None:
             processes.hold(server.process.pid)

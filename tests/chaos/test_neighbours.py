@@ -18,7 +18,7 @@ from tests.laws import Told
 from tests.processes import QUICK, Site, clean_environment, running_site
 
 #: A job that writes while its worker dies and the next one starts.
-LONG = ("--lines=120", "--rate=20")
+LONG = ("--lines=120", "--rate=20", "--duration=8")
 
 
 class Tenant(Site):
@@ -52,7 +52,9 @@ async def test_two_installations_with_the_same_jobs_know_nothing_of_each_other(*
         a_site = Tenant(b_site, server, 1 if is_one_server else 0)
         a = await stack.enter_async_context(a_caller(a_site, "a"))
         b = await stack.enter_async_context(a_caller(b_site, "b"))
-        (ada,), (bob,) = await start_both(a_site, b_site, "ada", "bob")
+        (ada,), (bob,) = await asyncio.gather(
+            start(a_site, "ada", **QUICK, installation="a"), start(b_site, "bob", **QUICK, installation="b")
+        )
         its, others = [await same_jobs(caller) for caller in (a, b)]
         await asyncio.gather(a.until_running(*its), b.until_running(*others))
         await a.client.cancel("same-0", by="somebody of a")
@@ -62,9 +64,10 @@ async def test_two_installations_with_the_same_jobs_know_nothing_of_each_other(*
         theirs = identities(b.pods())
         assert len(theirs) == len(others)
         a_site.redis_command("FLUSHDB" if is_one_server else "FLUSHALL")
-        await start_both(a_site, b_site, "ada-again", "bob-again")
+        await start(a_site, "ada-again", **QUICK, installation="a")
         await until(lambda: all(was_told(job, "made again from the job's pod") for job in its[1:]))
         assert identities(b.pods()) == theirs
+        await start(b_site, "bob-again", **QUICK, installation="b")
         await asyncio.gather(a.all_end(), b.all_end())
 
         assert [job.result.status for job in its if job.result] == [Status.CANCELLED, *[Status.SUCCEEDED] * 4]
@@ -75,12 +78,6 @@ async def test_two_installations_with_the_same_jobs_know_nothing_of_each_other(*
         assert sorted(pod[names.LABEL_INSTALLATION] for pod in labels) == ["a"] * 5 + ["b"] * 5
         owners = [(await caller.record(job)).owner for caller, jobs in ((a, its[1:]), (b, others)) for job in jobs]
         assert [(owner or "")[:9] for owner in owners] == ["ada-again"] * 4 + ["bob-again"] * 5
-
-
-async def start_both(a_site: Site, b_site: Site, a_name: str, b_name: str) -> Any:
-    return await asyncio.gather(
-        start(a_site, a_name, **QUICK, installation="a"), start(b_site, b_name, **QUICK, installation="b")
-    )
 
 
 async def same_jobs(caller: Caller) -> list[Told]:

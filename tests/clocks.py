@@ -1,0 +1,73 @@
+"""A time of day that is wrong, for one process: libfaketime, preloaded.
+
+The steady clock stays right, as it does on a machine whose time of day is wrong, or is set while it runs.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"  # within the package libfaketime, which runs only itself with it
+
+
+class WrongClock:
+    """A time of day that is ``off_s`` seconds (negative: behind) off for each process with its ``environment``.
+
+    Args:
+        file: where the processes look, once a second, how wrong it is.
+    """
+
+    def __init__(self, file: Path, off_s: int) -> None:
+        self._file = file
+        self.set(off_s)
+
+    def set(self, off_s: int) -> None:
+        """Step to so many seconds off: all its processes have noticed a second later."""
+        self._file.write_text(f"{off_s:+d}\n")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment beside its own; what it starts inherits the clock."""
+        return {
+            "LD_PRELOAD": str(_library() or ""),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Else pthread_cond_timedwait is off too, with which Python's threads pass the interpreter on.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+        }
+
+
+def why_not(directory: Path) -> str | None:
+    """Why no clock can be made wrong on this machine (another system or C library); None where it can."""
+    if _library() is None:
+        return "the package libfaketime is not installed, or has no library for this machine"
+    environment = {**os.environ, **WrongClock(directory / "trial", 1000).environment}
+    trial = subprocess.run(
+        [sys.executable, "-c", "import time; print(time.time())"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        return None if float(trial.stdout) > time.time() + 900 else f"libfaketime has no effect: {trial.stderr}"
+    except ValueError:
+        return f"libfaketime cannot be loaded: {trial.stderr}"
+
+
+def remove_traces(pid: int) -> None:
+    """Remove what a killed process with a wrong clock leaves in shared memory; others remove it themselves."""
+    for left in Path("/dev/shm").glob(f"*faketime_*_{pid}"):
+        left.unlink(missing_ok=True)
+
+
+def _library() -> Path | None:
+    package = importlib.util.find_spec("libfaketime")  # found, not imported: it would want to start this process anew
+    if package is None or package.origin is None:
+        return None
+    library = Path(package.origin).parent / _LIBRARY
+    return library if library.exists() else None

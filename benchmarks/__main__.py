@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import statistics
 import time
 import urllib.request
@@ -21,10 +22,11 @@ import yaml
 
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.cli.local import LocalStack, start_local_stack
-from dispatcher.cli.processes import Processes
-from dispatcher.events import Ended, LogChunk
+from dispatcher.cli.processes import Child, Processes
+from dispatcher.events import Ended, Heard, LogChunk, Notice, StatusChanged
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
+from dispatcher.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Bench:
 
     stack: LocalStack
     settings: ClientSettings
+    processes: Processes
 
     @property
     def worker_pid(self) -> int:
@@ -44,6 +47,16 @@ class Bench:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1000
         raise RuntimeError("no VmRSS")
+
+    def start_worker(self, name: str) -> Child:
+        """Another worker beside the first."""
+        env = {
+            **os.environ,
+            "PODRELAY_REDIS_URL": self.stack.redis_url,
+            "KUBECONFIG": self.stack.kubeconfig,
+            "PODRELAY_WORKER_NAME": name,
+        }
+        return self.processes.start(name, ["worker"], env, ready="worker ready")
 
     def requests(self) -> dict[str, int]:
         """API requests that the pocket cluster has counted, by verb and resource."""
@@ -66,7 +79,7 @@ def bench() -> Iterator[Bench]:
             kubeconfig=None,
             worker_env={"PODRELAY_MAX_JOBS": "5000"},
         )
-        yield Bench(stack, ClientSettings(redis_url=stack.redis_url))  # type: ignore[arg-type]
+        yield Bench(stack, ClientSettings(redis_url=stack.redis_url), processes)  # type: ignore[arg-type]
 
 
 def simulated(*options: str, **fields: Any) -> JobSpec:
@@ -161,6 +174,54 @@ async def followed(to: Bench, jobs: int) -> None:
         )
 
 
+async def takeover(to: Bench, jobs: int) -> None:
+    """How long running jobs are without an owner: worker after worker is ended, and the last one killed."""
+    reached: dict[str, float] = {}
+    everywhere = asyncio.Event()
+
+    def reach(heard: Heard) -> None:
+        reached[heard.job_id] = heard.at.timestamp()
+        if len(reached) == jobs:
+            everywhere.set()
+
+    async def follow(client: AsyncDispatcher, job_id: str) -> None:
+        async for heard in client.follow(job_id):
+            match heard.event:
+                case StatusChanged(status=Status.RUNNING):
+                    reach(heard)
+                case Notice(text=text) if "took over" in text:
+                    reach(heard)
+
+    async with AsyncDispatcher(to.settings) as client:
+        specs = [simulated("--lines=6000", "--rate=10", "--line-bytes=80") for _ in range(jobs)]
+        for spec in specs:
+            await client.submit(spec)
+        tasks = [asyncio.create_task(follow(client, spec.id)) for spec in specs]
+        await asyncio.wait_for(everywhere.wait(), 60)
+        owner = to.stack.children[0]
+        for signal_, what, goal in (
+            (signal.SIGTERM, "SIGTERM", "< 1 s, gone < 10 s"),
+            (signal.SIGTERM, "SIGTERM again", "< 1 s, gone < 10 s"),
+            (signal.SIGKILL, "SIGKILL", "< 15 s"),
+        ):
+            heir = to.start_worker(f"after {what}".replace(" ", "-"))
+            await asyncio.to_thread(heir.wait_until_ready, 60)
+            reached.clear()
+            everywhere.clear()
+            at = time.time()
+            owner.process.send_signal(signal_)
+            await asyncio.to_thread(owner.process.wait)
+            gone_s = time.time() - at
+            await asyncio.wait_for(everywhere.wait(), 60)
+            gaps = [since - at for since in reached.values()]
+            figure = f"median {statistics.median(gaps):.2f} s, worst {max(gaps):.2f} s; process gone {gone_s:.1f} s"
+            tell(f"{jobs} running jobs taken over after {what}", figure, goal)
+            owner = heir
+        for spec in specs:
+            await client.cancel(spec.id, by="the benchmark")
+        await asyncio.gather(*tasks)
+
+
 def tell(what: str, figure: str, goal: str) -> None:
     print(f"{what:<50} {figure:<45} {goal and f'goal: {goal}'}", flush=True)
 
@@ -176,10 +237,12 @@ async def run(jobs: int, which: list[str]) -> None:
             await end_latency(to, 20)
         if "followed" in which:
             await followed(to, jobs)
+        if "takeover" in which:
+            await takeover(to, 200)
 
 
 def main() -> None:
-    parts = ["launch", "throughput", "end", "followed"]
+    parts = ["launch", "throughput", "end", "followed", "takeover"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--jobs", type=int, default=2000, help="how many jobs to follow at once")
     parser.add_argument("which", nargs="*", default=parts, help=f"of: {', '.join(parts)}")

@@ -87,9 +87,6 @@ async def start(site: Site, *named: str, **settings: object) -> list[Worker]:
     return list(await asyncio.gather(*(asyncio.to_thread(site.start_worker, n, **settings) for n in named)))
 
 
-def taken_over_at(told: Told, since: float, giver: str = "") -> float | None:
-    """When the job was taken over after ``since`` (seconds)."""
-    for at, text in told.notices:
-        if "took over" in text and at.timestamp() >= since and giver in text:
-            return at.timestamp()
-    return None
+def was_taken_over(told: Told, *, since: float = 0.0, giver: str = "") -> bool:
+    """Whether the job was taken over after this time (seconds), from this former owner (a part of its name)."""
+    return any("took over" in text and at.timestamp() >= since and giver in text for at, text in told.notices)

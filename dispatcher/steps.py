@@ -155,7 +155,7 @@ class MoveOutcome(StrEnum):
     APPLIED = "applied"
     FENCED = "fenced"  #: another incarnation owns the job: let go of it
     MISSING = "missing"  #: Redis has lost the record: recreate it (not the same thing)
-    ROLLED_BACK = "rolled_back"  #: Redis has lost the owner's last steps: put the record back
+    ROLLED_BACK = "rolled_back"  #: Redis has lost the owner's claim or last steps: put the record back
     ILLEGAL = "illegal"  #: the status does not allow it, e.g. the job was ended meanwhile
 
 

@@ -55,7 +55,7 @@ class Follower:
         self._news = asyncio.Event()
         self._logs = JobLogs(self, place.cluster, place.ledger, place.buffers)
         fence = Fence(place.incarnation, record.epoch)
-        self._job = OwnedJob(record, fence, place.ledger, news=self._news, logs=self._logs)
+        self._job = OwnedJob(record, fence, place, news=self._news, logs=self._logs)
         self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
         self._seen = Seen()
         self._is_in_question = False
@@ -206,9 +206,9 @@ class Follower:
     async def _create(self) -> None:
         attempt = self.record.attempt + 1
         match await ensure_pod(self._place, self.record, attempt, may_create=self._may_create):
-            case Launched(pod, was_adopted):
+            case Launched(pod, number, was_adopted):
                 reached(Reached.POD_CREATED)
-                await self._record_pod(pod, attempt, was_adopted=was_adopted)
+                await self._record_pod(pod, number, was_adopted=was_adopted)
             case Refused(reason, message):
                 await self._conclude(Ended(Status.FAILED, reason, message, None, user_code_started=False))
             case Unserved():
@@ -446,7 +446,7 @@ class Follower:
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
         until = place.ledger.now() + FINISHED_KEPT_S
-        place.finished[self.record.job_id] = Finished(self.record, self.fence, event, fields, until, place.redis_life)
+        place.finished[self.record.job_id] = Finished(self.record, event, fields, until, place.redis_life)
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
         reached(Reached.RESULT_APPENDED)
 

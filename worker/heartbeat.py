@@ -73,6 +73,8 @@ class Heartbeat:
         # Also by our own clock: a reply may have been lost, and the repeated step found the lease that it had made.
         if not beat.lease_was_alive or sent_at > place.lease_until:
             place.tenure += 1
+        if self.generation and sent_at > place.lease_until:
+            place.certain_from = sent_at + settings.lease_s
         place.lease_until = sent_at + settings.lease_s * OWN_LEASE_SHARE
         place.lease_renewed.set()
         if self.generation and not beat.lease_was_alive:

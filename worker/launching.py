@@ -21,9 +21,11 @@ from worker.workplace import Workplace
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The attempt's pod exists. ``was_adopted``: it had existed before."""
+    """The pod exists. ``attempt``: which it is; a later one than was asked for, where Redis has lost that it was made.
+    ``was_adopted``: it had existed before."""
 
     pod: Observation
+    attempt: int
     was_adopted: bool
 
 
@@ -72,18 +74,28 @@ async def ensure_pod(
         return Unserved()
     if not watch.is_synced:
         return Later("api_server", f"the API server does not list the pods of namespace {namespace!r} yet")
-    known = await _known(place, record, namespace, pod["metadata"]["name"])
+    known = await _known(place, record, namespace, attempt)
     if known is not None:
         return await _adopt(place, record, attempt, known)
     await place.leased()
     return await _create(place, record, attempt, pod, may_create)
 
 
-async def _known(place: Workplace, record: JobRecord, namespace: str, name: str) -> Observation | None:
-    """The attempt's pod, or, where Redis was emptied and the caller submitted its key again, the key's pod."""
-    pod = place.watches.pod(namespace, name)
-    if pod is not None or record.spec.key is None or record.attempt > 0:
-        return pod
+async def _known(place: Workplace, record: JobRecord, namespace: str, attempt: int) -> Observation | None:
+    """The attempt's pod. Where the record is new, Redis may have been emptied and the job submitted again: then it may
+    be a later attempt's, or the key's."""
+    last = attempt if record.attempt > 0 else record.spec.launch_retries + 1
+    for number in range(last, attempt - 1, -1):
+        name = names.pod_name(
+            name=record.spec.name,
+            installation=place.settings.installation,
+            job_id=record.job_id,
+            attempt=number,
+        )
+        if (pod := place.watches.pod(namespace, name)) is not None:
+            return pod
+    if record.spec.key is None or record.attempt > 0:
+        return None
     for candidate in place.watches.of_key(namespace, names.key_hash(record.spec.key), record.digest):
         if not await place.ledger.exists(names.job(candidate.job_id)):
             return candidate
@@ -96,7 +108,7 @@ async def _create(
     namespace = pod["metadata"]["namespace"]
     try:
         created = await place.cluster.create_pod(namespace, pod, may_send=may_create)
-        return Launched(observe(created), was_adopted=False)
+        return Launched(observe(created), attempt, was_adopted=False)
     except ClusterUnavailableError as error:
         return Later("api_server", f"the API server does not take the pod: {error}", error)
     except ClusterRefusedError as error:
@@ -120,8 +132,8 @@ async def _existing(
 
 async def _adopt(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Refused | Later:
     is_same_spec = pod.installation == place.settings.installation and pod.digest == record.digest
-    if is_same_spec and pod.job_id == record.job_id and pod.attempt == attempt:
-        return Launched(pod, was_adopted=True)
+    if is_same_spec and pod.job_id == record.job_id and pod.attempt >= attempt:
+        return Launched(pod, pod.attempt, was_adopted=True)
     if is_same_spec and record.spec.key is not None and pod.key_hash == names.key_hash(record.spec.key):
         return await _take_over_key(place, record, attempt, pod)
     whose = f"installation {pod.installation!r}, job {pod.job_id!r}, attempt {pod.attempt}"
@@ -138,7 +150,7 @@ async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod:
     }
     try:
         if await place.cluster.patch_pod(pod.namespace, pod.name, metadata):
-            return Launched(pod, was_adopted=True)
+            return Launched(pod, attempt, was_adopted=True)
     except (ClusterUnavailableError, ClusterRefusedError) as error:
         return Later("api_server", f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)
     return Later("api_server", f"pod {pod.name} of the same key has gone")

@@ -36,8 +36,6 @@ class Ledger:
         self.is_log_suspended = False
         self._wait_for_memory: set[asyncio.Event] = set()
         self._clock_offset_s = time.time() - time.monotonic()
-        self._answers = asyncio.Event()
-        self._answers.set()
 
     def now(self) -> float:
         """Redis' time in seconds, as of the last heartbeat and this machine's steady clock since."""

@@ -19,8 +19,8 @@ from dispatcher.status import Status
 from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, move, restore
 from worker.job_logs import JobLogs
 from worker.kill_points import Reached, reached
-from worker.ledger import Ledger
 from worker.log_follower import LetGoError
+from worker.workplace import Workplace
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -36,7 +36,7 @@ class OwnedJob:
         self,
         record: JobRecord,
         fence: Fence,
-        ledger: Ledger,
+        place: Workplace,
         *,
         news: asyncio.Event,
         logs: JobLogs,
@@ -44,7 +44,8 @@ class OwnedJob:
         self.record = record
         self._logs = logs
         self.fence = fence
-        self._ledger = ledger
+        self._place = place
+        self._ledger = place.ledger
         self._news = news
         self._turn = asyncio.Lock()  # what is put back must not be older than what is moved at the same time
 
@@ -107,9 +108,11 @@ class OwnedJob:
         """
         async with self._turn:
             record = await self._ledger.read_record(self.record.job_id)
-            if record is not None and (record.owner != self.fence.owner or record.epoch != self.fence.epoch):
+            found = Fence(record.owner or "", record.epoch) if record is not None else None
+            if found is not None and found != self.fence and found.epoch >= self.fence.epoch:
                 raise LetGoError
-            if record is not None and (record.status.is_final or record.last_step == self.record.last_step):
+            is_as_left = found == self.fence and record is not None and record.last_step == self.record.last_step
+            if record is not None and (record.status.is_final or is_as_left):
                 was_asked, self.record = self.record.cancel_requested, record
                 if record.cancel_requested and not was_asked:
                     reached(Reached.CANCEL_SEEN)
@@ -123,7 +126,9 @@ class OwnedJob:
 
     async def _put_back(self) -> None:
         """Make the record again as it stands here. A result is appended again afterwards: the record is restored as
-        that of a running job."""
+        that of a running job. Not at once where the job may have been taken over before Redis lost it: the new owner,
+        if there is one, goes first."""
+        await self._place.until_certain()
         record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.append_again()})
         if record.status.is_final:
             record = replace(record, status=Status.RUNNING)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import structlog
 
 from dispatcher.record import JobRecord
-from dispatcher.steps import ClaimOutcome, SurveyRow, survey
+from dispatcher.steps import SurveyRow, survey
 from worker.follower import Follower
 from worker.log_follower import LetGoError
 from worker.owned_job import MovedElsewhereError
@@ -28,8 +28,6 @@ class Followed(Protocol):
     def followers(self) -> dict[str, Follower]: ...
 
     def follow(self, record: JobRecord) -> None: ...
-
-    async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome: ...
 
 
 class Reconciler:
@@ -56,6 +54,8 @@ class Reconciler:
                 follower.cancel_requested(row.cancel_by)
             elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
                 await self._follow_again(row.job_id)
+        if not self._place.is_certain:
+            return
         for follower in followed:
             row_of = self.rows.get(follower.record.job_id)
             if row_of is None or row_of.status is None:
@@ -118,10 +118,6 @@ class Reconciler:
             self._place.finished[job_id] = replace(finished, redis_life=redis_life)
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
-        if record is not None and record.owner is None:
-            # Its caller has submitted it again: whoever knows the result claims it, and appends that.
-            await self._jobs.claim(job_id)
-            return
         try:
             await Follower(self._place, finished.record).append_again(finished)
         except LetGoError:

@@ -6,7 +6,6 @@ from typing import Any
 
 from dispatcher.events import Ended
 from dispatcher.record import JobRecord
-from dispatcher.steps import Fence
 from worker.cluster import Cluster
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
@@ -20,7 +19,6 @@ class Finished:
     emptied. ``until``: seconds of Redis' clock; ``redis_life``: the one in which it is known to be there."""
 
     record: JobRecord
-    fence: Fence
     ended: Ended
     fields: dict[str, str]
     until: float
@@ -29,9 +27,16 @@ class Finished:
 
 @dataclass(slots=True)
 class Workplace:
-    """One worker process' means. ``lease_until``: the own lease is surely held before this (monotonic seconds);
-    ``lease_renewed`` is set by each heartbeat. ``tenure`` counts how often the lease may have lapsed: what was owned in
-    another tenure may be somebody else's."""
+    """One worker process' means.
+
+    Attributes:
+        lease_until: the own lease is surely held before this (monotonic seconds).
+        lease_renewed: set by each heartbeat.
+        certain_from: see :attr:`is_certain` (monotonic seconds).
+        tenure: how often the lease may have lapsed. What was owned in another tenure may be somebody else's.
+        redis_life: Redis' as of the last heartbeat. Another one may lack what was written last in the one before.
+        finished: the results that were appended last, by job id.
+    """
 
     settings: WorkerSettings
     incarnation: str
@@ -40,8 +45,9 @@ class Workplace:
     watches: PodWatches
     buffers: Buffers
     lease_until: float = 0.0
+    certain_from: float = 0.0
     tenure: int = 0
-    redis_life: str = ""  #: as of the last heartbeat; another one may lack what was written last in the one before
+    redis_life: str = ""
     lease_renewed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[str, Finished] = field(default_factory=dict)
 
@@ -52,6 +58,17 @@ class Workplace:
     def has_lease(self) -> bool:
         """Whether nobody can have taken over this worker's jobs yet."""
         return asyncio.get_running_loop().time() < self.lease_until
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether what this worker knows of its jobs is the last word: a record that Redis has lost may be made again.
+        Not for a while after its lease has lapsed: a job may be another's by then, who tells so as soon as it can."""
+        return self.has_lease() and asyncio.get_running_loop().time() >= self.certain_from
+
+    async def until_certain(self) -> None:
+        """Wait until it is."""
+        await self.leased()
+        await asyncio.sleep(max(0.0, self.certain_from - asyncio.get_running_loop().time()))
 
     async def leased(self) -> None:
         """Wait until the lease is surely held: a POST without one could make a second pod."""

@@ -2,10 +2,11 @@
 -- KEYS: job, log, room
 -- ARGV: job id, owner, epoch, checkpoint field, start, checkpoint after this chunk, limit of kept bytes,
 --       limit of Redis' memory in bytes (0: none was set), then the entry's fields and values; the data is the last
--- Returns {outcome, who asked to cancel, checkpoint or entry id}: applied, fenced, missing, final, mismatch, full
+-- Returns {outcome, who asked to cancel, checkpoint or entry id}: applied, fenced, missing (also where Redis has lost the
+-- owner's claim), final, mismatch, full
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'cancel_by', ARGV[4], 'log_kept')
 local cancel = found[4] or ''
-if not found[1] then return {'missing', '', ''} end
+if not found[1] or tonumber(found[3] or '0') < tonumber(ARGV[3]) then return {'missing', '', ''} end
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return {'fenced', cancel, ''} end
 local checkpoint = found[5] or '0'
 -- This very chunk was the last one (its reply was lost). But a gap of unknown length moves nothing: the record notes it.

@@ -3,14 +3,15 @@
 -- ARGV: job id, owner, epoch, step (unique: a repeated step is not carried out twice), the owner's step before it
 --       ('*' for any), statuses it may start from (' A B ', '' for any), new status ('' to keep), event ('' for none),
 --       then field, value, ... ('' deletes)
--- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, rolled_back (the step before is
--- not there: Redis has lost it), illegal
+-- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, rolled_back (the owner's claim or its
+-- step before are not there: Redis has lost them), illegal
 local job_id, target, event = ARGV[1], ARGV[7], ARGV[8]
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step', 'cancel_by')
 local status = found[1]
 if not status then return {'missing', '', '', '0'} end
 local at = now()
 local function reply(outcome) return {outcome, found[5] or '', status, text(at)} end
+if tonumber(found[3] or '0') < tonumber(ARGV[3]) then return reply('rolled_back') end
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return reply('fenced') end
 if found[4] == ARGV[4] then return reply('applied') end
 if ARGV[5] ~= '*' and ARGV[5] ~= (found[4] or '') then return reply('rolled_back') end

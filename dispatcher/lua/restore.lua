@@ -1,5 +1,5 @@
 -- Make a record again that Redis has lost, from the owner's memory or a pod's annotations; or put it back as the owner
--- knows it, where Redis has lost the owner's last steps. Never over another owner's, nor over one that has ended.
+-- knows it, where Redis has lost the owner's claim or last steps. Never over a later owner's, nor over one that ended.
 -- KEYS: job, active, queues, generation
 -- ARGV: job id, queue, key ('' for none), event, own incarnation ('' for none), own epoch, step (unique), new
 --       generation, then field, value, ...
@@ -12,8 +12,10 @@ for i = 1, #fields, 2 do if fields[i] == 'digest' then digest = fields[i + 1] en
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step')
 if found[1] then
   if found[4] == ARGV[7] then return 'restored' end
-  if is_final(found[1]) or ARGV[5] == '' or found[2] ~= ARGV[5] or found[3] ~= ARGV[6] then return 'exists' end
-  redis.call('HSET', KEYS[1], 'last_step', ARGV[7])
+  local epoch, own = tonumber(found[3] or '0'), tonumber(ARGV[6])
+  local is_anothers = ARGV[5] == '' or epoch > own or (epoch == own and found[2] ~= ARGV[5])
+  if is_anothers or is_final(found[1]) then return 'exists' end
+  redis.call('HSET', KEYS[1], 'last_step', ARGV[7], 'owner', ARGV[5], 'epoch', ARGV[6])
   redis.call('HDEL', KEYS[1], 'detail', 'pod', 'pod_uid', 'node', 'intent', 'intent_reason',
     'intent_message', 'predecessor', 'wait', 'not_before', 'at:starting', 'at:running')
   for i = 1, #fields, 2 do

@@ -134,3 +134,38 @@ async def test_a_worker_that_starts_while_redis_is_away_waits_for_it_and_hears_t
         async with a_caller(site) as caller:
             await caller.submit("--lines=3")
             await caller.all_end()
+
+
+async def test_a_job_in_its_second_attempt_goes_on_with_it_when_it_is_submitted_again_to_an_emptied_redis() -> None:
+    with running_site() as site:
+        (ada,) = await start(site, "ada", **QUICK)
+        async with a_caller(site) as caller:
+            job = await caller.submit("--lines=150", "--rate=15", retry_on=["evicted"])
+            await caller.until_running(job)
+            site.pocket.control(f"namespaces/default/pods/{(await caller.record(job)).pod}/evict")
+            await until(lambda: job.statuses[-1] == (2, Status.RUNNING))
+            before = await caller.record(job)
+            caller.close()
+            await asyncio.to_thread(ada.kill)
+            site.redis_command("FLUSHALL")
+            await caller.client.submit(before.spec)
+            await start(site, "bob", **QUICK)
+            result = await caller.client.result(job.job_id, 60)
+        assert (result.status, result.attempt, result.pod_uid) == (Status.SUCCEEDED, 2, before.pod_uid)
+        assert len(site.pocket.ever_created()) == 2
+
+
+async def test_a_worker_that_slept_while_another_ended_its_job_does_not_bring_it_back_to_an_emptied_redis() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            job = await caller.submit("--lines=60", "--rate=15")
+            await caller.until_running(job)
+            ada.freeze()
+            (bob,) = await start(site, "bob", **QUICK)
+            await caller.all_end()
+            site.redis_command("FLUSHALL")
+            ada.thaw()
+            await until(lambda: any("let go" in line for line in ada.lines))
+            record = await caller.record(job)
+            assert (record.status, (record.owner or "").partition("-")[0]) == (Status.SUCCEEDED, bob.name)

@@ -777,7 +777,8 @@ def test_a_lost_record_is_made_again_once_and_never_over_another(store: Store) -
     }
     first, again = twice(store, steps.restore(record, Fence("w1", record.epoch), event=NOTICE, fields=fields))
     assert (first.outcome, again.outcome) == ("restored", "restored")
-    assert store.run(steps.restore(record, Fence("w2", 7), event=NOTICE, fields=fields)).outcome == "exists"
+    for other in (Fence("w2", record.epoch), Fence("w2", 0), Fence("", 1)):
+        assert store.run(steps.restore(record, other, event=NOTICE, fields=fields)).outcome == "exists"
     restored = store.record(job_id)
     assert (restored.status, restored.owner, restored.epoch, restored.pod) == (Status.RUNNING, "w1", record.epoch, "p")
     assert restored.checkpoints == record.checkpoints
@@ -845,6 +846,20 @@ def test_a_record_that_a_failover_rolled_back_refuses_its_owner_until_it_is_put_
     assert (
         store.run(steps.move(job_id, fence, target=Status.RUNNING, after=restored.step)).outcome is MoveOutcome.APPLIED
     )
+
+
+def test_an_owner_whose_claim_a_failover_has_lost_puts_it_back_over_what_was_before(store: Store) -> None:
+    worker = store.worker()
+    job_id = store.submit().job_id
+    was = store.client.dump(names.job(job_id))
+    worker.claim(job_id)
+    record = store.record(job_id)
+    store.client.restore(names.job(job_id), 0, was, replace=True)
+    assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.ROLLED_BACK
+    assert worker.log(job_id, b"log").outcome is AppendOutcome.MISSING
+    assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "restored"
+    assert (store.record(job_id).owner, store.record(job_id).epoch) == ("w1", 1)
+    assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.APPLIED
 
 
 def test_a_record_that_has_ended_is_not_put_back(store: Store) -> None:

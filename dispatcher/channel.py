@@ -61,6 +61,7 @@ class ChannelReader:
         self._ends = {(attempt, container): end for attempt, container, end in self.cursor.ends}
         self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._ends}
         self._ended: tuple[bytes, Ended, datetime] | None = None
+        self._reads_log_again = False
 
     @property
     def _is_without_log(self) -> bool:
@@ -80,10 +81,24 @@ class ChannelReader:
         """Redis' generation as just read. Another one than the cursor's means that Redis was emptied: the streams began
         anew, so their ids mean nothing; the offsets in the cursor still do."""
         if self.cursor.generation and generation != self.cursor.generation:
-            self._event_id = "0-0"
-            log_id = self.cursor.log_id if self._is_without_log else "0-0"
-            self.cursor = replace(self.cursor, event_id="0-0", log_id=log_id)
+            self._begin_again()
         self.cursor = replace(self.cursor, generation=generation)
+
+    def note_ends(self, last_event_id: str, last_log_id: str) -> bool:
+        """The ids of the streams' last entries, as read after this reader came to its place. A place beyond them is one
+        of a Redis that has lost its last writes (a failover) and whose clock is behind: what it adds would never come
+        after that place. Then the streams are read again from their beginnings; returns whether."""
+        is_beyond = _id_key(self._event_id) > _id_key(last_event_id)
+        if not self._is_without_log:
+            is_beyond |= _id_key(self.cursor.log_id) > _id_key(last_log_id)
+        if is_beyond:
+            self._begin_again()
+        return is_beyond
+
+    def _begin_again(self) -> None:
+        self._event_id = "0-0"
+        log_id = self.cursor.log_id if self._is_without_log else "0-0"
+        self.cursor = replace(self.cursor, event_id="0-0", log_id=log_id)
 
     def take(self, events: Iterable[Entry], log: Iterable[Entry]) -> list[Heard]:
         """Digest the next entries of both streams (each in order, after ``event_id`` and ``log_id``)."""
@@ -153,11 +168,25 @@ class ChannelReader:
         entry_id, event, at = self._ended
         if _id_key(self.cursor.log_id) < _id_key(event.log_end):
             return []
+        if _id_key(self.cursor.log_id) > _id_key(event.log_end) and self._lacks_log(event):
+            # As in note_ends: what is lacking stands before this place.
+            self.cursor = replace(self.cursor, log_id="0-0")
+            self._reads_log_again = True
+            return []
         return self.end_now(entry_id, event, at)
+
+    def _lacks_log(self, event: Ended) -> bool:
+        if self._is_without_log:
+            return False
+        attempt, logs = event.result.attempt, event.result.logs
+        return any(self._ends.get((attempt, name), 0) < summary.bytes for name, summary in logs.items())
 
     def log_is_drained(self) -> list[Heard]:
         """Tell that a read after ``log_id`` found nothing more: what the final event still waits for is not there (it
         was trimmed, or Redis lost it)."""
+        if self._reads_log_again:  # that read was still after the place that was given up
+            self._reads_log_again = False
+            return []
         return self.end_now(*self._ended) if self._ended else []
 
     def end_now(self, entry_id: bytes, event: Ended, at: datetime) -> list[Heard]:
@@ -169,6 +198,8 @@ class ChannelReader:
             if known < summary.bytes:
                 why = "trimmed to the job's log limit, or lost by Redis"
                 heard.append(self._tell(LogGap(container, event.result.attempt, known, summary.bytes, why), at))
+            elif known > summary.bytes and not summary.is_complete:
+                pass  # Redis has lost what this reader has: there is nothing to check it against
             elif self._chains.get((event.result.attempt, container)) not in (None, summary.sha256):
                 why = "the chained digest of what was read is not the result's"
                 heard.append(self._tell(LogGap(container, event.result.attempt, known, known, why), at))

@@ -4,6 +4,7 @@ pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from dispatcher import connection, names, silence, steps
@@ -14,7 +15,7 @@ from dispatcher.errors import (
     RedisUnavailableError,
     ResultTimeoutError,
 )
-from dispatcher.events import Cursor, Ended, Heard, JobResult
+from dispatcher.events import Cursor, Ended, Heard, JobResult, Silence
 from dispatcher.record import JobRecord, as_datetime, decode_record, decode_worker
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
@@ -96,35 +97,32 @@ class Dispatcher:
             raise JobUnknownError(job_id)
         reader.note_generation(present.generation)
         unknown_since: float | None = None
-        failures, block_s = 0, BLOCK_S
+        failures, lost_at, block_s = 0, 0.0, BLOCK_S
         while not reader.is_done:
-            is_final = present.status is not None and present.status.is_final
+            was_final = present.is_final
             try:
-                events, log, generation = self._read(reader, block_s=0.0 if is_final else block_s)
-                if not events and not log:
-                    present = self._look(job_id)
-            except RedisUnavailableError:
+                events, log, generation = self._read(reader, block_s=0.0 if was_final else block_s)
+                has_news = bool(events or log)
+                present = present if has_news else self._look(job_id)
+            except RedisUnavailableError as error:
+                lost_at = lost_at if failures else time.monotonic()
                 failures += 1
+                yield from _told(reader, watch.redis_away(error, time.monotonic() - lost_at), datetime.now(UTC))
                 time.sleep(connection.backoff_s(failures))
                 continue
-            failures = 0
-            if generation != reader.cursor.generation:
-                # Redis was emptied since the reader got its place: that place, and so this read, means nothing.
-                reader.note_generation(generation)
+            failures, block_s = 0, BLOCK_S
+            if _begins_again(reader, generation, None if has_news else present):
                 block_s = 0.0
                 continue
-            block_s = BLOCK_S
             yield from reader.take(events, log)
             if not log:
                 yield from reader.log_is_drained()
-            if events or log:
+            if has_news:
                 unknown_since = None
                 continue
-            if is_final:
+            if was_final:
                 return  # it was final before this read, and no final event any more: the cursor stood behind it
-            news = watch.look(present)
-            if news is not None:
-                yield Heard(job_id, news, reader.cursor, as_datetime(present.at))
+            yield from _told(reader, watch.look(present), as_datetime(present.at))
             unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
 
     def _read(self, reader: ChannelReader, *, block_s: float) -> tuple[list[Entry], list[Entry], str]:
@@ -267,3 +265,19 @@ def check_acknowledged(job_id: str, reply: str) -> None:
         raise JobUnknownError(job_id)
     if reply == "illegal":
         raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")
+
+
+def _begins_again(reader: ChannelReader, generation: str, silent: silence.Presence | None) -> bool:
+    """Whether Redis has lost what the reader's place stands on: that place, and so the last read, means nothing.
+    ``silent``: the look after a read that found nothing."""
+    if generation != reader.cursor.generation:
+        reader.note_generation(generation)
+        return True
+    if silent is None or silent.status is None:
+        return False
+    return reader.note_ends(silent.last_event_id, silent.last_log_id)
+
+
+def _told(reader: ChannelReader, news: Silence | None, at: datetime) -> Iterator[Heard]:
+    if news is not None:
+        yield Heard(reader.job_id, news, reader.cursor, at)

@@ -216,6 +216,7 @@ class SilenceKind(StrEnum):
     JOB_UNKNOWN = "job_unknown"
     NO_WORKER = "no_worker"  #: no worker is alive on the job's queue
     OWNER_LOST = "owner_lost"  #: the job's worker stopped renewing its lease, nobody has taken over yet
+    REDIS_AWAY = "redis_away"  #: Redis does not answer the reader; the job goes on
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio
@@ -148,7 +149,7 @@ class Follower:
         if present.status is None and cursor is None:
             raise JobUnknownError(job_id)
         channel.reader.note_generation(present.generation)
-        channel.is_final = present.status is not None and present.status.is_final
+        channel.is_final = present.is_final
         try:
             await self._add(job_id, channel)
             while True:
@@ -306,12 +307,23 @@ class Follower:
         return due
 
     async def _look_at(self, due: list[_Channel]) -> None:
-        found = await connection.run_many(self._client, [silence.presence(x.reader.job_id) for x in due])
+        places = [(channel.reader.event_id, channel.reader.log_id) for channel in due]
+        try:
+            found = await connection.run_many(self._client, [silence.presence(x.reader.job_id) for x in due])
+        except connection.REFUSED as error:
+            for channel in due:
+                if (news := channel.watch.redis_away(connection.unavailable(self._url, error))) is not None:
+                    reader = channel.reader
+                    channel.deliver([Heard(reader.job_id, news, reader.cursor, datetime.now(UTC))])
+            raise
         overdue = [steps.expire(x.reader.job_id, p.queue) for x, p in zip(due, found, strict=True) if p.is_overdue]
         await connection.run_many(self._client, overdue)
-        for channel, present in zip(due, found, strict=True):
+        for channel, present, place in zip(due, found, places, strict=True):
             reader = channel.reader
-            channel.is_final = present.status is not None and present.status.is_final
+            channel.is_final = present.is_final
+            if present.status is not None and place == (reader.event_id, reader.log_id):
+                # A read from the place before that is under way must not be taken for the end.
+                channel.is_final &= not reader.note_ends(present.last_event_id, present.last_log_id)
             news = channel.watch.look(present)
             if news is not None:
                 channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])

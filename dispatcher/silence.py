@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatcher import names
-from dispatcher.errors import JobUnknownError
+from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.events import Silence, SilenceKind
 from dispatcher.record import as_datetime
 from dispatcher.status import Status
@@ -28,6 +28,12 @@ class Presence:
     last_seen_at: float | None
     owner_last_seen_at: float | None
     namespace: str
+    last_event_id: str
+    last_log_id: str
+
+    @property
+    def is_final(self) -> bool:
+        return self.status is not None and self.status.is_final
 
 
 def presence(job_id: str) -> Step[Presence]:
@@ -47,9 +53,12 @@ def presence(job_id: str) -> Step[Presence]:
             last_seen_at=float(r[8]) if r[8] else None,
             owner_last_seen_at=float(r[9]) if r[9] else None,
             namespace=r[10],
+            last_event_id=r[11],
+            last_log_id=r[12],
         )
 
-    return Step("presence", (names.job(job_id), names.GENERATION), (), decode)
+    keys = (names.job(job_id), names.GENERATION, names.events(job_id), names.log(job_id))
+    return Step("presence", keys, (), decode)
 
 
 def silence(found: Presence) -> Silence | None:
@@ -81,6 +90,10 @@ def _ago(seconds: float | None, at: float) -> str:
     return f"last seen {max(0, at - seconds):.0f} s ago, at {as_datetime(seconds):%Y-%m-%d %H:%M:%S} UTC"
 
 
+#: A Redis that is back within this was not away.
+AWAY_S = 4.0
+
+
 class SilenceWatch:
     """Tells each kind of silence once, until it is over."""
 
@@ -90,6 +103,16 @@ class SilenceWatch:
     def look(self, found: Presence) -> Silence | None:
         """The silence to tell now, if it is news."""
         heard = silence(found)
+        return self._tell(heard)
+
+    def redis_away(self, error: RedisUnavailableError, for_s: float = AWAY_S) -> Silence | None:
+        """Redis has not answered for so long: the silence to tell, if it is news. A short interruption is none."""
+        if for_s < AWAY_S:
+            return None
+        text = f"{error}; the job goes on, and is read on when Redis is back"
+        return self._tell(Silence(SilenceKind.REDIS_AWAY, "", None, text))
+
+    def _tell(self, heard: Silence | None) -> Silence | None:
         told, self._told = self._told, heard.kind if heard else None
         return heard if heard and heard.kind is not told else None
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, encode_chunk, encode_gap
@@ -170,6 +170,47 @@ def test_an_emptied_redis_is_read_anew_without_a_byte_twice(
 def _cut(all_of: bytes) -> list[bytes]:
     size = 3 if len(all_of) < 100 else 97
     return [all_of[i : i + size] for i in range(0, len(all_of), size)]
+
+
+def failed_over(streams: Streams, kept: int) -> Streams:
+    """The same streams after a failover that lost what came after id ``kept``, to a Redis whose clock is behind: what
+    is written again gets ids that a reader may have passed already."""
+
+    def again(entry_id: bytes) -> bytes:
+        number = int(entry_id.partition(b"-")[0])
+        return entry_id if number <= kept else b"%d-%d" % (kept, number)
+
+    def entries(stream: list[Entry]) -> list[Entry]:
+        return [
+            (again(i), {name: again(value) if name == b"l" else value for name, value in fields.items()})
+            for i, fields in stream
+        ]
+
+    return Streams(entries(streams.events), entries(streams.log), streams.written)
+
+
+@settings(max_examples=400)
+@given(steps.filter(lambda done: len(done) > 2), portions, st.integers(0, 6), st.integers(0, 9), st.integers(0, 9))
+def test_a_failover_to_a_redis_whose_clock_is_behind_loses_no_byte_and_gives_none_twice(
+    done: list[tuple[int, str, bytes]], cuts: list[tuple[int, int]], n_events: int, n_log: int, kept: int
+) -> None:
+    streams, reader = written(sorted(done, key=lambda step: step[0])), ChannelReader("j")
+    # The end is still to come: a reader that has it reads no more.
+    before = Streams(streams.events[:-1], streams.log, streams.written)
+    heard = reader.take(*before.after(reader, n_events, n_log))
+    after = failed_over(streams, kept)
+    for portion in cuts * 1000:
+        events, log = after.after(reader, *portion)
+        heard += reader.take(events, log)
+        if portion[1] and not log:
+            heard += reader.log_is_drained()
+        if reader.is_done:
+            break
+        if not events and not log:
+            reader.note_ends(*((stream[-1][0] if stream else b"0-0").decode() for stream in (after.events, after.log)))
+    assert bytes_of(heard) == streams.written
+    assert not [one for one in heard if isinstance(one.event, LogGap)]
+    assert isinstance(heard[-1].event, Ended)
 
 
 def test_a_live_reader_does_not_mistake_other_chunks_for_a_broken_chain() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dispatcher.errors import JobUnknownError
+from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.events import SilenceKind
 from dispatcher.silence import UNKNOWN_GRACE_S, Presence, SilenceWatch, silence, unknown_since
 from dispatcher.status import Status
@@ -21,6 +21,8 @@ def found(**fields: object) -> Presence:
         "last_seen_at": None,
         "owner_last_seen_at": None,
         "namespace": "",
+        "last_event_id": "1-0",
+        "last_log_id": "0-0",
     }
     return Presence(**{**usual, **fields})  # type: ignore[arg-type]
 
@@ -71,3 +73,15 @@ def test_an_unknown_job_is_given_up_after_the_grace_and_not_before() -> None:
     assert unknown_since("j", there, since, 1000) is None
     with pytest.raises(JobUnknownError):
         unknown_since("j", missing, since, 100.1 + UNKNOWN_GRACE_S)
+
+
+def test_a_redis_that_is_away_is_told_once_and_again_after_it_was_there() -> None:
+    watch, error = SilenceWatch(), RedisUnavailableError("Redis at redis://h cannot be used: refused")
+    assert watch.redis_away(error, 0.5) is None
+    first = watch.redis_away(error, 5)
+    assert first is not None
+    assert first.kind is SilenceKind.REDIS_AWAY
+    assert "redis://h" in first.text
+    assert watch.redis_away(error) is None
+    watch.look(found(owner_is_alive=True))
+    assert watch.redis_away(error) is not None

@@ -103,6 +103,7 @@ class ClaimOutcome(StrEnum):
     OWNED = "owned"
     FINAL = "final"
     MISSING = "missing"
+    REDIS_CHANGED = "redis_changed"  #: Redis has lost writes, perhaps the job's end: not before its owner could tell
     NO_LEASE = "no_lease"  #: this worker's own lease is over: renew it first
     NOT_SERVED = "not_served"  #: its namespace is not among this worker's
 
@@ -114,7 +115,13 @@ class Claimed:
 
 
 def claim(
-    job_id: str, incarnation: str, *, namespaces: Sequence[str], default_namespace: str = "", former_owner: str = ""
+    job_id: str,
+    incarnation: str,
+    *,
+    namespaces: Sequence[str],
+    default_namespace: str = "",
+    former_owner: str = "",
+    redis_life: str = "",
 ) -> Step[Claimed]:
     """Take a job that has no owner, or whose ``former_owner``'s lease is over. ``namespaces``: those that this worker
     serves; a job that names none counts as one of its ``default_namespace`` ('': it is anybody's)."""
@@ -131,7 +138,7 @@ def claim(
         (names.job(job_id), names.worker(incarnation)),
         (
             *(job_id, incarnation, former_owner, encode_event(Notice(text=told))),
-            *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace),
+            *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace, redis_life),
         ),
         decode,
     )
@@ -353,6 +360,7 @@ class SurveyRow:
     attempt: int
     pod_uid: str
     is_overdue: bool
+    last_step: str
 
     @property
     def is_ownerless(self) -> bool:
@@ -378,6 +386,7 @@ def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
                 attempt=int(r[9]),
                 pod_uid=r[10],
                 is_overdue=r[11] == "1",
+                last_step=r[12],
             )
             for r in rows
         ]
@@ -387,11 +396,13 @@ def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """``at``: Redis' time in seconds. ``lease_was_alive``: False at the first, and after a freeze or an outage."""
+    """``at``: Redis' time in seconds. ``lease_was_alive``: False at the first, and after a freeze or an outage.
+    ``redis_life``: its generation and its server's run."""
 
     at: float
     generation: str
     lease_was_alive: bool
+    redis_life: str
 
 
 def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Heartbeat]:
@@ -400,7 +411,7 @@ def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str,
         "heartbeat",
         (names.worker(incarnation), names.workers(queue), names.GENERATION, names.queues()),
         (incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex, queue),
-        lambda reply: Heartbeat(float(reply[0]), _text(reply[1]), bool(reply[2])),
+        lambda reply: Heartbeat(float(reply[0]), _text(reply[1]), bool(reply[2]), _text(reply[3])),
     )
 
 

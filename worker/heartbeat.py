@@ -24,14 +24,15 @@ class Heartbeat:
 
     Attributes:
         generation: Redis' generation; another one than before means that it was emptied.
-        emptied_at: when (seconds of Redis' clock) that was noticed; None where it never was.
+        changed_at: when (seconds of Redis' clock) it was noticed that Redis was emptied, began anew or failed over;
+            None where it never did.
         trusted_since: the lease of an owner that was not seen since this time (seconds of Redis' clock) says nothing,
             because Redis restarted then, or this worker was cut off until then, and so may its owner have been.
     """
 
     def __init__(self, place: Workplace, info: Callable[[], Mapping[str, Any]]) -> None:
         self.generation = ""
-        self.emptied_at: float | None = None
+        self.changed_at: float | None = None
         self.trusted_since = 0.0
         self._place = place
         self._info = info
@@ -80,16 +81,14 @@ class Heartbeat:
         if self.generation and not beat.lease_was_alive:
             log.warning("the lease had lapsed", incarnation=place.incarnation)
             self.trusted_since = beat.at
-        if self.generation and beat.generation != self.generation:
-            log.warning("Redis was emptied, records are rebuilt", generation=beat.generation)
-            self.emptied_at = self.trusted_since = beat.at
-        self.generation = beat.generation
-        server: Any = await place.ledger.client.info("server")
-        redis_life = f"{beat.generation} {server['run_id']}"
-        if place.redis_life not in ("", redis_life):
-            log.warning("Redis has started anew or failed over: its last writes may be lost")
-            self.trusted_since = beat.at
-        place.redis_life = redis_life
+        if self.generation and beat.redis_life != place.redis_life:
+            was_emptied = beat.generation != self.generation
+            what = (
+                "Redis was emptied" if was_emptied else "Redis began anew or failed over, its last writes may be lost"
+            )
+            log.warning(f"{what}: records are rebuilt")
+            self.changed_at = self.trusted_since = beat.at
+        self.generation, place.redis_life = beat.generation, beat.redis_life
 
     async def _server_started_at(self) -> float:
         """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""

@@ -146,6 +146,9 @@ class OwnedJob:
             case RestoreOutcome.SUPERSEDED:
                 raise LetGoError
             case RestoreOutcome.EXISTS:
+                found = await self._ledger.read_record(record.job_id)
+                if found is None or Fence(found.owner or "", found.epoch) != self.fence:
+                    raise LetGoError
                 raise MovedElsewhereError
             case RestoreOutcome.RESTORED:
                 self.record = replace(self.record, last_step=restored.step)

@@ -52,6 +52,8 @@ class Reconciler:
                 follower.reconsider()
             elif follower is not None and row.cancel_by:
                 follower.cancel_requested(row.cancel_by)
+            elif follower is not None and row.last_step != follower.record.last_step:
+                follower.reconsider()  # Redis has lost our last steps, or we have just made another
             elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
                 await self._follow_again(row.job_id)
         if not self._place.is_certain:

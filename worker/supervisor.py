@@ -213,6 +213,8 @@ class Supervisor:
         if isinstance(job, JobSpec):
             submitted = await self._place.ledger.persist(submit(job, with_message=False))
             job = submitted.job_id
+        if not self._sweeper.may_consume:
+            return ClaimOutcome.REDIS_CHANGED  # the sweep finds it when its time has come
         return await self.claim(job)
 
     async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome:
@@ -242,6 +244,7 @@ class Supervisor:
             namespaces=self._place.watches.served,
             default_namespace=self._place.default_namespace,
             former_owner=former_owner,
+            redis_life=self._place.redis_life,
         )
 
     def follow(self, record: JobRecord, tenure: int | None = None) -> None:

@@ -63,9 +63,9 @@ class Sweeper:
 
     @property
     def may_consume(self) -> bool:
-        """Not while the records of an emptied Redis are being rebuilt from the pods."""
-        emptied_at = self._heartbeat.emptied_at
-        return emptied_at is None or self._place.ledger.now() > emptied_at + self._rebuild_after_s()
+        """Not while what Redis has lost is being put back: also queued jobs may have been launched, and have ended."""
+        changed_at = self._heartbeat.changed_at
+        return changed_at is None or self._place.ledger.now() > changed_at + self._rebuild_after_s()
 
     def hurry(self) -> None:
         """Sweep now."""
@@ -137,14 +137,13 @@ class Sweeper:
         return row.status is Status.QUEUED and row.is_ownerless and row.epoch == 0 and not row.is_overdue
 
     async def _launch(self, rows: list[SurveyRow]) -> None:
-        """Claim jobs whose message was lost, oldest first. Not while their claim may be what was lost: whoever had them
-        may have run them to their ends."""
-        if not rows or not self._is_rebuilt():
+        """Claim jobs whose message was lost, oldest first."""
+        if not rows or not self.may_consume:
             return
         patience_s = self._place.settings.sweep_s if await self._queue_is_empty() else MESSAGE_S
         before = self._place.ledger.now() - patience_s
         for row in [row for row in rows if row.submitted_at < before][:BATCH]:
-            if not self._jobs.has_capacity or not self.may_consume:
+            if not self._jobs.has_capacity:
                 return
             await self._jobs.claim(row.job_id)
 

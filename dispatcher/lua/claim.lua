@@ -2,8 +2,8 @@
 -- KEYS: job, own lease
 -- ARGV: job id, own incarnation, former owner ('' for none), notice of a takeover, namespaces served (' a b '),
 --       event that says that no worker serves the job's namespace (without detail and attempt), the own namespace,
---       for jobs that name none
--- Returns {outcome, record...}: claimed, mine, owned, final, missing, no_lease, not_served
+--       for jobs that name none, Redis' life as far as the worker knows ('' for any)
+-- Returns {outcome, record...}: claimed, mine, owned, final, missing, redis_changed, no_lease, not_served
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail',
   'attempt')
 if not found[1] then return {'missing'} end
@@ -13,6 +13,8 @@ if owner == ARGV[2] then return {'mine', unpack(redis.call('HGETALL', KEYS[1]))}
 if owner ~= '' and (owner ~= ARGV[3] or redis.call('EXISTS', 'podrelay:worker:' .. owner) == 1) then
   return {'owned'}
 end
+-- In another life of Redis than the worker knows, the job may have been claimed, and even have ended.
+if ARGV[8] ~= '' and ARGV[8] ~= life() then return {'redis_changed'} end
 -- A claim without a lease could be taken over at once by a third worker.
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_lease'} end
 although_full()

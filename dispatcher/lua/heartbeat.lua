@@ -2,7 +2,7 @@
 -- KEYS: lease, workers, generation, queues
 -- ARGV: incarnation, lease in milliseconds, what it says of itself (JSON object without last_seen), new generation,
 --       queue
--- Returns {time, generation, whether the lease had still been there}
+-- Returns {time, generation, whether the lease had still been there, Redis' life}
 local at = now()
 local had = redis.call('EXISTS', KEYS[1])
 although_full()
@@ -24,4 +24,4 @@ if had == 0 then
   table.sort(dead, function(a, b) return a[2] > b[2] end)
   for i = 33, #dead do redis.call('HDEL', KEYS[2], dead[i][1]) end
 end
-return {text(at), redis.call('GET', KEYS[3]), had}
+return {text(at), redis.call('GET', KEYS[3]), had, life()}

@@ -31,6 +31,12 @@ local function room_for_log(limit)
   if not used or limit == 0 then return 2 ^ 50, 0 end
   return limit - tonumber(used), limit
 end
+-- Redis' present life: its generation, and the run of its server. What another one has confirmed may be lost.
+local function life()
+  local info = redis.pcall('INFO', 'server')
+  local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+  return (redis.call('GET', 'podrelay:generation') or '') .. ' ' .. run
+end
 local function ring(job_id) redis.call('PUBLISH', 'podrelay:bell:{' .. job_id .. '}', '') end
 
 -- The final event carries what only this step can know: the log's last entry, and when each status was reached.

@@ -4,6 +4,7 @@ reply) has the effect of one."""
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import fakeredis
 import pytest
@@ -860,6 +861,17 @@ def test_an_owner_whose_claim_a_failover_has_lost_puts_it_back_over_what_was_bef
     assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "restored"
     assert (store.record(job_id).owner, store.record(job_id).epoch) == ("w1", 1)
     assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.APPLIED
+
+
+def test_nothing_is_claimed_in_another_life_of_redis_than_the_worker_knows(store: Store) -> None:
+    known = store.worker().beat().redis_life
+    kept, lost = store.submit().job_id, store.submit().job_id
+    claim = partial(steps.claim, incarnation="w1", namespaces=["default"], redis_life=known)
+    assert store.run(claim(kept)).outcome is ClaimOutcome.CLAIMED
+    store.client.set(names.GENERATION, "another")
+    assert store.run(claim(kept)).outcome is ClaimOutcome.MINE
+    assert store.run(claim(lost)).outcome is ClaimOutcome.REDIS_CHANGED
+    assert store.record(lost).owner is None
 
 
 def test_a_record_that_has_ended_is_not_put_back(store: Store) -> None:

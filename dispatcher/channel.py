@@ -84,16 +84,20 @@ class ChannelReader:
             self._begin_again()
         self.cursor = replace(self.cursor, generation=generation)
 
-    def note_ends(self, last_event_id: str, last_log_id: str) -> bool:
-        """The ids of the streams' last entries, as read after this reader came to its place. A place beyond them is one
-        of a Redis that has lost its last writes (a failover) and whose clock is behind: what it adds would never come
-        after that place. Then the streams are read again from their beginnings; returns whether."""
-        is_beyond = _id_key(self._event_id) > _id_key(last_event_id)
-        if not self._is_without_log:
-            is_beyond |= _id_key(self.cursor.log_id) > _id_key(last_log_id)
-        if is_beyond:
+    def note_ends(self, last_event_id: str, last_log_id: str, at: float) -> bool:
+        """The ids of the streams' last entries and Redis' time (seconds), as read after this reader came to its place.
+        A place beyond both is one in another Redis, whose last writes this one lacks (a failover) and whose clock was
+        ahead of this one's: what is added now would not come after that place. Then the streams are read again from
+        their beginnings; returns whether."""
+
+        def is_beyond(place: str, last: str) -> bool:
+            return _id_key(place) > _id_key(last) and _id_key(place)[0] > 1000 * at
+
+        is_behind = is_beyond(self._event_id, last_event_id)
+        is_behind |= not self._is_without_log and is_beyond(self.cursor.log_id, last_log_id)
+        if is_behind:
             self._begin_again()
-        return is_beyond
+        return is_behind
 
     def _begin_again(self) -> None:
         self._event_id = "0-0"

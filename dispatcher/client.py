@@ -275,7 +275,7 @@ def _begins_again(reader: ChannelReader, generation: str, silent: silence.Presen
         return True
     if silent is None or silent.status is None:
         return False
-    return reader.note_ends(silent.last_event_id, silent.last_log_id)
+    return reader.note_ends(silent.last_event_id, silent.last_log_id, silent.at)
 
 
 def _told(reader: ChannelReader, news: Silence | None, at: datetime) -> Iterator[Heard]:

@@ -30,7 +30,8 @@ class Stream:
 
 @dataclass
 class Told:
-    """What one reader was told of one job. ``problems``: what contradicts itself."""
+    """What one reader was told of one job. ``problems``: what contradicts itself. ``is_submitted_again``: its caller
+    did so, for fear that Redis had lost it, which begins the story anew."""
 
     job_id: str
     statuses: list[tuple[int, Status]] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Told:
     streams: dict[tuple[int, str], Stream] = field(default_factory=dict)
     results: list[JobResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    is_submitted_again: bool = False
 
     @property
     def result(self) -> JobResult | None:
@@ -69,7 +71,8 @@ class Told:
                 self._gap(heard.event)
 
     def _move(self, attempt: int, status: Status) -> None:
-        if self.statuses:
+        is_anew = self.is_submitted_again and (attempt, status) == (0, Status.QUEUED)
+        if self.statuses and not is_anew:
             before_attempt, before = self.statuses[-1]
             if status is not before and status not in LEGAL_MOVES[before]:
                 self.problems.append(f"moved from {before} to {status}")

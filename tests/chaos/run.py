@@ -153,6 +153,7 @@ class _Run:
                 except JobUnknownError:
                     if not self._is_lossy:
                         raise
+                    job.told.is_submitted_again = True
                     await self._submit(job)
             if deed is not None:
                 await deed
@@ -210,6 +211,7 @@ class _Run:
         await asyncio.sleep(REBUILT_AFTER_S)
         for job in self._jobs:
             if not job.told.results and job.told.statuses:
+                job.told.is_submitted_again = True
                 await self._submit(job)
 
     # Afterwards

@@ -207,10 +207,19 @@ def test_a_failover_to_a_redis_whose_clock_is_behind_loses_no_byte_and_gives_non
         if reader.is_done:
             break
         if not events and not log:
-            reader.note_ends(*((stream[-1][0] if stream else b"0-0").decode() for stream in (after.events, after.log)))
+            last_event, last_log = [(s[-1][0] if s else b"0-0").decode() for s in (after.events, after.log)]
+            reader.note_ends(last_event, last_log, at=kept / 1000)
     assert bytes_of(heard) == streams.written
     assert not [one for one in heard if isinstance(one.event, LogGap)]
     assert isinstance(heard[-1].event, Ended)
+
+
+def test_a_failover_to_a_redis_with_the_same_clock_tells_nothing_again() -> None:
+    reader = ChannelReader("j")
+    streams = written([(1, "base", b"a"), (1, "base", b"b"), (2, "", b"")])
+    reader.take(*streams.after(reader, 1, 2))
+    assert not reader.note_ends("1-0", "1-0", at=0.004)
+    assert (reader.event_id, reader.log_id) == ("3-0", "2-0")
 
 
 def test_a_live_reader_does_not_mistake_other_chunks_for_a_broken_chain() -> None:

@@ -184,8 +184,9 @@ class ControlPlane:
             if kill:
                 life.kill_containers()
             self._mark_not_ready(life.key)
-        loop = asyncio.get_running_loop()
-        self._timers[name] = loop.call_later(self._latency.lost_node_grace_s, self._evict_from, node)
+        if name not in self._timers:  # lost already: its time goes on
+            loop = asyncio.get_running_loop()
+            self._timers[name] = loop.call_later(self._latency.lost_node_grace_s, self._evict_from, node)
 
     def restore_node(self, name: str) -> None:
         """The node is back: it tells what happened meanwhile and obeys what was asked of it."""

@@ -61,6 +61,19 @@ async def test_a_lost_node_never_reports_the_end(cluster: ClusterDriver) -> None
     assert "no route to host" in log.json["message"]
 
 
+async def test_a_node_that_was_lost_twice_and_is_back_in_time_keeps_its_pods(cluster: ClusterDriver) -> None:
+    for name in "ab":
+        await cluster.request("POST", pods("default"), simple_pod(name, "busybox:1.36", ["sleep", "60"]))
+    pod = await when(cluster, lambda event: "running" in state_of(event["object"]))
+    kept, lost = (pod["spec"]["nodeName"], *({"pocket-0", "pocket-1"} - {pod["spec"]["nodeName"]}))
+    cluster.pocket.lose_node(kept)
+    cluster.pocket.lose_node(kept)
+    cluster.pocket.restore_node(kept)
+    cluster.pocket.lose_node(lost)
+    given_up = await when(cluster, lambda event: "deletionTimestamp" in event["object"]["metadata"])
+    assert given_up["spec"]["nodeName"] == lost
+
+
 async def test_a_follower_is_cut_off_by_the_loss(cluster: ClusterDriver) -> None:
     node = (await running_pod(cluster, ["sh", "-c", "echo up; sleep 60"]))["spec"]["nodeName"]
     url = f"{cluster.url}{pods('default', 'job/log', 'follow=true')}"

@@ -30,8 +30,8 @@ class Stream:
 
 @dataclass
 class Told:
-    """What one reader was told of one job. ``problems``: what contradicts itself. ``is_submitted_again``: its caller
-    did so, for fear that Redis had lost it, which begins the story anew."""
+    """What one reader was told of one job. ``problems``: what contradicts itself. ``may_hear_again``: Redis has lost
+    what it had confirmed, so a status may be told again; a final one never."""
 
     job_id: str
     statuses: list[tuple[int, Status]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Told:
     streams: dict[tuple[int, str], Stream] = field(default_factory=dict)
     results: list[JobResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    is_submitted_again: bool = False
+    may_hear_again: bool = False
 
     @property
     def result(self) -> JobResult | None:
@@ -71,8 +71,7 @@ class Told:
                 self._gap(heard.event)
 
     def _move(self, attempt: int, status: Status) -> None:
-        is_anew = self.is_submitted_again and (attempt, status) == (0, Status.QUEUED)
-        if self.statuses and not is_anew:
+        if self.statuses and not self.may_hear_again:
             before_attempt, before = self.statuses[-1]
             if status is not before and status not in LEGAL_MOVES[before]:
                 self.problems.append(f"moved from {before} to {status}")

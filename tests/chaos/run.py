@@ -117,6 +117,8 @@ class _Run:
         until_s = len(self._jobs) * SUBMITTED_EVERY_S + 12
         plan = schedule(self._rng, until_s=until_s, every_s=FAULT_EVERY_S)
         self._is_lossy = any(fault.kind in LOSSY for fault in plan)
+        for job in self._jobs:
+            job.told.may_hear_again = self._is_lossy
         callers = [asyncio.create_task(self._call(job, i)) for i, job in enumerate(self._jobs)]
         again = asyncio.create_task(self._submit_again(faults))
         try:
@@ -153,8 +155,7 @@ class _Run:
                 except JobUnknownError:
                     if not self._is_lossy:
                         raise
-                    job.told.is_submitted_again = True
-                    await self._submit(job)
+                        await self._submit(job)
             if deed is not None:
                 await deed
         finally:
@@ -211,7 +212,6 @@ class _Run:
         await asyncio.sleep(REBUILT_AFTER_S)
         for job in self._jobs:
             if not job.told.results and job.told.statuses:
-                job.told.is_submitted_again = True
                 await self._submit(job)
 
     # Afterwards

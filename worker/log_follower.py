@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -26,7 +26,7 @@ from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavail
 from worker.kill_points import Reached, reached
 from worker.ledger import Ledger
 from worker.log_lines import LogLines, Piece
-from worker.recent_log import RecentLog
+from worker.recent_log import RecentBytes, RecentLog
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -77,10 +77,11 @@ class JobOfLog(Protocol):
 
 @dataclass(slots=True)
 class Buffers:
-    """What all jobs of this worker hold in memory for want of Redis, in bytes."""
+    """What all jobs of this worker hold in memory for want of Redis, in bytes; ``recent``: and in case of its loss."""
 
     limit_bytes: int
     used_bytes: int = 0
+    recent: RecentBytes = field(default_factory=RecentBytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class LogFollower:
         self._ledger = ledger
         self._buffers = buffers
         self.published = checkpoint  #: what Redis has
-        self._recent = RecentLog[Piece | _Given]()
+        self._recent = RecentLog[Piece | _Given](buffers.recent)
         self._is_in_doubt = False  # Redis may have lost the recent ones
         self._lines = LogLines(checkpoint)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end

@@ -9,9 +9,14 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from dispatcher.record import Checkpoint
 
-#: How long it is kept. A replica lags by less than a second, or something else is wrong with it.
+#: How far back it goes, counted from the last append that Redis took, which proves that what was before is there. A
+#: replica lags by less than a second, or something else is wrong with it.
 KEPT_S: Final = 2.0
+#: Without a further append it is kept for this long.
+IDLE_S: Final = 120.0
+#: At most, of one log and of all.
 KEPT_BYTES: Final = 512 * 1024
+ALL_BYTES: Final = 64 * 1024 * 1024
 
 
 class Entry(Protocol):
@@ -28,23 +33,33 @@ E = TypeVar("E", bound=Entry)
 
 
 @dataclass(slots=True)
+class RecentBytes:
+    """What all logs of this worker keep."""
+
+    used: int = 0
+
+
+@dataclass(slots=True)
 class RecentLog(Generic[E]):
     """Belongs to one event loop. Each entry stands with the place before it and the loop's time of its append."""
 
+    everybodys: RecentBytes
     _entries: "deque[tuple[float, Checkpoint, E]]" = field(default_factory=deque)
     _size_bytes: int = 0
     _timer: asyncio.TimerHandle | None = None
 
     def note(self, before: Checkpoint, entries: Sequence[E]) -> None:
         """These were appended, in order, after this place."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         for entry in entries:
             self._entries.append((now, before, entry))
-            self._size_bytes += entry.size_bytes
+            self._count(entry.size_bytes)
             before = entry.checkpoint
-        while self._size_bytes > KEPT_BYTES:
-            self._drop()
-        self._wake_later()
+        while self._entries and (self._entries[0][0] < now - KEPT_S or self._is_too_much):
+            self._count(-self._entries.popleft()[2].size_bytes)
+        if self._timer is None and self._entries:
+            self._timer = loop.call_later(IDLE_S, self._forget_when_idle)
 
     @property
     def start(self) -> Checkpoint | None:
@@ -63,22 +78,24 @@ class RecentLog(Generic[E]):
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self._size_bytes = 0
+        self._count(-self._size_bytes)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _drop(self) -> None:
-        _, _, entry = self._entries.popleft()
-        self._size_bytes -= entry.size_bytes
+    @property
+    def _is_too_much(self) -> bool:
+        return self._size_bytes > KEPT_BYTES or self.everybodys.used > ALL_BYTES
 
-    def _wake_later(self) -> None:
-        if self._timer is None and self._entries:
-            self._timer = asyncio.get_running_loop().call_at(self._entries[0][0] + KEPT_S, self._forget_old)
+    def _count(self, size_bytes: int) -> None:
+        self._size_bytes += size_bytes
+        self.everybodys.used += size_bytes
 
-    def _forget_old(self) -> None:
+    def _forget_when_idle(self) -> None:
         self._timer = None
-        now = asyncio.get_running_loop().time()
-        while self._entries and self._entries[0][0] + KEPT_S <= now:
-            self._drop()
-        self._wake_later()
+        loop = asyncio.get_running_loop()
+        idle_s = loop.time() - self._entries[-1][0] if self._entries else IDLE_S
+        if idle_s < IDLE_S:
+            self._timer = loop.call_later(IDLE_S - idle_s, self._forget_when_idle)
+        else:
+            self.clear()

@@ -7,7 +7,7 @@ import pytest
 from dispatcher.record import Checkpoint
 from worker import recent_log
 from worker.log_lines import Piece
-from worker.recent_log import RecentLog
+from worker.recent_log import RecentBytes, RecentLog
 
 
 def pieces(*sizes: int) -> list[Piece]:
@@ -18,8 +18,12 @@ def pieces(*sizes: int) -> list[Piece]:
     return found
 
 
+def a_log() -> RecentLog[Piece]:
+    return RecentLog(RecentBytes())
+
+
 async def test_what_was_appended_after_a_place_is_given_once() -> None:
-    recent, appended = RecentLog[Piece](), pieces(3, 4, 5)
+    recent, appended = a_log(), pieces(3, 4, 5)
     recent.note(Checkpoint(), appended[:2])
     recent.note(Checkpoint(end=7), appended[2:])
     assert recent.start == Checkpoint()
@@ -29,22 +33,41 @@ async def test_what_was_appended_after_a_place_is_given_once() -> None:
 
 
 async def test_a_place_that_is_not_known_gives_nothing_and_forgets_nothing() -> None:
-    recent = RecentLog[Piece]()
+    recent = a_log()
     recent.note(Checkpoint(end=10), pieces(3))
     assert recent.take(Checkpoint(end=4)) == []
     assert recent.start == Checkpoint(end=10)
 
 
 async def test_it_is_bounded_in_bytes() -> None:
-    recent, half = RecentLog[Piece](), recent_log.KEPT_BYTES // 2 + 1
+    recent, half = a_log(), recent_log.KEPT_BYTES // 2 + 1
     recent.note(Checkpoint(), pieces(half, half))
     assert recent.start == Checkpoint(end=half)
 
 
-async def test_it_is_forgotten_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent_log, "KEPT_S", 0.01)
-    recent = RecentLog[Piece]()
+async def test_all_logs_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_log, "ALL_BYTES", 10)
+    everybodys = RecentBytes()
+    one, other = RecentLog[Piece](everybodys), RecentLog[Piece](everybodys)
+    one.note(Checkpoint(), pieces(8))
+    other.note(Checkpoint(), pieces(2, 2))
+    assert (one.start, other.start) == (Checkpoint(), Checkpoint(end=2))
+    one.clear()
+    assert everybodys.used == 2
+
+
+async def test_an_append_that_redis_took_proves_what_was_long_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_log, "KEPT_S", -1.0)
+    recent = a_log()
+    recent.note(Checkpoint(), pieces(3))
+    assert recent.start is None
+
+
+async def test_it_is_forgotten_when_the_log_is_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_log, "IDLE_S", 0.01)
+    recent = a_log()
     recent.note(Checkpoint(), pieces(3))
     async with asyncio.timeout(5):
         while recent.start is not None:
             await asyncio.sleep(0)
+    assert recent.everybodys.used == 0

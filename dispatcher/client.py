@@ -165,6 +165,8 @@ class Dispatcher:
                 if not events:
                     present = self._look(job_id)
                     unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
+                    if present.is_final and (result := self.get(job_id).result) is not None:
+                        return result
             except RedisUnavailableError:
                 failures += 1
                 time.sleep(min(left_s, connection.backoff_s(failures)))
@@ -275,7 +277,8 @@ def _begins_again(reader: ChannelReader, generation: str, silent: silence.Presen
         return True
     if silent is None or silent.status is None:
         return False
-    return reader.note_ends(silent.last_event_id, silent.last_log_id, silent.at)
+    at = 0.0 if silent.is_final else silent.at  # a final event that was not read stands before the place in any case
+    return reader.note_ends(silent.last_event_id, silent.last_log_id, at)
 
 
 def _told(reader: ChannelReader, news: Silence | None, at: datetime) -> Iterator[Heard]:

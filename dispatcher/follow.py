@@ -323,7 +323,8 @@ class Follower:
             channel.is_final = present.is_final
             if present.status is not None and place == (reader.event_id, reader.log_id):
                 # A read from the place before that is under way must not be taken for the end.
-                channel.is_final &= not reader.note_ends(present.last_event_id, present.last_log_id, present.at)
+                at = 0.0 if present.is_final else present.at
+                channel.is_final &= not reader.note_ends(present.last_event_id, present.last_log_id, at)
             news = channel.watch.look(present)
             if news is not None:
                 channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])

@@ -397,12 +397,14 @@ def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """``at``: Redis' time in seconds. ``lease_was_alive``: False at the first, and after a freeze or an outage.
-    ``redis_life``: its generation and its server's run."""
+    ``redis_life``: its generation and its server's run; ``runs_since``: when that run took the place of another (Redis'
+    time in seconds), None where no other was known."""
 
     at: float
     generation: str
     lease_was_alive: bool
     redis_life: str
+    runs_since: float | None
 
 
 def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Heartbeat]:
@@ -411,7 +413,13 @@ def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str,
         "heartbeat",
         (names.worker(incarnation), names.workers(queue), names.GENERATION, names.queues()),
         (incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex, queue),
-        lambda reply: Heartbeat(float(reply[0]), _text(reply[1]), bool(reply[2]), _text(reply[3])),
+        lambda reply: Heartbeat(
+            at=float(reply[0]),
+            generation=_text(reply[1]),
+            lease_was_alive=bool(reply[2]),
+            redis_life=_text(reply[3]),
+            runs_since=float(reply[4]) if reply[4] else None,
+        ),
     )
 
 

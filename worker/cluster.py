@@ -220,6 +220,9 @@ class Cluster:
         except ClusterUnavailableError:
             self.is_well.clear()
             raise
+        except ClusterRefusedError:
+            self.is_well.set()  # that is an answer
+            raise
 
     async def _headers(self) -> dict[str, str]:
         # Tokens expire: the client refreshes them here.

@@ -29,7 +29,7 @@ class ControlListener(Protocol):
 
     def wake(self, job_id: str) -> None: ...
 
-    def offered(self, job_id: str) -> None:
+    def offered(self, job_id: str, namespace: str) -> None:
         """Another worker heard of the job and does not serve its namespace."""
 
     def sweep_soon(self) -> None: ...
@@ -82,8 +82,8 @@ class Control:
                     self._listener.look(job_id)
                 case {"wake": str(job_id)}:
                     self._listener.wake(job_id)
-                case {"offered": str(job_id)}:
-                    self._listener.offered(job_id)
+                case {"offered": str(job_id), "namespace": str(namespace)}:
+                    self._listener.offered(job_id, namespace)
                 case {"released": _}:
                     self._listener.sweep_soon()
         except ValueError:

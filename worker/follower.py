@@ -76,6 +76,14 @@ class Follower:
         """It waits for quota, back-off or a predecessor, and holds none of the worker's capacity."""
         return self.record.wait is not None
 
+    @property
+    def known_pod(self) -> Observation | None:
+        """Its pod, where the watch still shows one."""
+        record = self.record
+        if record.pod is None or record.namespace is None:
+            return None
+        return self._place.watches.pod(record.namespace, record.pod)
+
     # What the supervisor and the log followers tell
 
     def pod_changed(self, pod: Observation) -> None:

@@ -17,6 +17,8 @@ log = structlog.get_logger("podrelay.worker")
 RESUME_SHARE: Final = 0.02
 #: The own lease counts for a little less than Redis grants, from before the renewal was sent.
 OWN_LEASE_SHARE: Final = 0.9
+#: How many lease times the jobs' owners have to make lost records again themselves, from more than the pods tell.
+REBUILT_AFTER_LEASES: Final = 2
 
 
 class Heartbeat:
@@ -24,15 +26,17 @@ class Heartbeat:
 
     Attributes:
         generation: Redis' generation; another one than before means that it was emptied.
-        changed_at: when (seconds of Redis' clock) it was noticed that Redis was emptied, began anew or failed over;
-            None where it never did.
+        rebuilt_at: Redis was emptied, began anew or failed over: until then (monotonic seconds) the owners put back
+            what they know, and nothing is launched.
+        started_at: when (seconds of Redis' clock) this worker began.
         trusted_since: the lease of an owner that was not seen since this time (seconds of Redis' clock) says nothing,
             because Redis restarted then, or this worker was cut off until then, and so may its owner have been.
     """
 
     def __init__(self, place: Workplace, info: Callable[[], Mapping[str, Any]]) -> None:
         self.generation = ""
-        self.changed_at: float | None = None
+        self.rebuilt_at = 0.0
+        self.started_at = 0.0
         self.trusted_since = 0.0
         self._place = place
         self._info = info
@@ -44,7 +48,8 @@ class Heartbeat:
             connection.UNAVAILABLE: Redis cannot be used.
         """
         await self._beat()
-        self.trusted_since = await self._server_started_at()
+        self.started_at = self._place.ledger.now()
+        self.trusted_since = max(self.trusted_since, await self._server_started_at())
 
     async def run(self) -> None:
         """Renew for ever."""
@@ -81,13 +86,14 @@ class Heartbeat:
         if self.generation and not beat.lease_was_alive:
             log.warning("the lease had lapsed", incarnation=place.incarnation)
             self.trusted_since = beat.at
+        was_emptied = self.generation not in ("", beat.generation)
         if self.generation and beat.redis_life != place.redis_life:
-            was_emptied = beat.generation != self.generation
-            what = (
-                "Redis was emptied" if was_emptied else "Redis began anew or failed over, its last writes may be lost"
-            )
-            log.warning(f"{what}: records are rebuilt")
-            self.changed_at = self.trusted_since = beat.at
+            what = "was emptied" if was_emptied else "began anew or failed over, its last writes may be lost"
+            log.warning(f"Redis {what}: records are rebuilt")
+        if (changed_at := beat.at if was_emptied else beat.runs_since) is not None:
+            left_s = changed_at + REBUILT_AFTER_LEASES * settings.lease_s - beat.at
+            self.rebuilt_at = max(self.rebuilt_at, asyncio.get_running_loop().time() + left_s)
+            self.trusted_since = max(self.trusted_since, changed_at)
         self.generation, place.redis_life = beat.generation, beat.redis_life
 
     async def _server_started_at(self) -> float:

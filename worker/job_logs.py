@@ -119,8 +119,8 @@ class JobLogs:
             log.warning("log not read to its end in time", containers=late)
             for follower, _ in self._followed.values():
                 follower.stop_reading()
-        for _, task in list(self._followed.values()):
-            await task
+        for follower, task in list(self._followed.values()):
+            await _published(follower, task, timeout_s)
         unread = {name: at for (attempt, name), at in record.checkpoints.items() if attempt == record.attempt}
         return {
             **{name: LogSummary(bytes=at.end, sha256=at.chain, is_complete=False) for name, at in unread.items()},
@@ -134,6 +134,16 @@ class JobLogs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._followed.clear()
+
+
+async def _published(follower: LogFollower, task: asyncio.Task[None], timeout_s: float) -> None:
+    """Wait until what was read is published, however long Redis is away; where Redis has lost some of it, for its being
+    read again, but no longer than this."""
+    while not task.done():
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done() and not follower.all_read.is_set():
+            follower.stop_reading()
+    await task
 
 
 async def _either(event: asyncio.Event, task: asyncio.Task[None]) -> None:

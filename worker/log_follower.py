@@ -398,7 +398,9 @@ class LogFollower:
     # Publishing
 
     async def _publish(self) -> None:
-        while not (self._is_read and (not self._waiting or self._rewind_to is not None)):
+        while self._rewind_to is None or not self._is_read:
+            if self._is_read and not self._waiting and not self._is_in_doubt:
+                return
             if self._is_in_doubt and self._rewind_to is None:
                 self._is_in_doubt = False
                 self._take_back(self.kept_from)
@@ -420,6 +422,16 @@ class LogFollower:
             self.published = to
             self._put_in_front(again)
         return bool(again)
+
+    def _pass_over(self, to: Checkpoint) -> bool:
+        """Redis has what waits up to this place, from before; False where nothing that waits ends there."""
+        if all(entry.checkpoint != to for entry in self._waiting):
+            return False
+        while self.published != to:
+            entry = self._waiting.popleft()
+            self._count(-entry.size_bytes)
+            self.published = entry.checkpoint
+        return True
 
     def _put_in_front(self, entries: Sequence[Piece | _Given]) -> None:
         self._waiting.extendleft(reversed(entries))
@@ -469,7 +481,9 @@ class LogFollower:
                 await self._job.reload()
             case AppendOutcome.MISMATCH:
                 at = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
-                if self._take_back(at):
+                if self._pass_over(at):
+                    pass
+                elif self._take_back(at):
                     self._log.warning("Redis lost log chunks, appending them again", from_byte=at.end)
                 else:
                     self._rewind_to = at

@@ -109,16 +109,24 @@ class OwnedJob:
         async with self._turn:
             record = await self._ledger.read_record(self.record.job_id)
             found = Fence(record.owner or "", record.epoch) if record is not None else None
-            if found is not None and found != self.fence and found.epoch >= self.fence.epoch:
-                raise LetGoError
-            is_as_left = found == self.fence and record is not None and record.last_step == self.record.last_step
-            if record is not None and (record.status.is_final or is_as_left):
-                was_asked, self.record = self.record.cancel_requested, record
-                if record.cancel_requested and not was_asked:
-                    reached(Reached.CANCEL_SEEN)
+            if record is not None and found is not None and found != self.fence:
+                if found.epoch >= self.fence.epoch or record.status.is_final:
+                    raise LetGoError
+            elif record is not None and (record.status.is_final or record.last_step == self.record.last_step):
+                self._take(record)
                 return
             with suppress(MovedElsewhereError):  # by now; the next move finds out
                 await self._put_back()
+
+    def _take(self, record: JobRecord) -> None:
+        """Take this record over. What Redis does not have is kept: who asked for a cancel, and a pod that was made."""
+        known, was_asked = self.record, self.record.cancel_requested
+        if record.pod is None and record.status.is_final:
+            record = replace(record, pod=known.pod, pod_uid=known.pod_uid, namespace=known.namespace)
+        by = record.cancel_requested_by or known.cancel_requested_by
+        self.record = replace(record, cancel_requested_by=by)
+        if by is not None and not was_asked:
+            reached(Reached.CANCEL_SEEN)
 
     def note_published(self) -> None:
         """Take over how far the logs are published."""

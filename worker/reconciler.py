@@ -91,19 +91,25 @@ class Reconciler:
         """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
         job_id = follower.record.job_id
         record = await self._place.ledger.read_record(job_id)
-        if record is None and self._jobs.followers.get(job_id) is follower:
+        if self._jobs.followers.get(job_id) is not follower:
+            return
+        if record is None:
             try:
                 await follower.reload()
             except LetGoError:
                 follower.reconsider()
+        elif record.status.is_final and not follower.record.status.is_final:
+            follower.reconsider()
 
     async def _repeat_results(self) -> None:
         now = self._place.ledger.now()
         for job_id, finished in list(self._place.finished.items()):
-            if now > finished.until:
-                del self._place.finished[job_id]
-            elif job_id not in self._jobs.followers and self._may_be_lost(finished):
+            if job_id in self._jobs.followers:
+                continue
+            if self._may_be_lost(finished):
                 await self._repeat_result(finished)
+            elif now > finished.until:
+                del self._place.finished[job_id]
 
     def _may_be_lost(self, finished: Finished) -> bool:
         """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""

@@ -225,6 +225,7 @@ class Supervisor:
         """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them."""
         wanted = [job_id for job_id in jobs if job_id not in self._followers and not self._draining.is_set()]
         steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
+        tenure = self._place.tenure
         claims = dict(zip(wanted, await self._place.ledger.persist_many(steps), strict=True))
         taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
         if taken and self._draining.is_set():
@@ -232,7 +233,8 @@ class Supervisor:
             await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
             taken = []
         for record in taken:
-            self.follow(record)
+            if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._place.finished:
+                self.follow(record, tenure)  # else Redis has lost its result, which is appended again
         if refused := [job_id for job_id in wanted if claims[job_id].outcome is ClaimOutcome.NO_LEASE]:
             log.warning("no lease, jobs not claimed", job_ids=refused)
         return {job_id: claims[job_id].outcome if job_id in claims else ClaimOutcome.OWNED for job_id in jobs}
@@ -270,6 +272,8 @@ class Supervisor:
         finally:
             del self._followers[job_id]
             self.metrics.followed(follower.record)
+            if (pod := follower.known_pod) is not None:
+                self._sweeper.stray_pod(pod)
             if not self._draining.is_set():
                 self.check_capacity()
 
@@ -289,7 +293,7 @@ class Supervisor:
 
     def check_capacity(self) -> None:
         """Pause or resume the queue."""
-        may_consume = self.has_capacity and self._sweeper.may_consume
+        may_consume = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
         if may_consume != self._is_consuming:
             self._is_consuming = may_consume
             log.info("queue resumed" if may_consume else "queue paused", followed=len(self._followers))
@@ -336,8 +340,10 @@ class Supervisor:
         if follower is not None:
             follower.wake()
 
-    def offered(self, job_id: str) -> None:
-        if self.has_capacity and self._sweeper.may_consume and not self._draining.is_set():
+    def offered(self, job_id: str, namespace: str) -> None:
+        # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
+        is_free = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
+        if is_free and namespace in self._place.watches.served:
             self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
 
     async def _take_offer(self, job_id: str) -> None:

@@ -22,7 +22,7 @@ from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
 from worker.cluster import BackOff, ClusterRefusedError, ClusterUnavailableError
 from worker.follower import Follower
-from worker.heartbeat import Heartbeat
+from worker.heartbeat import REBUILT_AFTER_LEASES, Heartbeat
 from worker.observation import Observation
 from worker.reconciler import Reconciler
 from worker.workplace import Workplace
@@ -64,8 +64,7 @@ class Sweeper:
     @property
     def may_consume(self) -> bool:
         """Not while what Redis has lost is being put back: also queued jobs may have been launched, and have ended."""
-        changed_at = self._heartbeat.changed_at
-        return changed_at is None or self._place.ledger.now() > changed_at + self._rebuild_after_s()
+        return asyncio.get_running_loop().time() > self._heartbeat.rebuilt_at
 
     def hurry(self) -> None:
         """Sweep now."""
@@ -123,12 +122,12 @@ class Sweeper:
         if row.status is None or row.job_id in self._jobs.followers:
             return False
         if row.is_ownerless:
-            return row.epoch > 0 or row.status is not Status.QUEUED
+            return self.may_consume and (row.epoch > 0 or row.status is not Status.QUEUED)
         return not row.owner_is_alive and row.owner != self._place.incarnation and self._is_surely_dead(row)
 
     def _is_surely_dead(self, row: SurveyRow) -> bool:
         """Whether the owner had a chance to renew its lease, and did not."""
-        return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt()
+        return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt(self._heartbeat.trusted_since)
 
     def _is_served(self, row: SurveyRow) -> bool:
         return (row.namespace or self._place.default_namespace) in self._place.watches.served
@@ -183,16 +182,13 @@ class Sweeper:
             log.warning("deleting a stray pod", pod=pod.name, job_id=pod.job_id, attempt=pod.attempt)
             await self._place.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
 
-    def _rebuild_after_s(self) -> float:
-        """How long the jobs' owners have to make lost records again themselves, from more than the pods tell."""
-        return 2 * self._place.settings.lease_s
-
-    def _is_rebuilt(self) -> bool:
-        return self._place.ledger.now() > self._heartbeat.trusted_since + self._rebuild_after_s()
+    def _is_rebuilt(self, since: float) -> bool:
+        """Whether owners had the time to make known again, since then (Redis' clock), what they own."""
+        return self._place.ledger.now() > since + REBUILT_AFTER_LEASES * self._place.settings.lease_s
 
     async def _rebuild(self, pod: Observation) -> None:
         """Make the record of a pod again from its annotations."""
-        if not self._is_rebuilt():
+        if not self._is_rebuilt(max(self._heartbeat.trusted_since, self._heartbeat.started_at)):
             return
         found = await self._place.cluster.read_pod(pod.namespace, pod.name)
         annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}

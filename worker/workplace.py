@@ -67,8 +67,9 @@ class Workplace:
 
     async def until_certain(self) -> None:
         """Wait until it is."""
-        await self.leased()
-        await asyncio.sleep(max(0.0, self.certain_from - asyncio.get_running_loop().time()))
+        while not self.is_certain:
+            await self.leased()
+            await asyncio.sleep(max(0.0, self.certain_from - asyncio.get_running_loop().time()))
 
     async def leased(self) -> None:
         """Wait until the lease is surely held: a POST without one could make a second pod."""

@@ -29,7 +29,8 @@ if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true
       local said = said_by(workers[i + 1])
       if serves(said, namespace) then
         -- The message that told of the job may have come here only.
-        redis.call('PUBLISH', 'podrelay:queue:' .. found[5] .. ':control', cjson.encode({offered = ARGV[1]}))
+        local offer = {offered = ARGV[1], namespace = namespace}
+        redis.call('PUBLISH', 'podrelay:queue:' .. found[5] .. ':control', cjson.encode(offer))
         return {'not_served'}
       end
       refused = refused or (said.refused or {})[namespace]

@@ -2,7 +2,8 @@
 -- KEYS: lease, workers, generation, queues
 -- ARGV: incarnation, lease in milliseconds, what it says of itself (JSON object without last_seen), new generation,
 --       queue
--- Returns {time, generation, whether the lease had still been there, Redis' life}
+-- Returns {time, generation, whether the lease had still been there, Redis' life, since when its server runs or is the
+-- primary ('' where no other was known)}
 local at = now()
 local had = redis.call('EXISTS', KEYS[1])
 although_full()
@@ -24,4 +25,12 @@ if had == 0 then
   table.sort(dead, function(a, b) return a[2] > b[2] end)
   for i = 33, #dead do redis.call('HDEL', KEYS[2], dead[i][1]) end
 end
-return {text(at), redis.call('GET', KEYS[3]), had, life()}
+-- Another run than the one that is kept: it was restarted, or another server took its place.
+local run = string.match(life(), ' (%w*)$')
+local known = redis.call('HMGET', 'podrelay:run', 'id', 'since')
+local since = known[2] or ''
+if known[1] ~= run then
+  since = known[1] and text(at) or ''
+  redis.call('HSET', 'podrelay:run', 'id', run, 'since', since)
+end
+return {text(at), redis.call('GET', KEYS[3]), had, life(), since}

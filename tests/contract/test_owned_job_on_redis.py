@@ -1,0 +1,140 @@
+"""The owner's view of a job's record in a real Redis that loses what it had confirmed."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from job_driver import Store, Worker
+
+from devcluster.redis_server import RedisServer
+from dispatcher import connection, names, steps
+from dispatcher.status import FailureReason, Status
+from dispatcher.steps import Fence
+from worker.job_logs import JobLogs
+from worker.ledger import Ledger
+from worker.log_follower import Buffers, LetGoError
+from worker.owned_job import MovedElsewhereError, OwnedJob
+from worker.settings import WorkerSettings
+from worker.workplace import Workplace
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
+        yield Store(client, "real")
+
+
+@pytest.fixture
+def worker(store: Store) -> Worker:
+    return store.worker("w1")
+
+
+@pytest.fixture
+async def place(redis_server: RedisServer) -> AsyncIterator[Workplace]:
+    client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
+    nobody: Any = None
+    yield Workplace(
+        settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
+        incarnation="w1",
+        cluster=nobody,
+        ledger=Ledger(client),
+        watches=nobody,
+        buffers=Buffers(0),
+        lease_until=math.inf,
+    )
+    await client.aclose()
+
+
+def owned(place: Workplace, store: Store, job_id: str) -> OwnedJob:
+    nobody: Any = None
+    record = store.record(job_id)
+    logs = JobLogs(nobody, nobody, place.ledger, place.buffers)
+    return OwnedJob(record, Fence("w1", record.epoch), place, news=asyncio.Event(), logs=logs)
+
+
+async def start(job: OwnedJob) -> None:
+    fields = {"pod": "p", "pod_uid": "u", "attempt": "1"}
+    await job.move(target=Status.STARTING, fields=fields, pod="p", pod_uid="u", attempt=1)
+
+
+def roll_back(store: Store, job_id: str, to: bytes) -> None:
+    store.client.restore(names.job(job_id), 0, to, replace=True)
+
+
+async def test_a_move_after_a_rollback_puts_back_what_was_lost_before_it(
+    place: Workplace, store: Store, worker: Worker
+) -> None:
+    job_id = store.owned(worker)
+    job, before = owned(place, store, job_id), store.client.dump(names.job(job_id))
+    await start(job)
+    roll_back(store, job_id, before)
+    await job.move(target=Status.RUNNING)
+    record = store.record(job_id)
+    assert (record.status, record.pod, record.attempt) == (Status.RUNNING, "p", 1)
+    assert record.last_step == job.record.last_step
+
+
+async def test_a_claim_that_was_lost_is_put_back(place: Workplace, store: Store, worker: Worker) -> None:
+    job_id = store.submit().job_id
+    before = store.client.dump(names.job(job_id))
+    worker.claim(job_id)
+    job = owned(place, store, job_id)
+    roll_back(store, job_id, before)
+    await job.reload()
+    assert (store.record(job_id).owner, store.record(job_id).epoch) == ("w1", 1)
+
+
+async def test_a_job_that_was_ended_while_its_claim_was_lost_is_let_go(
+    place: Workplace, store: Store, worker: Worker
+) -> None:
+    job_id = store.submit().job_id
+    before = store.client.dump(names.job(job_id))
+    worker.claim(job_id)
+    job = owned(place, store, job_id)
+    await start(job)
+    roll_back(store, job_id, before)
+    assert store.run(steps.cancel(job_id, "me")) is steps.CancelOutcome.CANCELLED
+    with pytest.raises(LetGoError):
+        await job.reload()
+    with pytest.raises(LetGoError):
+        await job.move(target=Status.RUNNING)
+
+
+async def test_a_job_that_expired_while_its_pod_was_lost_keeps_the_pod_so_that_it_can_be_removed(
+    place: Workplace, store: Store, worker: Worker
+) -> None:
+    job_id = store.owned(worker, queue_timeout_s=0.000001)
+    job, before = owned(place, store, job_id), store.client.dump(names.job(job_id))
+    await start(job)
+    roll_back(store, job_id, before)
+    assert store.run(steps.expire(job_id, "default")) == "expired"
+    with pytest.raises(MovedElsewhereError):
+        await job.move(target=Status.RUNNING)
+    await job.reload()
+    assert (job.record.reason, job.record.pod, job.record.pod_uid) == (FailureReason.QUEUE_TIMEOUT, "p", "u")
+
+
+async def test_a_cancel_that_the_owner_heard_of_outlives_a_rollback(
+    place: Workplace, store: Store, worker: Worker
+) -> None:
+    job_id = store.owned(worker)
+    job, before = owned(place, store, job_id), store.client.dump(names.job(job_id))
+    store.run(steps.cancel(job_id, "me"))
+    await job.reload()
+    roll_back(store, job_id, before)
+    await job.reload()
+    assert job.record.cancel_requested_by == "me"
+
+
+async def test_a_later_owners_record_is_never_put_back_over(place: Workplace, store: Store, worker: Worker) -> None:
+    job_id = store.owned(worker)
+    job = owned(place, store, job_id)
+    await start(job)
+    worker.die()
+    assert store.worker("w2").claim(job_id, former_owner="w1").outcome is steps.ClaimOutcome.CLAIMED
+    for attempt in (job.reload(), job.move(target=Status.RUNNING)):
+        with pytest.raises(LetGoError):
+            await attempt
+    assert store.record(job_id).owner == "w2"

@@ -1,0 +1,120 @@
+"""A log follower between a cluster and a Redis that loses what it had confirmed; both are played here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from dispatcher.record import Checkpoint, JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.status import Status
+from dispatcher.steps import Appended, AppendOutcome, Fence, Step
+from worker.cluster import ClusterRefusedError, ClusterUnavailableError
+from worker.job_logs import JobLogs
+from worker.log_follower import Buffers, LogFollower, LogSource
+
+
+class Redis:
+    """Takes appends at the checkpoint only, as ``append_log.lua`` does."""
+
+    memory_limit_bytes = 0
+    is_log_suspended = False
+
+    def __init__(self) -> None:
+        self.checkpoint = ""
+        self.half_way = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def persist_many(self, steps: Sequence[Step[Appended]]) -> list[Appended]:
+        await self.answers.wait()
+        return [self._append(int(step.args[4]), str(step.args[5])) for step in steps]
+
+    def _append(self, start: int, after: str) -> Appended:
+        if self.checkpoint == after:
+            return Appended(AppendOutcome.APPLIED, "", "")
+        if int((self.checkpoint or "0").split()[0]) != start:
+            return Appended(AppendOutcome.MISMATCH, "", self.checkpoint)
+        self.checkpoint = after
+        if start > 500_000:
+            self.half_way.set()
+        return Appended(AppendOutcome.APPLIED, "", "")
+
+
+class Cluster:
+    """Has one log, or answers with an error."""
+
+    def __init__(self, log: bytes) -> None:
+        self.log_bytes = log
+        self.error: Exception | None = None
+        self.is_well = asyncio.Event()
+        self.is_well.set()
+
+    @asynccontextmanager
+    async def log(self, *_: object, since: str | None, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+        if self.error is not None:
+            raise self.error
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield self.log_bytes
+
+        yield pieces()
+
+
+class Job:
+    """A job that nothing else happens to."""
+
+    fence = Fence("w1", 1)
+
+    async def reload(self) -> None: ...
+
+    def cancel_requested(self, by: str) -> None: ...
+
+    def doubt(self) -> None: ...
+
+    def reconsider(self) -> None: ...
+
+
+def a_log(lines: int, line_bytes: int) -> bytes:
+    line = b"x" * (line_bytes - 1) + b"\n"
+    return b"".join(b"2026-11-22T09:00:%02d.%09dZ " % (i // 1000, i) + line for i in range(lines))
+
+
+def a_follower(cluster: Any, redis: Any) -> LogFollower:
+    source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
+    return LogFollower(source, Checkpoint(), job=Job(), cluster=cluster, ledger=redis, buffers=Buffers(1 << 24))
+
+
+async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch_and_cannot_be_read_again() -> None:
+    redis, cluster = Redis(), Cluster(a_log(2000, 400))
+    follower = a_follower(cluster, redis)
+    running = asyncio.create_task(follower.run())
+    await asyncio.wait_for(redis.half_way.wait(), 10)
+    cluster.error = ClusterRefusedError(404, {})
+    follower.container_ended()
+    follower.append_again()
+    await asyncio.wait_for(running, 10)
+    assert follower.published.end == 2000 * 400
+
+
+@pytest.mark.parametrize("limit_s", [0.05])
+async def test_a_drain_ends_also_when_redis_has_lost_log_that_cannot_be_read_again(limit_s: float) -> None:
+    redis, cluster = Redis(), Cluster(a_log(10, 20))
+    redis.answers.clear()
+    logs: Any = JobLogs(Job(), cluster, redis, Buffers(1 << 20))  # type: ignore[arg-type]
+    follower = a_follower(cluster, redis)
+    logs._followed["base"] = (follower, asyncio.create_task(follower.run()))
+    follower.container_ended()
+    await asyncio.wait_for(follower.all_read.wait(), 10)
+    # Redis comes back with a checkpoint that nobody remembers, and the node has gone.
+    redis.checkpoint = Checkpoint(end=7, timestamp="2026-11-22T09:00:00Z", nth=1, line_bytes=7).encode()
+    cluster.error = ClusterUnavailableError("the node does not answer")
+    redis.answers.set()
+    record = JobRecord(
+        "j", JobSpec(id="j", image="i", name="n"), digest="d", status=Status.RUNNING, attempt=1, generation="g"
+    )
+    summaries = await asyncio.wait_for(logs.drain(limit_s, record), 10)
+    assert not summaries["base"].is_complete
+    await logs.stop()

@@ -103,6 +103,7 @@ class Follower:
         self._look_added = asyncio.Event()
         self._counter = itertools.count()
         self._pubsub: Any = None
+        self._subscribing = asyncio.Lock()  # held by whoever speaks on the bell connection
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Follower":
@@ -169,11 +170,8 @@ class Follower:
         known = self._channels.setdefault(job_id, set())
         known.add(channel)
         self._schedule_look(channel, FIRST_LOOK_S)
-        if len(known) == 1 and self._pubsub is not None:
-            try:
-                await self._pubsub.subscribe(names.bell(job_id))
-            except connection.REFUSED:
-                self._pubsub = None  # the listener finds out and subscribes to everything again
+        if len(known) == 1:
+            await self._speak("subscribe", job_id)
 
     async def _remove(self, job_id: str, channel: _Channel) -> None:
         known = self._channels.get(job_id, set())
@@ -181,28 +179,39 @@ class Follower:
         if known:
             return
         self._channels.pop(job_id, None)
-        if self._pubsub is not None:
-            try:
-                await self._pubsub.unsubscribe(names.bell(job_id))
-            except connection.REFUSED:
-                self._pubsub = None
+        await self._speak("unsubscribe", job_id)
 
     # Bells
 
+    async def _speak(self, what: str, job_id: str) -> None:
+        """Subscribe to a job's bell, or no longer, where there is a connection; a new one subscribes to all."""
+        async with self._subscribing:
+            if self._pubsub is None:
+                return
+            try:
+                async with asyncio.timeout(self._ping_s):
+                    await getattr(self._pubsub, what)(names.bell(job_id))
+            except connection.REFUSED:
+                self._pubsub = None  # the listener finds out and subscribes to everything again
+
     async def _listen(self) -> None:
-        try:
-            async with self._bells.pubsub() as pubsub:
+        async with self._bells.pubsub() as pubsub:
+            try:
                 await self._subscribe_all(pubsub)
                 await self._hear(pubsub)
-        finally:
-            self._pubsub = None
+            finally:
+                self._pubsub = None
+                # Nobody may speak on a closed one: it would take the only connection again, and keep it from the next.
+                async with self._subscribing:
+                    pass
 
     async def _subscribe_all(self, pubsub: Any) -> None:
-        await pubsub.subscribe("podrelay:bell")  # so that there is always one, and PING is answered on it
-        self._pubsub = pubsub
-        channels = [names.bell(job_id) for job_id in self._channels]
-        for first in range(0, len(channels), 1000):
-            await pubsub.subscribe(*channels[first : first + 1000])
+        async with self._subscribing:
+            await pubsub.subscribe("podrelay:bell")  # so that there is always one, and PING is answered on it
+            channels = [names.bell(job_id) for job_id in self._channels]
+            for first in range(0, len(channels), 1000):
+                await pubsub.subscribe(*channels[first : first + 1000])
+            self._pubsub = pubsub
 
     async def _hear(self, pubsub: Any) -> None:
         answered_at = time.monotonic()

@@ -1,9 +1,12 @@
 """A caller of simulated jobs, and what a test waits for."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
@@ -14,6 +17,10 @@ from tests.laws import Told, broken_laws
 from tests.processes import Site, Worker
 
 WITHIN_S = 30.0
+#: For what shows another side of what a quicker test shows.
+slow = pytest.mark.skipif(
+    not os.environ.get("PODRELAY_TEST_SLOW"), reason="takes long beside others: set PODRELAY_TEST_SLOW=1"
+)
 
 
 class Caller:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dispatcher.status import FailureReason, Status
-from tests.chaos.caller import Caller, a_caller, start, until
+from tests.chaos.caller import Caller, a_caller, slow, start, until
 from tests.clocks import WrongClock, remove_traces, why_not
 from tests.laws import Told
 from tests.processes import QUICK, Site, Worker, running_site
@@ -43,8 +43,11 @@ def _clocks_can_be_wrong(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.mark.parametrize(
     ("ada_s", "bob_s", "redis_s", "cluster_s"),
-    [(300, 300, 0, -300), (-300, -300, 300, 0), (300, -300, 0, 0)],
-    ids=["workers ahead, cluster behind", "workers behind, Redis ahead", "one worker ahead, one behind"],
+    [
+        pytest.param(300, -300, 0, -300, id="one worker ahead, one behind, as the cluster"),
+        pytest.param(300, 300, 0, -300, id="workers ahead, cluster behind", marks=slow),
+        pytest.param(-300, -300, 300, 0, id="workers behind, Redis ahead", marks=slow),
+    ],
 )
 async def test_clocks_minutes_apart_change_no_end_no_limit_and_no_owner(
     tmp_path: Path, ada_s: int, bob_s: int, redis_s: int, cluster_s: int

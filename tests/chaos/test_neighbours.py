@@ -12,7 +12,7 @@ from celery import Celery
 from devcluster.redis_server import RedisServer
 from dispatcher import names
 from dispatcher.status import FailureReason, Status
-from tests.chaos.caller import Caller, a_caller, start, until
+from tests.chaos.caller import Caller, a_caller, slow, start, until
 from tests.chaos.their_celery_app import RESULTS
 from tests.laws import Told
 from tests.processes import QUICK, Site, clean_environment, running_site
@@ -42,7 +42,10 @@ def second_server(site: Site) -> RedisServer:
     return server
 
 
-@pytest.mark.parametrize("is_one_server", [False, True], ids=["two Redis servers", "two databases of one server"])
+@pytest.mark.parametrize(
+    "is_one_server",
+    [pytest.param(False, id="two Redis servers", marks=slow), pytest.param(True, id="two databases of one server")],
+)
 async def test_two_installations_with_the_same_jobs_know_nothing_of_each_other(*, is_one_server: bool) -> None:
     """In one cluster and namespace; one loses its workers and its Redis' data, the other its workers. Pub/Sub knows no
     databases: what is said in one is heard in the other."""

@@ -57,21 +57,6 @@ async def test_redis_comes_back_empty_and_a_key_submitted_before_the_rebuild_get
             assert (stream.end, stream.digest.hexdigest()) == (written["bytes"], written["sha256"])
 
 
-async def test_redis_is_away_for_four_leases_and_nobody_takes_a_living_owners_jobs_when_it_is_back() -> None:
-    with running_site(append_only=True) as site:
-        async with a_caller(site) as caller:
-            await start(site, "ada", **QUICK)
-            jobs = [await caller.submit("--lines=240", "--rate=20", "--line-bytes=2000") for _ in range(20)]
-            await caller.until_running(*jobs)
-            await start(site, "bob", **QUICK)
-            await asyncio.to_thread(site.stop_redis)
-            await asyncio.sleep(4 * QUICK["lease_s"])  # the outage itself, not a wait for something
-            await asyncio.to_thread(site.start_redis)
-            await caller.all_end()
-            assert [(await caller.record(job)).takeovers for job in jobs] == [0] * len(jobs)
-            assert all(job.result and job.result.log_complete for job in jobs)
-
-
 async def test_a_failover_loses_the_last_second_of_writes_results_included_and_all_of_it_comes_back() -> None:
     with running_site() as site:
         async with RedisDoor(site.redis.port) as door:

@@ -192,8 +192,9 @@ class _Run:
                 if job.asked.deed is Deed.EVICT:
                     return
                 await asyncio.sleep(3.0)
-            except OSError:  # HTTPError among them
-                await asyncio.sleep(0.2)  # an outage of the API server: once more
+            except OSError:  # HTTPError among them: an outage of the API server, or an answer that was lost
+                job.is_deed_done = True  # perhaps
+                await asyncio.sleep(0.2)
 
     def _take_away(self, asked: Asked) -> bool:
         pocket, is_there = self._site.pocket, False

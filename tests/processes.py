@@ -27,7 +27,7 @@ from tests.clocks import WrongClock
 
 READY_WITHIN_S = 60.0
 #: What makes takeovers quick enough for a test.
-QUICK = {"lease_s": 2.0, "heartbeat_s": 0.5, "sweep_s": 0.3}
+QUICK: dict[str, Any] = {"lease_s": 2.0, "heartbeat_s": 0.5, "sweep_s": 0.3}
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -150,7 +150,7 @@ class Site:
         self.workers: list[Worker] = []
 
     def start_worker(
-        self, name: str = "worker", *, is_awaited: bool = True, clock: WrongClock | None = None, **settings: object
+        self, name: str = "worker", *, is_awaited: bool = True, clock: WrongClock | None = None, **settings: Any
     ) -> Worker:
         """Start a worker with these settings (``lease_s=2`` is PODRELAY_LEASE_S)."""
         given = {f"PODRELAY_{key.upper()}": str(value) for key, value in settings.items()}

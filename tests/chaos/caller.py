@@ -89,7 +89,7 @@ async def until(is_so: Callable[[], bool], *, within_s: float = WITHIN_S) -> Non
             await asyncio.sleep(0.05)
 
 
-async def start(site: Site, *named: str, **settings: object) -> list[Worker]:
+async def start(site: Site, *named: str, **settings: Any) -> list[Worker]:
     """Start workers side by side."""
     return list(await asyncio.gather(*(asyncio.to_thread(site.start_worker, n, **settings) for n in named)))
 

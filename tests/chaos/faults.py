@@ -16,7 +16,7 @@ from tests.processes import Site, Worker
 from tests.redis_door import RedisDoor
 
 #: Short, so that a run sees many takeovers; what is promised of the defaults has tests of its own.
-SETTINGS = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}
+SETTINGS: dict[str, Any] = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}
 #: How long the cluster waits for a lost node before it gives its pods up.
 LOST_NODE_S = 8.0
 LEASE_S = SETTINGS["lease_s"]

@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class _Run:
                 except JobUnknownError:
                     if not self._is_lossy:
                         raise
-                        await self._submit(job)
+                    await self._submit(job)
             if deed is not None:
                 await deed
         finally:
@@ -231,7 +231,7 @@ class _Run:
         active: Any = self._site.redis_command("ZRANGE", names.active("default"), 0, -1)
         return [*pods, *(f"{job_id.decode()} is still active" for job_id in active)]
 
-    def _judge(self, created: list[Mapping[str, Any]]) -> None:
+    def _judge(self, created: Sequence[Mapping[str, Any]]) -> None:
         report = self._report
         for job in self._jobs:
             asked, told = job.asked, job.told

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
+from functools import partial
 
 from dispatcher.status import Status
 from tests.chaos.caller import Caller, a_caller, start, until, was_taken_over
@@ -20,9 +22,7 @@ async def test_workers_are_restarted_one_by_one_and_then_killed_and_two_hundred_
                 assert owned
                 told_at = time.time()
                 leaving.terminate()
-                await until(
-                    lambda owned=owned, at=told_at: all(was_taken_over(job, since=at) or job.results for job in owned)
-                )
+                await until(partial(have_new_owners, owned, since=told_at))
                 # Handed over, not given up when a lease had ended.
                 assert any(was_taken_over(job, since=told_at) for job in owned)
                 assert not any(was_taken_over(job, giver=f"from {leaving.name}") for job in owned)
@@ -37,6 +37,11 @@ async def test_workers_are_restarted_one_by_one_and_then_killed_and_two_hundred_
             await until(lambda: all(was_taken_over(job, giver=giver) or job.results for job in owned))
             assert any(was_taken_over(job, giver=giver) for job in owned)
             await caller.all_end(120)
+
+
+def have_new_owners(jobs: Iterable[Told], *, since: float) -> bool:
+    """Whether each was taken over after this time, or has ended."""
+    return all(was_taken_over(job, since=since) or job.results for job in jobs)
 
 
 async def running_with(caller: Caller, jobs: list[Told], worker: Worker) -> list[Told]:

@@ -37,6 +37,9 @@ log = structlog.get_logger("podrelay.worker")
 
 #: How long a starting worker waits to know which namespaces the API server shows it, before it takes jobs.
 FIRST_LOOK_S: Final = 2.0
+#: How long a leaving worker waits for Redis to hear whose its jobs are not any more, and then for the claims that are
+#: under way: it is to be gone within 10 s.
+HAND_OVER_S: Final = 3.0
 
 
 class Supervisor:
@@ -54,6 +57,7 @@ class Supervisor:
         self._is_consuming = True
         self._followers: dict[str, Follower] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
         self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
         self._is_ready = threading.Event()
         self._is_leaving = False
@@ -201,10 +205,12 @@ class Supervisor:
         self._place.tenure += 1  # so that no pod is created any more
         job_ids = list(self._followers)
         try:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(HAND_OVER_S):
                 await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
         except TimeoutError:
             log.warning("jobs not handed over, Redis is away: they are taken over when the lease ends")
+        if self._claiming:
+            await asyncio.wait(self._claiming, timeout=HAND_OVER_S)
         log.info("handed over", jobs=len(job_ids))
 
     # Jobs
@@ -222,7 +228,14 @@ class Supervisor:
         return (await self.claim_many({job_id: former_owner}))[job_id]
 
     async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
-        """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them."""
+        """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them. Goes on when it
+        is cancelled: what was claimed is followed or let go of."""
+        claiming = asyncio.create_task(self._claim_many(jobs))
+        self._claiming.add(claiming)
+        claiming.add_done_callback(self._claiming.discard)
+        return await asyncio.shield(claiming)
+
+    async def _claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
         wanted = [job_id for job_id in jobs if job_id not in self._followers and not self._draining.is_set()]
         steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
         tenure = self._place.tenure

@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterable
 from functools import partial
 
+from dispatcher import names
 from dispatcher.status import Status
 from tests.chaos.caller import Caller, a_caller, start, until, was_taken_over
 from tests.laws import Told
 from tests.processes import QUICK, Worker, running_site
+from tests.redis_door import RedisDoor
 
 
 async def test_workers_are_restarted_one_by_one_and_then_killed_and_two_hundred_jobs_do_not_notice() -> None:
@@ -49,6 +51,24 @@ async def running_with(caller: Caller, jobs: list[Told], worker: Worker) -> list
     records = [(job, await caller.record(job)) for job in jobs]
     owner = f"{worker.name}-{worker.pid}-"
     return [job for job, at in records if at.status is Status.RUNNING and (at.owner or "").startswith(owner)]
+
+
+async def test_a_claim_that_is_under_way_when_its_worker_is_told_to_end_is_let_go_of_too() -> None:
+    with running_site() as site:
+        async with a_caller(site) as caller, RedisDoor(site.redis.port) as door:
+            direct, site.redis_url = site.redis_url, door.url
+            (ada,) = await start(site, "ada", lease_s=60)
+            door.delay_s = 1.0
+            job = await caller.submit("--lines=3")
+            await until(lambda: bool(site.redis_command("HGET", names.job(job.job_id), "owner")))
+            door.delay_s = 0.0  # the hand-over overtakes the answer to the claim
+            ada.terminate()
+            assert await asyncio.to_thread(ada.wait_for_end, 10) == 0
+            record = await caller.record(job)
+            assert (record.owner, record.epoch) == (None, 1)
+            site.redis_url = direct
+            await start(site, "bob", lease_s=60)
+            await caller.all_end()
 
 
 async def test_a_worker_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes() -> None:

@@ -194,13 +194,16 @@ def move(
     fields: Mapping[str, str] | None = None,
     only_from: Sequence[Status] | None = None,
     after: str = "*",
+    known: Mapping[str, str] | None = None,
 ) -> Step[Moved]:
     """Change the record and tell it. ``target`` is held to the table of legal moves; ``fields`` with an empty value are
-    deleted. ``after`` names the owner's step before this one ('' for none, '*' for any)."""
+    deleted. ``after`` names the owner's step before this one ('' for none, '*' for any), ``known`` what else the owner
+    knows to be in the record: where Redis lacks it, it has lost it."""
     name = uuid.uuid4().hex
     sources = only_from if only_from is not None else may_start_from(target) if target else None
     allowed = f" {' '.join(sources)} " if sources is not None else ""
-    pairs = [part for pair in (fields or {}).items() for part in pair]
+    known = known or {}
+    pairs = [part for pair in [*known.items(), *(fields or {}).items()] for part in pair]
     return Step(
         "move",
         (names.job(job_id),),
@@ -213,6 +216,7 @@ def move(
             allowed,
             target or "",
             encode_event(event) if event else "",
+            len(known),
             *pairs,
         ),
         lambda reply: _decode_moved(reply, name),

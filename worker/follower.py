@@ -133,6 +133,7 @@ class Follower:
             MovedElsewhereError: it has ended by now.
         """
         result = finished.ended.result
+        self._logs.adopt_tails(finished.tails)
         await self._job.move(
             target=result.status, event=finished.ended, fields=finished.fields, reason=result.reason, result=result
         )
@@ -454,14 +455,15 @@ class Follower:
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
         until = place.ledger.now() + FINISHED_KEPT_S
-        place.finished[self.record.job_id] = Finished(self.record, event, fields, until, place.redis_life)
+        finished = Finished(self.record, event, fields, until, place.redis_life, self._logs.take_tails())
+        place.finished[self.record.job_id] = finished
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
         reached(Reached.RESULT_APPENDED)
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
         summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s, self.record)
         self._job.note_published()
-        await self._logs.stop()
+        self._logs.end_attempt()
         reached(Reached.LOG_DRAINED)
         return summaries
 

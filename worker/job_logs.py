@@ -1,7 +1,7 @@
 """The logs of one attempt: which containers are followed, from when, and until when."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -9,15 +9,19 @@ import structlog
 from dispatcher.events import LogSummary
 from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
+from dispatcher.steps import Fence
 from worker.cluster import Cluster
 from worker.ledger import Ledger
-from worker.log_follower import Buffers, JobOfLog, LetGoError, LogFollower, LogSource
+from worker.log_follower import Buffers, JobOfLog, LetGoError, LogFollower, LogSource, LogTail
 from worker.observation import Container, Observation
 
 log = structlog.get_logger("podrelay.worker")
 
 #: How often log followers of an attempt that fail by a defect of ours are begun again.
 MOST_FAILURES: Final = 3
+
+#: What was appended last of the logs that are published to their ends, by attempt and container.
+Tails = dict[tuple[int, str], LogTail]
 
 
 class JobLogs:
@@ -31,6 +35,7 @@ class JobLogs:
         self._attempt = 0
         self._failures = 0
         self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
+        self._tails: Tails = {}
 
     def __bool__(self) -> bool:
         return bool(self._followed)
@@ -93,12 +98,37 @@ class JobLogs:
         return {(self._attempt, name): follower.published for name, (follower, _) in self._followed.items()}
 
     def append_again(self) -> Mapping[tuple[int, str], Checkpoint]:
-        """Redis has lost writes: append again what it may have lost; returns the places from which on."""
-        found = {}
+        """Redis has lost writes: append again what it may have lost; returns the places from which on. What nobody
+        follows any more is left to :meth:`append_tails`."""
+        found = {place: tail.recent.start for place, tail in self._tails.items() if tail.recent.start is not None}
         for name, (follower, task) in self._followed.items():
-            found[self._attempt, name] = follower.published if task.done() else follower.kept_from
-            follower.append_again()
+            found[self._attempt, name] = follower.kept_from
+            if not task.done():
+                follower.append_again()
         return found
+
+    @property
+    def known(self) -> Mapping[str, str]:
+        """What the record says where Redis has the ends of the logs that nobody follows any more."""
+        return dict(known for tail in self._all_tails() if (known := tail.known) is not None)
+
+    def _all_tails(self) -> Sequence[LogTail]:
+        ended = [follower.tail for follower, task in self._followed.values() if task.done()]
+        return [*self._tails.values(), *ended]
+
+    async def append_tails(self, fence: Fence) -> None:
+        """Append again the ends of logs that nobody follows any more."""
+        for tail in self._all_tails():
+            await tail.append(fence, self._ledger)
+
+    def take_tails(self) -> Tails:
+        """Hand the ends of the attempts' logs to whoever keeps the result."""
+        tails, self._tails = self._tails, {}
+        return tails
+
+    def adopt_tails(self, tails: Tails) -> None:
+        """Take care of these."""
+        self._tails.update(tails)
 
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
@@ -127,13 +157,25 @@ class JobLogs:
             **{name: follower.summary for name, (follower, _) in self._followed.items()},
         }
 
+    def end_attempt(self) -> None:
+        """Forget the followers of an attempt that is drained, but not what Redis may still lose."""
+        self._tails |= {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
+        self._followed.clear()
+
     async def stop(self) -> None:
         """Stop following, whatever is left."""
         tasks = [task for _, task in self._followed.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._followed.clear()
+        self.end_attempt()
+        discard(self.take_tails())
+
+
+def discard(tails: Tails) -> None:
+    """Give their memory back."""
+    for tail in tails.values():
+        tail.recent.clear()
 
 
 async def _published(follower: LogFollower, task: asyncio.Task[None], timeout_s: float) -> None:

@@ -111,6 +111,32 @@ class LogSource:
     limit_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """What was appended last of a log that is published to its end. Its container may be gone."""
+
+    source: LogSource
+    recent: RecentLog[Piece | _Given]
+
+    @property
+    def known(self) -> tuple[str, str] | None:
+        """The record's field that says that Redis has it, and its value."""
+        if not (entries := self.recent.entries):
+            return None
+        return checkpoint_field(self.source.attempt, self.source.container), entries[-1].checkpoint.encode()
+
+    async def append(self, fence: Fence, ledger: Ledger) -> None:
+        """Append it again; Redis refuses what it has. What it lacks that was before this is not known any more: then it
+        is given up, and readers find a gap."""
+        entries = self.recent.entries
+        steps = [_append(self.source, fence, entry, ledger.memory_limit_bytes) for entry in entries]
+        replies = await ledger.persist_many(steps)
+        _, refused = _how_many_applied(entries, replies)
+        if refused is not None and refused.outcome in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
+            log.warning("the end of a log is lost with Redis", job_id=self.source.job_id, why=refused.outcome.value)
+            self.recent.clear()
+
+
 class LogFollower:
     """Follows one container from the record's checkpoint (or its start) to its end.
 
@@ -170,6 +196,11 @@ class LogFollower:
         self._work.set()
 
     @property
+    def tail(self) -> LogTail:
+        """What can be appended again when all is published."""
+        return LogTail(self._source, self._recent)
+
+    @property
     def kept_from(self) -> Checkpoint:
         """What Redis has, but for what can be appended again."""
         return self._recent.start or self.published
@@ -197,7 +228,7 @@ class LogFollower:
         except* LetGoError:
             raise LetGoError from None
         finally:
-            self._discard()
+            self._discard_waiting()
 
     # Reading
 
@@ -347,7 +378,8 @@ class LogFollower:
         """Redis has lost appended chunks: read again from its checkpoint."""
         assert self._rewind_to is not None
         self._log.warning("Redis lost log chunks, reading them again", from_byte=self._rewind_to.end)
-        self._discard()
+        self._discard_waiting()
+        self._recent.clear()
         self.published = self._rewind_to
         self._lines, self._rewind_to = LogLines(self._rewind_to), None
         self._work.set()
@@ -390,10 +422,9 @@ class LogFollower:
             self._has_gap = True
             self._waiting.appendleft(_Given(given[0].start, given[-1].checkpoint, why, is_open))
 
-    def _discard(self) -> None:
+    def _discard_waiting(self) -> None:
         self._count(-self._waiting_bytes)
         self._waiting.clear()
-        self._recent.clear()
 
     # Publishing
 
@@ -427,6 +458,7 @@ class LogFollower:
         """Redis has what waits up to this place, from before; False where nothing that waits ends there."""
         if all(entry.checkpoint != to for entry in self._waiting):
             return False
+        self._recent.clear()  # what it ends with is not what Redis ends with any more
         while self.published != to:
             entry = self._waiting.popleft()
             self._count(-entry.size_bytes)
@@ -441,7 +473,9 @@ class LogFollower:
         # Out of the buffer while under way: what is given up meanwhile must not be this.
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         self._count(-sum(entry.size_bytes for entry in batch))
-        replies = await self._ledger.persist_many([self._step(entry) for entry in batch])
+        fence, limit_bytes = self._job.fence, self._ledger.memory_limit_bytes
+        steps = [_append(self._source, fence, entry, limit_bytes) for entry in batch]
+        replies = await self._ledger.persist_many(steps)
         done, refused = _how_many_applied(batch, replies)
         if done:
             self._recent.note(self.published, batch[:done])
@@ -453,27 +487,6 @@ class LogFollower:
         if refused is not None:
             self._put_in_front(batch[done:])
             await self._after(refused)
-
-    def _step(self, entry: Piece | _Given) -> Step[Appended]:
-        at = self._source
-        if isinstance(entry, Piece):
-            chain = entry.checkpoint.chain
-            fields = encode_chunk(
-                container=at.container, attempt=at.attempt, start=entry.start, data=entry.data, chain=chain
-            )
-        else:
-            end = None if entry.is_open else entry.checkpoint.end
-            fields = encode_gap(container=at.container, attempt=at.attempt, start=entry.start, end=end, why=entry.why)
-        return append_log(
-            at.job_id,
-            self._job.fence,
-            checkpoint_field=checkpoint_field(at.attempt, at.container),
-            start=entry.start,
-            checkpoint=entry.checkpoint.encode(),
-            limit_bytes=at.limit_bytes,
-            entry=fields,
-            memory_limit_bytes=self._ledger.memory_limit_bytes,
-        )
 
     async def _after(self, refused: Appended) -> None:
         match refused.outcome:
@@ -493,6 +506,27 @@ class LogFollower:
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
                 # Final: what is left to do for the job is found out anew from its record.
                 raise LetGoError
+
+
+def _append(at: LogSource, fence: Fence, entry: Piece | _Given, memory_limit_bytes: int) -> Step[Appended]:
+    if isinstance(entry, Piece):
+        chain = entry.checkpoint.chain
+        fields = encode_chunk(
+            container=at.container, attempt=at.attempt, start=entry.start, data=entry.data, chain=chain
+        )
+    else:
+        end = None if entry.is_open else entry.checkpoint.end
+        fields = encode_gap(container=at.container, attempt=at.attempt, start=entry.start, end=end, why=entry.why)
+    return append_log(
+        at.job_id,
+        fence,
+        checkpoint_field=checkpoint_field(at.attempt, at.container),
+        start=entry.start,
+        checkpoint=entry.checkpoint.encode(),
+        limit_bytes=at.limit_bytes,
+        entry=fields,
+        memory_limit_bytes=memory_limit_bytes,
+    )
 
 
 def _how_many_applied(batch: Sequence[Piece | _Given], replies: Sequence[Appended]) -> tuple[int, Appended | None]:

@@ -88,7 +88,7 @@ class OwnedJob:
             self.cancel_requested(moved.cancel_by)
 
     def _step(self, **given: Any) -> Step[Moved]:
-        return move(self.record.job_id, self.fence, after=self.record.last_step, **given)
+        return move(self.record.job_id, self.fence, after=self.record.last_step, known=self._logs.known, **given)
 
     async def _make_good(self, refused: MoveOutcome) -> None:
         """Put right what a move was refused for; returns where it may be tried again."""
@@ -160,6 +160,7 @@ class OwnedJob:
                 raise MovedElsewhereError
             case RestoreOutcome.RESTORED:
                 self.record = replace(self.record, last_step=restored.step)
+                await self._logs.append_tails(self.fence)
 
 
 def _fields(record: JobRecord) -> dict[str, str]:

@@ -66,12 +66,17 @@ class RecentLog(Generic[E]):
         """The place before the oldest of it."""
         return self._entries[0][1] if self._entries else None
 
+    @property
+    def entries(self) -> list[E]:
+        """All of it, in order."""
+        return [entry for _, _, entry in self._entries]
+
     def take(self, after: Checkpoint) -> list[E]:
         """Take out what was appended after this place; nothing where that is not known (any more)."""
         places = [before for _, before, _ in self._entries]
         if after not in places:
             return []
-        taken = [entry for _, _, entry in self._entries][places.index(after) :]
+        taken = self.entries[places.index(after) :]
         self.clear()
         return taken
 

@@ -109,7 +109,7 @@ class Reconciler:
             if self._may_be_lost(finished):
                 await self._repeat_result(finished)
             elif now > finished.until:
-                del self._place.finished[job_id]
+                self._place.forget_finished(job_id)
 
     def _may_be_lost(self, finished: Finished) -> bool:
         """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
@@ -130,6 +130,6 @@ class Reconciler:
             await Follower(self._place, finished.record).append_again(finished)
         except LetGoError:
             log.warning("another worker has the job: its result stands", job_id=job_id)
-            del self._place.finished[job_id]
+            self._place.forget_finished(job_id)
         except MovedElsewhereError:
             log.info("it has ended by now", job_id=job_id)

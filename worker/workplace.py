@@ -7,6 +7,7 @@ from typing import Any
 from dispatcher.events import Ended
 from dispatcher.record import JobRecord
 from worker.cluster import Cluster
+from worker.job_logs import Tails, discard
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
 from worker.pod_watch import PodWatches
@@ -16,13 +17,15 @@ from worker.settings import WorkerSettings
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A result that was appended: kept for a while, because a failover of Redis may have lost it again, or it may be
-    emptied. ``until``: seconds of Redis' clock; ``redis_life``: the one in which it is known to be there."""
+    emptied; ``tails``: the ends of its logs, which may be lost with it. ``until``: seconds of Redis' clock;
+    ``redis_life``: the one in which it is known to be there."""
 
     record: JobRecord
     ended: Ended
     fields: dict[str, str]
     until: float
     redis_life: str
+    tails: Tails
 
 
 @dataclass(slots=True)
@@ -76,6 +79,10 @@ class Workplace:
         while not self.has_lease():
             self.lease_renewed.clear()
             await self.lease_renewed.wait()
+
+    def forget_finished(self, job_id: str) -> None:
+        """The result is in Redis for good, or another's stands."""
+        discard(self.finished.pop(job_id).tails)
 
     def log_url(self, **names: Any) -> str | None:
         """Where the site keeps the pod's logs; None where no template is configured."""

@@ -2,9 +2,9 @@
 -- KEYS: job
 -- ARGV: job id, owner, epoch, step (unique: a repeated step is not carried out twice), the owner's step before it
 --       ('*' for any), statuses it may start from (' A B ', '' for any), new status ('' to keep), event ('' for none),
---       then field, value, ... ('' deletes)
--- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, rolled_back (the owner's claim or its
--- step before are not there: Redis has lost them), illegal
+--       how many fields the owner knows to be there, these (field, value, ...), then field, value, ... ('' deletes)
+-- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, rolled_back (the owner's claim, its
+-- step before or a field that it knows are not there: Redis has lost them), illegal
 local job_id, target, event = ARGV[1], ARGV[7], ARGV[8]
 local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step', 'cancel_by')
 local status = found[1]
@@ -15,11 +15,15 @@ if tonumber(found[3] or '0') < tonumber(ARGV[3]) then return reply('rolled_back'
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return reply('fenced') end
 if found[4] == ARGV[4] then return reply('applied') end
 if ARGV[5] ~= '*' and ARGV[5] ~= (found[4] or '') then return reply('rolled_back') end
+local changes = 10 + 2 * tonumber(ARGV[9])
+for i = 10, changes - 1, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return reply('rolled_back') end
+end
 if ARGV[6] ~= '' and not string.find(ARGV[6], ' ' .. status .. ' ', 1, true) then return reply('illegal') end
 
 although_full()
 redis.call('HSET', KEYS[1], 'last_step', ARGV[4])
-for i = 9, #ARGV, 2 do
+for i = changes, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
   else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end

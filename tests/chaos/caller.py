@@ -44,6 +44,12 @@ class Caller:
         async for _ in told.listen(self.client.follow(told.job_id)):
             pass
 
+    async def read_again(self, told: Told) -> Told:
+        """What somebody hears who reads the job's channel from its beginning now."""
+        late = Told(told.job_id)
+        await self._follow(late)
+        return late
+
     async def until_running(self, *jobs: Told) -> None:
         await until(lambda: all(job.statuses and job.statuses[-1][1] is Status.RUNNING for job in jobs))
 

@@ -20,15 +20,16 @@ async def test_an_emptied_redis_is_filled_again_from_memory_and_pods_and_readers
             jobs = [await caller.submit("--lines=200", "--rate=20", "--line-bytes=500") for _ in range(10)]
             await caller.until_running(*jobs)
             before = [(await caller.record(job)).pod_uid for job in jobs]
+            keys = [names.job(job.job_id) for job in jobs]
             site.redis_command("FLUSHALL")
-            await until(lambda: site.redis_command("ZCARD", names.active("default")) == len(jobs))
+            await until(lambda: site.redis_command("EXISTS", *keys) == len(jobs))
             assert [(await caller.record(job)).pod_uid for job in jobs] == before
             assert all([(await caller.record(job)).takeovers == 0 for job in jobs])
             # And again, with nobody left who remembers.
             await asyncio.to_thread(ada.kill)
             site.redis_command("FLUSHALL")
             await start(site, "bob", **QUICK)
-            await until(lambda: site.redis_command("ZCARD", names.active("default")) == len(jobs))
+            await until(lambda: site.redis_command("EXISTS", *keys) == len(jobs))
             assert [(await caller.record(job)).pod_uid for job in jobs] == before
             await caller.all_end()
 
@@ -80,6 +81,10 @@ async def test_a_failover_loses_the_last_second_of_writes_results_included_and_a
                 assert {job.result.status for job in (*long, *short) if job.result} == {Status.SUCCEEDED}
                 records = [await caller.record(job) for job in (*long, *short)]
                 assert {record.status for record in records} == {Status.SUCCEEDED}
+                # Who reads only now misses nothing either: also the ends of logs are there again.
+                for job in (*long, *short):
+                    late = await caller.read_again(job)
+                    assert (late.gaps, late.streams[1, "base"].end) == ([], job.streams[1, "base"].end)
 
 
 async def test_a_job_whose_message_was_lost_is_launched_all_the_same() -> None:

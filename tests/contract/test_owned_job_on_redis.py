@@ -10,12 +10,15 @@ from job_driver import Store, Worker
 
 from devcluster.redis_server import RedisServer
 from dispatcher import connection, names, steps
+from dispatcher.record import Checkpoint
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from worker.job_logs import JobLogs
 from worker.ledger import Ledger
-from worker.log_follower import Buffers, LetGoError
+from worker.log_follower import Buffers, LetGoError, LogSource, LogTail
+from worker.log_lines import Piece
 from worker.owned_job import MovedElsewhereError, OwnedJob
+from worker.recent_log import RecentBytes, RecentLog
 from worker.settings import WorkerSettings
 from worker.workplace import Workplace
 
@@ -57,6 +60,20 @@ def owned(place: Workplace, store: Store, job_id: str) -> OwnedJob:
 async def start(job: OwnedJob) -> None:
     fields = {"pod": "p", "pod_uid": "u", "attempt": "1"}
     await job.move(target=Status.STARTING, fields=fields, pod="p", pod_uid="u", attempt=1)
+
+
+async def tail_of(ledger: Ledger, job: OwnedJob, *chunks: bytes) -> LogTail:
+    """The end of a log that was appended in these chunks."""
+    source = LogSource(job.record.job_id, "ns", "p", "base", 1, 1 << 20)
+    recent, at = RecentLog[Any](RecentBytes()), Checkpoint()
+    for data in chunks:
+        end = at.end + len(data)
+        after = Checkpoint(end=end, timestamp="2026-11-22T09:00:00Z", nth=1, line_bytes=1, chain=f"{end:064x}")
+        recent.note(at, [Piece(at.end, data, after)])
+        at = after
+    tail = LogTail(source, recent)
+    await tail.append(job.fence, ledger)
+    return tail
 
 
 def roll_back(store: Store, job_id: str, to: bytes) -> None:
@@ -126,6 +143,42 @@ async def test_a_cancel_that_the_owner_heard_of_outlives_a_rollback(
     roll_back(store, job_id, before)
     await job.reload()
     assert job.record.cancel_requested_by == "me"
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_before_the_result(
+    place: Workplace, store: Store, worker: Worker, lost: int
+) -> None:
+    job_id = store.owned(worker)
+    job, log = owned(place, store, job_id), names.log(job_id)
+    await start(job)
+    before = [store.client.dump(names.job(job_id))]
+    await tail_of(place.ledger, job, b"one\n")
+    before.append(store.client.dump(names.job(job_id)))
+    tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
+    job._logs.adopt_tails({(1, "base"): tail})
+    entries: Any = store.client.xrange(log)
+    store.client.xdel(log, *(entry_id for entry_id, _ in entries[-lost:]))
+    roll_back(store, job_id, before[-lost])
+    await job.move(target=Status.RUNNING)
+    found: Any = store.client.xrange(log)
+    assert [fields[b"r"] for _, fields in found] == [b"one\n", b"two\n"]
+
+
+async def test_the_end_of_a_log_is_given_up_where_redis_has_lost_more_than_is_kept(
+    place: Workplace, store: Store, worker: Worker
+) -> None:
+    job_id = store.owned(worker)
+    job = owned(place, store, job_id)
+    await start(job)
+    before = store.client.dump(names.job(job_id))
+    tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
+    tail.recent.note(tail.recent.entries[0].checkpoint, tail.recent.take(tail.recent.entries[0].checkpoint))
+    job._logs.adopt_tails({(1, "base"): tail})
+    roll_back(store, job_id, before)
+    await job.move(target=Status.RUNNING)
+    assert store.record(job_id).status is Status.RUNNING
+    assert tail.recent.start is None
 
 
 async def test_a_later_owners_record_is_never_put_back_over(place: Workplace, store: Store, worker: Worker) -> None:

@@ -822,6 +822,19 @@ def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for
     assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "restored"
 
 
+def test_a_move_is_refused_where_redis_lacks_log_that_its_owner_knows_to_be_there(store: Store) -> None:
+    worker = store.worker()
+    job_id = store.owned(worker)
+    worker.log(job_id, b"some ")
+    known = {checkpoint_field(1, "base"): store.record(job_id).checkpoints[1, "base"].encode()}
+    there = steps.move(job_id, Fence("w1", 1), fields={"wait": "quota"}, known=known)
+    assert [reply.outcome for reply in twice(store, there)] == [MoveOutcome.APPLIED] * 2
+    store.client.hdel(names.job(job_id), *known)
+    lost = steps.move(job_id, Fence("w1", 1), target=Status.STARTING, fields={"pod": "p"}, known=known)
+    assert store.run(lost).outcome is MoveOutcome.ROLLED_BACK
+    assert (store.record(job_id).status, store.record(job_id).wait) == (Status.QUEUED, "quota")
+
+
 def test_a_record_that_a_failover_rolled_back_refuses_its_owner_until_it_is_put_back(store: Store) -> None:
     worker = store.worker()
     job_id = store.owned(worker)

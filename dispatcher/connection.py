@@ -139,6 +139,32 @@ class _WaitingPool(redis.asyncio.ConnectionPool):
         self._free.release()
 
 
+class PubSub(redis.asyncio.client.PubSub):
+    """A Pub/Sub connection that ends when it breaks; whoever listens begins anew on another.
+
+    redis-py's own connects again within any call: in the task that listens and in one that subscribes, at once, and one
+    of the two sockets is left behind.
+    """
+
+    async def connect(self) -> None:
+        if self.connection is None:
+            await super().connect()  # type: ignore[no-untyped-call]
+        await self.check_health()
+
+    async def check_health(self) -> None:
+        own: Any = self.connection
+        if not own.is_connected:
+            raise redis.exceptions.ConnectionError("the Pub/Sub connection is lost")
+
+    async def _reconnect(self, conn: Any, *_: Any, **__: Any) -> None:
+        await conn.disconnect(nowait=True)
+
+
+def pubsub(client: "redis.asyncio.Redis") -> PubSub:
+    """A Pub/Sub connection out of the client's pool."""
+    return PubSub(client.connection_pool)
+
+
 def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
     """The one clear line about a Redis that cannot be used."""
     what = str(error) or type(error).__name__

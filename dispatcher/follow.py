@@ -195,7 +195,7 @@ class Follower:
                 self._pubsub = None  # the listener finds out and subscribes to everything again
 
     async def _listen(self) -> None:
-        async with self._bells.pubsub() as pubsub:
+        async with connection.pubsub(self._bells) as pubsub:
             try:
                 await self._subscribe_all(pubsub)
                 await self._hear(pubsub)

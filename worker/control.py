@@ -52,7 +52,7 @@ class Control:
         try:
             while True:
                 try:
-                    async with client.pubsub() as pubsub:
+                    async with connection.pubsub(client) as pubsub:
                         await pubsub.subscribe(names.control(settings.queue))
                         back_off.succeeded()
                         await self._hear(pubsub)

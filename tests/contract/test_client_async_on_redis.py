@@ -20,7 +20,7 @@ from real_redis import (
 )
 
 from devcluster.redis_server import RedisServer, free_port
-from dispatcher import names, steps
+from dispatcher import connection, names, steps
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError
 from dispatcher.events import Cursor, Ended, Heard, LogChunk, Notice, Silence, SilenceKind, StatusChanged
@@ -186,6 +186,26 @@ async def test_a_cancellation_is_never_swallowed(dispatcher: AsyncDispatcher) ->
         async with asyncio.timeout(5):
             await asyncio.wait([reader])
         assert reader.cancelled()
+
+
+async def test_a_broken_pubsub_connection_is_mended_by_none_of_those_who_use_it(
+    own_server: RedisServer, own_store: Store
+) -> None:
+    client = connection.connect_async(own_server.url, timeout_s=5, retries=0, max_connections=1)
+    async with connection.pubsub(client) as pubsub:
+        await pubsub.subscribe("bell")
+        assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
+        own_store.client.client_kill_filter(_type="pubsub")
+        uses = (pubsub.get_message(timeout=5), pubsub.unsubscribe("bell"), pubsub.ping())
+        ends = await asyncio.gather(*uses, return_exceptions=True)
+        assert isinstance(ends[0], connection.UNAVAILABLE)
+        with pytest.raises(connection.UNAVAILABLE):
+            await pubsub.ping()
+        assert own_store.client.client_list(_type="pubsub") == []
+    async with connection.pubsub(client) as pubsub:
+        await pubsub.subscribe("bell")
+        assert len(own_store.client.client_list(_type="pubsub")) == 1
+    await client.aclose()
 
 
 async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Store) -> None:

@@ -22,7 +22,7 @@ from worker.attempts import Conclude, Retry, next_step
 from worker.cluster import BackOff
 from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, read_return_value, read_warnings
 from worker.followed_pod import FollowedPod
-from worker.job_logs import JobLogs
+from worker.job_logs import JobLogs, discard
 from worker.judge import Ended, MustEnd, Running, Settled, Starting, judge
 from worker.kill_points import Reached, reached
 from worker.launching import Later, Launched, Refused, Unserved, ensure_pod
@@ -133,7 +133,7 @@ class Follower:
             MovedElsewhereError: it has ended by now.
         """
         result = finished.ended.result
-        self._logs.adopt_tails(finished.tails)
+        self._logs.tails = finished.tails
         await self._job.move(
             target=result.status, event=finished.ended, fields=finished.fields, reason=result.reason, result=result
         )
@@ -157,6 +157,7 @@ class Follower:
             await self._clean_up()
         except LetGoError:
             self._log.info("let go", epoch=self.fence.epoch)
+            discard(self._logs.tails)
         finally:
             await self._logs.stop()
 
@@ -455,7 +456,7 @@ class Follower:
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
         until = place.ledger.now() + FINISHED_KEPT_S
-        finished = Finished(self.record, event, fields, until, place.redis_life, self._logs.take_tails())
+        finished = Finished(self.record, event, fields, until, place.redis_life, self._logs.tails)
         place.finished[self.record.job_id] = finished
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
         reached(Reached.RESULT_APPENDED)

@@ -35,7 +35,7 @@ class JobLogs:
         self._attempt = 0
         self._failures = 0
         self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
-        self._tails: Tails = {}
+        self.tails: Tails = {}
 
     def __bool__(self) -> bool:
         return bool(self._followed)
@@ -100,7 +100,7 @@ class JobLogs:
     def append_again(self) -> Mapping[tuple[int, str], Checkpoint]:
         """Redis has lost writes: append again what it may have lost; returns the places from which on. What nobody
         follows any more is left to :meth:`append_tails`."""
-        found = {place: tail.recent.start for place, tail in self._tails.items() if tail.recent.start is not None}
+        found = {place: tail.recent.start for place, tail in self.tails.items() if tail.recent.start is not None}
         for name, (follower, task) in self._followed.items():
             found[self._attempt, name] = follower.kept_from
             if not task.done():
@@ -114,21 +114,12 @@ class JobLogs:
 
     def _all_tails(self) -> Sequence[LogTail]:
         ended = [follower.tail for follower, task in self._followed.values() if task.done()]
-        return [*self._tails.values(), *ended]
+        return [*self.tails.values(), *ended]
 
     async def append_tails(self, fence: Fence) -> None:
         """Append again the ends of logs that nobody follows any more."""
         for tail in self._all_tails():
             await tail.append(fence, self._ledger)
-
-    def take_tails(self) -> Tails:
-        """Hand the ends of the attempts' logs to whoever keeps the result."""
-        tails, self._tails = self._tails, {}
-        return tails
-
-    def adopt_tails(self, tails: Tails) -> None:
-        """Take care of these."""
-        self._tails.update(tails)
 
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
@@ -159,7 +150,7 @@ class JobLogs:
 
     def end_attempt(self) -> None:
         """Forget the followers of an attempt that is drained, but not what Redis may still lose."""
-        self._tails |= {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
+        self.tails |= {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
         self._followed.clear()
 
     async def stop(self) -> None:
@@ -168,8 +159,9 @@ class JobLogs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.end_attempt()
-        discard(self.take_tails())
+        for follower, _ in self._followed.values():
+            follower.tail.recent.clear()
+        self._followed.clear()
 
 
 def discard(tails: Tails) -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from tests.chaos.run import run_seed
 
-#: Between them: every kind of worker's end, Redis restarted and emptied, the API server in every mood.
-SEEDS = (3, 9)
+#: Between them: every kind of end of a worker, Redis restarted, emptied and failed over, the API server in every mood,
+#: nodes lost.
+SEEDS = (17, 9, 4)
 JOBS = 40
 
 

@@ -156,7 +156,7 @@ async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_b
     await tail_of(place.ledger, job, b"one\n")
     before.append(store.client.dump(names.job(job_id)))
     tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
-    job._logs.adopt_tails({(1, "base"): tail})
+    job._logs.tails = {(1, "base"): tail}
     entries: Any = store.client.xrange(log)
     store.client.xdel(log, *(entry_id for entry_id, _ in entries[-lost:]))
     roll_back(store, job_id, before[-lost])
@@ -174,7 +174,7 @@ async def test_the_end_of_a_log_is_given_up_where_redis_has_lost_more_than_is_ke
     before = store.client.dump(names.job(job_id))
     tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
     tail.recent.note(tail.recent.entries[0].checkpoint, tail.recent.take(tail.recent.entries[0].checkpoint))
-    job._logs.adopt_tails({(1, "base"): tail})
+    job._logs.tails = {(1, "base"): tail}
     roll_back(store, job_id, before)
     await job.move(target=Status.RUNNING)
     assert store.record(job_id).status is Status.RUNNING

@@ -186,6 +186,11 @@ def checkpoint_field(attempt: int, container: str) -> str:
     return f"{CHECKPOINT}{attempt}:{container}"
 
 
+def gap_field(checkpoint_field: str) -> str:
+    """The record's field that says up to where a gap of unknown length was told."""
+    return f"gap:{checkpoint_field}"
+
+
 def _decode_stream(name: str) -> tuple[int, str]:
     attempt, _, container = name.removeprefix(CHECKPOINT).partition(":")
     return int(attempt), container

@@ -456,8 +456,7 @@ class Follower:
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
         until = place.ledger.now() + FINISHED_KEPT_S
-        finished = Finished(self.record, event, fields, until, place.redis_life, self._logs.tails)
-        place.finished[self.record.job_id] = finished
+        place.remember(Finished(self.record, event, fields, until, place.redis_life, self._logs.tails))
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
         reached(Reached.RESULT_APPENDED)
 

@@ -9,7 +9,6 @@ import structlog
 from dispatcher.events import LogSummary
 from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
-from dispatcher.steps import Fence
 from worker.cluster import Cluster
 from worker.ledger import Ledger
 from worker.log_follower import Buffers, JobOfLog, LetGoError, LogFollower, LogSource, LogTail
@@ -97,29 +96,33 @@ class JobLogs:
         """What is published, by attempt and container."""
         return {(self._attempt, name): follower.published for name, (follower, _) in self._followed.items()}
 
-    def append_again(self) -> Mapping[tuple[int, str], Checkpoint]:
-        """Redis has lost writes: append again what it may have lost; returns the places from which on. What nobody
-        follows any more is left to :meth:`append_tails`."""
-        found = {place: tail.recent.start for place, tail in self.tails.items() if tail.recent.start is not None}
-        for name, (follower, task) in self._followed.items():
-            found[self._attempt, name] = follower.kept_from
-            if not task.done():
-                follower.append_again()
-        return found
+    @property
+    def kept_from(self) -> Mapping[tuple[int, str], Checkpoint]:
+        """From where on everything can be appended again."""
+        kept = {place: tail.recent.start for place, tail in self.tails.items() if tail.recent.start is not None}
+        return {**kept, **{(self._attempt, name): follower.kept_from for name, (follower, _) in self._followed.items()}}
 
     @property
     def known(self) -> Mapping[str, str]:
         """What the record says where Redis has the ends of the logs that nobody follows any more."""
-        return dict(known for tail in self._all_tails() if (known := tail.known) is not None)
+        return {field: value for tail in self._all_tails() for field, value in tail.known.items()}
 
     def _all_tails(self) -> Sequence[LogTail]:
         ended = [follower.tail for follower, task in self._followed.values() if task.done()]
         return [*self.tails.values(), *ended]
 
-    async def append_tails(self, fence: Fence) -> None:
-        """Append again the ends of logs that nobody follows any more."""
+    async def append_lost(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
+        """Append again, or read again, what the record lacks of what was ``published`` before it was read."""
         for tail in self._all_tails():
-            await tail.append(fence, self._ledger)
+            await tail.append(self._job.fence, self._ledger)
+        for name, (follower, task) in list(self._followed.items()):
+            there = record.checkpoints.get((self._attempt, name), Checkpoint())
+            if there.end >= published.get((self._attempt, name), Checkpoint()).end:
+                continue
+            if not task.done():
+                follower.fall_back(there)
+            elif not follower.tail.known:
+                del self._followed[name]  # followed anew, from there
 
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
@@ -150,7 +153,8 @@ class JobLogs:
 
     def end_attempt(self) -> None:
         """Forget the followers of an attempt that is drained, but not what Redis may still lose."""
-        self.tails |= {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
+        tails = {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
+        self.tails.update({place: tail for place, tail in tails.items() if tail.recent.start is not None})
         self._followed.clear()
 
     async def stop(self) -> None:

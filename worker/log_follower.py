@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ import structlog
 
 from dispatcher.channel import encode_chunk, encode_gap
 from dispatcher.events import LogSummary
-from dispatcher.record import Checkpoint, checkpoint_field
+from dispatcher.record import Checkpoint, checkpoint_field, gap_field
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
 from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.kill_points import Reached, reached
@@ -85,7 +85,7 @@ class Buffers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class Given:
     """Bytes given up before they were appended: from ``start`` to the checkpoint's end, or unknown (``is_open``)."""
 
     start: int
@@ -116,21 +116,27 @@ class LogTail:
     """What was appended last of a log that is published to its end. Its container may be gone."""
 
     source: LogSource
-    recent: RecentLog[Piece | _Given]
+    recent: RecentLog[Piece | Given]
 
     @property
-    def known(self) -> tuple[str, str] | None:
-        """The record's field that says that Redis has it, and its value."""
+    def known(self) -> Mapping[str, str]:
+        """The record's fields that say that Redis has it; none where nothing is kept."""
         if not (entries := self.recent.entries):
-            return None
-        return checkpoint_field(self.source.attempt, self.source.container), entries[-1].checkpoint.encode()
+            return {}
+        field, last = checkpoint_field(self.source.attempt, self.source.container), entries[-1]
+        found = {field: last.checkpoint.encode()}
+        if isinstance(last, Given) and last.is_open:  # moves no checkpoint
+            found[gap_field(field)] = last.checkpoint.encode()
+        return found
 
     async def append(self, fence: Fence, ledger: Ledger) -> None:
         """Append it again; Redis refuses what it has. What it lacks that was before this is not known any more: then it
         is given up, and readers find a gap."""
         entries = self.recent.entries
         steps = [_append(self.source, fence, entry, ledger.memory_limit_bytes) for entry in entries]
-        replies = await ledger.persist_many(steps)
+        replies: list[Appended] = []
+        for first in range(0, len(steps), BATCH):
+            replies += await ledger.persist_many(steps[first : first + BATCH])
         _, refused = _how_many_applied(entries, replies)
         if refused is not None and refused.outcome in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
             log.warning("the end of a log is lost with Redis", job_id=self.source.job_id, why=refused.outcome.value)
@@ -159,13 +165,12 @@ class LogFollower:
         self._ledger = ledger
         self._buffers = buffers
         self.published = checkpoint  #: what Redis has
-        self._recent = RecentLog[Piece | _Given](buffers.recent)
-        self._is_in_doubt = False  # Redis may have lost the recent ones
+        self._recent = RecentLog[Piece | Given](buffers.recent)
         self._lines = LogLines(checkpoint)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
         self._is_past_gap = False  # it is not there either: take all that is
         self._gives_up = False
-        self._waiting: deque[Piece | _Given] = deque()
+        self._waiting: deque[Piece | Given] = deque()
         self._waiting_bytes = 0
         self._is_ended = False
         self._is_read = False
@@ -173,6 +178,7 @@ class LogFollower:
         self._saw_end = False
         self._was_ended_at_eof = False
         self._rewind_to: Checkpoint | None = None
+        self._falls_back_to: Checkpoint | None = None
         self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
         self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
         self._work = asyncio.Event()  # for the publisher
@@ -190,9 +196,9 @@ class LogFollower:
         self._gives_up = True
         self._turn.set()
 
-    def append_again(self) -> None:
-        """Redis has lost writes: append what it may have lost of this log. It takes nothing twice."""
-        self._is_in_doubt = True
+    def fall_back(self, to: Checkpoint) -> None:
+        """Redis turns out to end here, before what it had taken."""
+        self._falls_back_to = to
         self._work.set()
 
     @property
@@ -371,7 +377,7 @@ class LogFollower:
         self._log.warning("log lines were rotated away unread", after_bytes=at.end)
         self._has_gap = self._is_past_gap = True
         self._must_prove = False
-        self._waiting.append(_Given(at.end, at, "rotated away by the kubelet before it could be read", is_open=True))
+        self._waiting.append(Given(at.end, at, "rotated away by the kubelet before it could be read", is_open=True))
         self._work.set()
 
     def _rewind(self) -> None:
@@ -413,14 +419,14 @@ class LogFollower:
 
     def _give_up_oldest(self, *, keep_bytes: int, why: str) -> None:
         """Turn the oldest of what waits into one gap."""
-        given: list[Piece | _Given] = []
+        given: list[Piece | Given] = []
         while self._waiting and self._waiting_bytes > keep_bytes:
             given.append(self._waiting.popleft())
             self._count(-given[-1].size_bytes)
         if given:
-            is_open = any(isinstance(entry, _Given) and entry.is_open for entry in given)
+            is_open = any(isinstance(entry, Given) and entry.is_open for entry in given)
             self._has_gap = True
-            self._waiting.appendleft(_Given(given[0].start, given[-1].checkpoint, why, is_open))
+            self._waiting.appendleft(Given(given[0].start, given[-1].checkpoint, why, is_open))
 
     def _discard_waiting(self) -> None:
         self._count(-self._waiting_bytes)
@@ -430,11 +436,10 @@ class LogFollower:
 
     async def _publish(self) -> None:
         while self._rewind_to is None or not self._is_read:
-            if self._is_read and not self._waiting and not self._is_in_doubt:
+            if self._is_read and not self._waiting and self._falls_back_to is None:
                 return
-            if self._is_in_doubt and self._rewind_to is None:
-                self._is_in_doubt = False
-                self._take_back(self.kept_from)
+            if self._falls_back_to is not None and self._rewind_to is None:
+                self._fall_back(self._falls_back_to)
             elif not self._waiting or self._rewind_to is not None:
                 self._work.clear()
                 await self._work.wait()
@@ -454,6 +459,15 @@ class LogFollower:
             self._put_in_front(again)
         return bool(again)
 
+    def _fall_back(self, to: Checkpoint) -> None:
+        """Redis ends here: append again what it lacks, or read it again."""
+        self._falls_back_to = None
+        if self._take_back(to):
+            self._log.warning("Redis lost log chunks, appending them again", from_byte=to.end)
+        else:
+            self._rewind_to = to
+            self._turn.set()
+
     def _pass_over(self, to: Checkpoint) -> bool:
         """Redis has what waits up to this place, from before; False where nothing that waits ends there."""
         if all(entry.checkpoint != to for entry in self._waiting):
@@ -465,7 +479,7 @@ class LogFollower:
             self.published = entry.checkpoint
         return True
 
-    def _put_in_front(self, entries: Sequence[Piece | _Given]) -> None:
+    def _put_in_front(self, entries: Sequence[Piece | Given]) -> None:
         self._waiting.extendleft(reversed(entries))
         self._count(sum(entry.size_bytes for entry in entries))
 
@@ -494,13 +508,8 @@ class LogFollower:
                 await self._job.reload()
             case AppendOutcome.MISMATCH:
                 at = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
-                if self._pass_over(at):
-                    pass
-                elif self._take_back(at):
-                    self._log.warning("Redis lost log chunks, appending them again", from_byte=at.end)
-                else:
-                    self._rewind_to = at
-                    self._turn.set()
+                if not self._pass_over(at):
+                    self._fall_back(at)
             case AppendOutcome.FULL:
                 self._ledger.suspend_log()
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
@@ -508,7 +517,7 @@ class LogFollower:
                 raise LetGoError
 
 
-def _append(at: LogSource, fence: Fence, entry: Piece | _Given, memory_limit_bytes: int) -> Step[Appended]:
+def _append(at: LogSource, fence: Fence, entry: Piece | Given, memory_limit_bytes: int) -> Step[Appended]:
     if isinstance(entry, Piece):
         chain = entry.checkpoint.chain
         fields = encode_chunk(
@@ -529,7 +538,7 @@ def _append(at: LogSource, fence: Fence, entry: Piece | _Given, memory_limit_byt
     )
 
 
-def _how_many_applied(batch: Sequence[Piece | _Given], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
+def _how_many_applied(batch: Sequence[Piece | Given], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
     """How many from the front are in Redis, also those that an earlier try with a lost reply had appended; and the
     reply that refused the next one."""
     known = [entry.checkpoint.encode() for entry in batch]

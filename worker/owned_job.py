@@ -107,6 +107,7 @@ class OwnedJob:
             LetGoError: another incarnation owns the job, or its key was submitted again: that job takes the pod over.
         """
         async with self._turn:
+            published = self._logs.checkpoints
             record = await self._ledger.read_record(self.record.job_id)
             found = Fence(record.owner or "", record.epoch) if record is not None else None
             if record is not None and found is not None and found != self.fence:
@@ -114,6 +115,8 @@ class OwnedJob:
                     raise LetGoError
             elif record is not None and (record.status.is_final or record.last_step == self.record.last_step):
                 self._take(record)
+                if not record.status.is_final:
+                    await self._logs.append_lost(record, published)
                 return
             with suppress(MovedElsewhereError):  # by now; the next move finds out
                 await self._put_back()
@@ -137,7 +140,8 @@ class OwnedJob:
         that of a running job. Not at once where the job may have been taken over before Redis lost it: the new owner,
         if there is one, goes first."""
         await self._place.until_certain()
-        record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.append_again()})
+        published = self._logs.checkpoints
+        record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.kept_from})
         if record.status.is_final:
             record = replace(record, status=Status.RUNNING)
         event = StatusChanged(
@@ -160,7 +164,8 @@ class OwnedJob:
                 raise MovedElsewhereError
             case RestoreOutcome.RESTORED:
                 self.record = replace(self.record, last_step=restored.step)
-                await self._logs.append_tails(self.fence)
+                if (found := await self._ledger.read_record(record.job_id)) is not None:
+                    await self._logs.append_lost(found, published)
 
 
 def _fields(record: JobRecord) -> dict[str, str]:

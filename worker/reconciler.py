@@ -35,6 +35,7 @@ class Reconciler:
 
     def __init__(self, place: Workplace, jobs: Followed) -> None:
         self.rows: dict[str, SurveyRow] = {}
+        self._redis_life = ""
         self._place = place
         self._jobs = jobs
 
@@ -45,6 +46,7 @@ class Reconciler:
             connection.UNAVAILABLE: Redis cannot be used now.
         """
         followed = list(self._jobs.followers.values())
+        self._doubt_all_in_another_redis()
         await self._look()
         for row in list(self.rows.values()):
             follower = self._jobs.followers.get(row.job_id)
@@ -63,6 +65,13 @@ class Reconciler:
             if row_of is None or row_of.status is None:
                 await self._check_lost(follower)
         await self._repeat_results()
+
+    def _doubt_all_in_another_redis(self) -> None:
+        """It may have lost the last of a silent container's log, and no step that tells of it."""
+        if self._redis_life != self._place.redis_life:
+            self._redis_life = self._place.redis_life
+            for follower in self._jobs.followers.values():
+                follower.reconsider()
 
     async def _look(self) -> None:
         rows: dict[str, SurveyRow] = {}

@@ -37,8 +37,8 @@ log = structlog.get_logger("podrelay.worker")
 
 #: How long a starting worker waits to know which namespaces the API server shows it, before it takes jobs.
 FIRST_LOOK_S: Final = 2.0
-#: How long a leaving worker waits for Redis to hear whose its jobs are not any more, and then for the claims that are
-#: under way: it is to be gone within 10 s.
+#: How long a leaving worker tries to tell Redis that its jobs, and those that it is just claiming, are not its own any
+#: more: it is to be gone within 10 s.
 HAND_OVER_S: Final = 3.0
 
 
@@ -207,10 +207,10 @@ class Supervisor:
         try:
             async with asyncio.timeout(HAND_OVER_S):
                 await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
+                while self._claiming:
+                    await asyncio.wait(self._claiming)
         except TimeoutError:
             log.warning("jobs not handed over, Redis is away: they are taken over when the lease ends")
-        if self._claiming:
-            await asyncio.wait(self._claiming, timeout=HAND_OVER_S)
         log.info("handed over", jobs=len(job_ids))
 
     # Jobs

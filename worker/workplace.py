@@ -1,6 +1,7 @@
 """What every follower of a worker shares."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from worker.job_logs import Tails, discard
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
 from worker.pod_watch import PodWatches
+from worker.recent_log import ALL_BYTES
 from worker.settings import WorkerSettings
 
 
@@ -53,6 +55,7 @@ class Workplace:
     redis_life: str = ""
     lease_renewed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[str, Finished] = field(default_factory=dict)
+    _ended_logs: deque[Tails] = field(default_factory=deque)
 
     @property
     def default_namespace(self) -> str:
@@ -79,6 +82,15 @@ class Workplace:
         while not self.has_lease():
             self.lease_renewed.clear()
             await self.lease_renewed.wait()
+
+    def remember(self, finished: Finished) -> None:
+        """Keep a result for a while. The ends of its logs leave at least half of that room to those that run."""
+        self.finished[finished.record.job_id] = finished
+        self._ended_logs.append(finished.tails)
+        is_too_much = self.buffers.recent.used > ALL_BYTES // 2
+        while self._ended_logs and (is_too_much or not any(tail.known for tail in self._ended_logs[0].values())):
+            discard(self._ended_logs.popleft())
+            is_too_much = self.buffers.recent.used > ALL_BYTES // 2
 
     def forget_finished(self, job_id: str) -> None:
         """The result is in Redis for good, or another's stands."""

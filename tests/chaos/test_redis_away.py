@@ -12,6 +12,15 @@ from tests.laws import Told
 from tests.processes import QUICK, running_site
 from tests.redis_door import RedisDoor
 
+PYTHON = ["python", "-c"]
+#: Says something when it may, then nothing until it may end.
+SILENT = """import sys, time; from pathlib import Path
+def wait_for(name):
+    while not (Path(sys.argv[1]) / name).exists(): time.sleep(0.05)
+wait_for("say"); print("said", flush=True)
+wait_for("end")
+"""
+
 
 async def test_an_emptied_redis_is_filled_again_from_memory_and_pods_and_readers_lose_nothing() -> None:
     with running_site() as site:
@@ -66,10 +75,13 @@ async def test_a_failover_loses_the_last_second_of_writes_results_included_and_a
                 await start(site, "ada", **QUICK)
                 await start(site, "bob", **QUICK)
                 long = [await caller.submit("--lines=300", "--rate=50", "--line-bytes=500") for _ in range(10)]
-                await caller.until_running(*long)
+                silent = await caller.submit(SILENT, str(site.processes.directory), image="python:3", command=PYTHON)
+                await caller.until_running(*long, silent)
                 short: list[Told] = []
 
                 async def lost() -> None:
+                    (site.processes.directory / "say").touch()
+                    await until(lambda: bool(silent.streams))
                     short.extend([await caller.submit("--lines=3") for _ in range(20)])
                     await until(lambda: all(job.results for job in short[:10]))
                     short.extend([await caller.submit("--lines=3") for _ in range(5)])
@@ -77,15 +89,18 @@ async def test_a_failover_loses_the_last_second_of_writes_results_included_and_a
                     await until(lambda: all(len(job.statuses) > 1 for job in short))
 
                 await fail_over(site, door, lost)
+                # What was lost of its log comes back although it writes nothing more that would show it.
+                await until(lambda: site.redis_command("XLEN", names.log(silent.job_id)) == 1)
+                (site.processes.directory / "end").touch()
                 await caller.all_end()
-                assert {job.result.status for job in (*long, *short) if job.result} == {Status.SUCCEEDED}
-                records = [await caller.record(job) for job in (*long, *short)]
+                jobs = [*long, *short, silent]
+                assert {job.result.status for job in jobs if job.result} == {Status.SUCCEEDED}
+                records = [await caller.record(job) for job in jobs]
                 assert {record.status for record in records} == {Status.SUCCEEDED}
                 # Who reads only now misses nothing either: also the ends of logs are there again.
-                late = [await caller.read_again(job) for job in (*long, *short)]
+                late = [await caller.read_again(job) for job in jobs]
                 assert {told.job_id: told.gaps for told in late if told.gaps} == {}
-                ends = [[told.streams[1, "base"].end for told in all_told] for all_told in (late, (*long, *short))]
-                assert ends[0] == ends[1]
+                assert [told.streams[1, "base"].end for told in late] == [job.streams[1, "base"].end for job in jobs]
 
 
 async def test_a_job_whose_message_was_lost_is_launched_all_the_same() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +14,15 @@ from dispatcher import connection, names, steps
 from dispatcher.record import Checkpoint
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
+from worker import workplace
 from worker.job_logs import JobLogs
 from worker.ledger import Ledger
-from worker.log_follower import Buffers, LetGoError, LogSource, LogTail
+from worker.log_follower import Buffers, Given, LetGoError, LogSource, LogTail
 from worker.log_lines import Piece
 from worker.owned_job import MovedElsewhereError, OwnedJob
 from worker.recent_log import RecentBytes, RecentLog
 from worker.settings import WorkerSettings
-from worker.workplace import Workplace
+from worker.workplace import Finished, Workplace
 
 
 @pytest.fixture
@@ -53,8 +55,9 @@ async def place(redis_server: RedisServer) -> AsyncIterator[Workplace]:
 def owned(place: Workplace, store: Store, job_id: str) -> OwnedJob:
     nobody: Any = None
     record = store.record(job_id)
-    logs = JobLogs(nobody, nobody, place.ledger, place.buffers)
-    return OwnedJob(record, Fence("w1", record.epoch), place, news=asyncio.Event(), logs=logs)
+    fence = Fence("w1", record.epoch)
+    its: Any = SimpleNamespace(fence=fence)
+    return OwnedJob(record, fence, place, news=asyncio.Event(), logs=JobLogs(its, nobody, place.ledger, place.buffers))
 
 
 async def start(job: OwnedJob) -> None:
@@ -165,6 +168,39 @@ async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_b
     assert [fields[b"r"] for _, fields in found] == [b"one\n", b"two\n"]
 
 
+async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
+    place: Workplace, store: Store, worker: Worker
+) -> None:
+    job_id = store.owned(worker)
+    job = owned(place, store, job_id)
+    await start(job)
+    before, fell_back = store.client.dump(names.job(job_id)), list[Checkpoint]()
+    tail = await tail_of(place.ledger, job, b"one\n")
+    follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail, fall_back=fell_back.append)
+    job._logs._attempt, job._logs._followed["base"] = 1, (follower, asyncio.create_task(asyncio.sleep(60)))
+    await job.reload()
+    assert fell_back == []
+    roll_back(store, job_id, before)
+    await job.reload()
+    assert fell_back == [Checkpoint()]
+
+
+async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace, store: Store, worker: Worker) -> None:
+    job_id = store.owned(worker)
+    job, log = owned(place, store, job_id), names.log(job_id)
+    await start(job)
+    tail = await tail_of(place.ledger, job, b"one\n")
+    before, after = store.client.dump(names.job(job_id)), tail.recent.entries[-1].checkpoint
+    tail.recent.note(after, [Given(after.end, after, "rotated away", is_open=True)])
+    await tail.append(job.fence, place.ledger)
+    store.client.xtrim(log, maxlen=0, approximate=False)
+    roll_back(store, job_id, before)
+    job._logs.tails = {(1, "base"): tail}
+    await job.move(target=Status.RUNNING)
+    found: Any = store.client.xrange(log)
+    assert [fields[b"g"] for _, fields in found] == [b"rotated away"]
+
+
 async def test_the_end_of_a_log_is_given_up_where_redis_has_lost_more_than_is_kept(
     place: Workplace, store: Store, worker: Worker
 ) -> None:
@@ -179,6 +215,24 @@ async def test_the_end_of_a_log_is_given_up_where_redis_has_lost_more_than_is_ke
     await job.move(target=Status.RUNNING)
     assert store.record(job_id).status is Status.RUNNING
     assert tail.recent.start is None
+
+
+async def test_the_ends_of_finished_logs_leave_half_of_their_room_to_running_ones(
+    place: Workplace, store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workplace, "ALL_BYTES", 20)
+    tails = []
+    for _ in range(3):
+        job = owned(place, store, store.owned(worker))
+        tails.append(await tail_of(place.ledger, job, b"four"))
+        tails[-1].recent.everybodys = place.buffers.recent
+        place.buffers.recent.used += 4
+        ended: Any = None
+        place.remember(Finished(job.record, ended, {}, 0.0, "", {(1, "base"): tails[-1]}))
+    assert [bool(tail.known) for tail in tails] == [False, True, True]
+    assert place.buffers.recent.used == 8
+    place.forget_finished(job.record.job_id)
+    assert place.buffers.recent.used == 4
 
 
 async def test_a_later_owners_record_is_never_put_back_over(place: Workplace, store: Store, worker: Worker) -> None:

@@ -32,6 +32,12 @@ class Redis:
         await self.answers.wait()
         return [self._append(int(step.args[4]), str(step.args[5])) for step in steps]
 
+    async def until_at(self, end: int) -> None:
+        """Wait until it has so many bytes."""
+        async with asyncio.timeout(10):
+            while int((self.checkpoint or "0").split()[0]) != end:
+                await asyncio.sleep(0)
+
     def _append(self, start: int, after: str) -> Appended:
         if self.checkpoint == after:
             return Appended(AppendOutcome.APPLIED, "", "")
@@ -94,9 +100,25 @@ async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch
     await asyncio.wait_for(redis.half_way.wait(), 10)
     cluster.error = ClusterRefusedError(404, {})
     follower.container_ended()
-    follower.append_again()
+    follower.fall_back(follower.kept_from)
     await asyncio.wait_for(running, 10)
     assert follower.published.end == 2000 * 400
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["appended again", "read again"])
+async def test_what_redis_has_lost_of_a_silent_log_comes_back_before_the_container_ends(is_kept: bool) -> None:
+    redis, cluster = Redis(), Cluster(a_log(10, 20))
+    follower = a_follower(cluster, redis)
+    running = asyncio.create_task(follower.run())
+    await redis.until_at(200)
+    if not is_kept:
+        follower.tail.recent.clear()
+    redis.checkpoint = ""
+    follower.fall_back(Checkpoint())
+    await redis.until_at(200)
+    follower.container_ended()
+    await asyncio.wait_for(running, 10)
+    assert (follower.summary.bytes, follower.summary.is_complete) == (200, True)
 
 
 @pytest.mark.parametrize("limit_s", [0.05])

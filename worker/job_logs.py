@@ -11,7 +11,8 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from worker.cluster import Cluster
 from worker.ledger import Ledger
-from worker.log_follower import Buffers, JobOfLog, LetGoError, LogFollower, LogSource, LogTail
+from worker.log_entries import LogSource, LogTail
+from worker.log_follower import Buffers, JobOfLog, LetGoError, LogFollower
 from worker.observation import Container, Observation
 
 log = structlog.get_logger("podrelay.worker")

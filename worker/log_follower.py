@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,13 +18,13 @@ from typing import Final, Protocol
 
 import structlog
 
-from dispatcher.channel import encode_chunk, encode_gap
 from dispatcher.events import LogSummary
-from dispatcher.record import Checkpoint, checkpoint_field, gap_field
-from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
+from dispatcher.record import Checkpoint
+from dispatcher.steps import Appended, AppendOutcome, Fence
 from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.kill_points import Reached, reached
 from worker.ledger import Ledger
+from worker.log_entries import BATCH, Given, LogSource, LogTail, append_step, how_many_applied
 from worker.log_lines import LogLines, Piece
 from worker.recent_log import RecentBytes, RecentLog
 
@@ -32,7 +32,6 @@ log = structlog.get_logger("podrelay.worker")
 
 CHUNK_BYTES: Final = 16_000  # a stream entry of at most this size costs Redis 1.02 times its size in memory
 CHUNK_S: Final = 0.2
-BATCH: Final = 32
 JOB_BUFFER_BYTES: Final = 16 * 1024 * 1024
 
 #: A log of at most this size is read again from its start after an interruption, which is exact also when the node's
@@ -82,65 +81,6 @@ class Buffers:
     limit_bytes: int
     used_bytes: int = 0
     recent: RecentBytes = field(default_factory=RecentBytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Bytes given up before they were appended: from ``start`` to the checkpoint's end, or unknown (``is_open``)."""
-
-    start: int
-    checkpoint: Checkpoint
-    why: str
-    is_open: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        """What it holds of memory."""
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
-class LogSource:
-    """Which log."""
-
-    job_id: str
-    namespace: str
-    pod: str
-    container: str
-    attempt: int
-    limit_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogTail:
-    """What was appended last of a log that is published to its end. Its container may be gone."""
-
-    source: LogSource
-    recent: RecentLog[Piece | Given]
-
-    @property
-    def known(self) -> Mapping[str, str]:
-        """The record's fields that say that Redis has it; none where nothing is kept."""
-        if not (entries := self.recent.entries):
-            return {}
-        field, last = checkpoint_field(self.source.attempt, self.source.container), entries[-1]
-        found = {field: last.checkpoint.encode()}
-        if isinstance(last, Given) and last.is_open:  # moves no checkpoint
-            found[gap_field(field)] = last.checkpoint.encode()
-        return found
-
-    async def append(self, fence: Fence, ledger: Ledger) -> None:
-        """Append it again; Redis refuses what it has. What it lacks that was before this is not known any more: then it
-        is given up, and readers find a gap."""
-        entries = self.recent.entries
-        steps = [_append(self.source, fence, entry, ledger.memory_limit_bytes) for entry in entries]
-        replies: list[Appended] = []
-        for first in range(0, len(steps), BATCH):
-            replies += await ledger.persist_many(steps[first : first + BATCH])
-        _, refused = _how_many_applied(entries, replies)
-        if refused is not None and refused.outcome in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
-            log.warning("the end of a log is lost with Redis", job_id=self.source.job_id, why=refused.outcome.value)
-            self.recent.clear()
 
 
 class LogFollower:
@@ -488,9 +428,9 @@ class LogFollower:
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         self._count(-sum(entry.size_bytes for entry in batch))
         fence, limit_bytes = self._job.fence, self._ledger.memory_limit_bytes
-        steps = [_append(self._source, fence, entry, limit_bytes) for entry in batch]
+        steps = [append_step(self._source, fence, entry, limit_bytes) for entry in batch]
         replies = await self._ledger.persist_many(steps)
-        done, refused = _how_many_applied(batch, replies)
+        done, refused = how_many_applied(batch, replies)
         if done:
             self._recent.note(self.published, batch[:done])
             self.published = batch[done - 1].checkpoint
@@ -515,38 +455,6 @@ class LogFollower:
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
                 # Final: what is left to do for the job is found out anew from its record.
                 raise LetGoError
-
-
-def _append(at: LogSource, fence: Fence, entry: Piece | Given, memory_limit_bytes: int) -> Step[Appended]:
-    if isinstance(entry, Piece):
-        chain = entry.checkpoint.chain
-        fields = encode_chunk(
-            container=at.container, attempt=at.attempt, start=entry.start, data=entry.data, chain=chain
-        )
-    else:
-        end = None if entry.is_open else entry.checkpoint.end
-        fields = encode_gap(container=at.container, attempt=at.attempt, start=entry.start, end=end, why=entry.why)
-    return append_log(
-        at.job_id,
-        fence,
-        checkpoint_field=checkpoint_field(at.attempt, at.container),
-        start=entry.start,
-        checkpoint=entry.checkpoint.encode(),
-        limit_bytes=at.limit_bytes,
-        entry=fields,
-        memory_limit_bytes=memory_limit_bytes,
-    )
-
-
-def _how_many_applied(batch: Sequence[Piece | Given], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
-    """How many from the front are in Redis, also those that an earlier try with a lost reply had appended; and the
-    reply that refused the next one."""
-    known = [entry.checkpoint.encode() for entry in batch]
-    for i, reply in enumerate(replies):
-        was_applied_before = reply.outcome is AppendOutcome.MISMATCH and reply.checkpoint in known[i:]
-        if reply.outcome is not AppendOutcome.APPLIED and not was_applied_before:
-            return i, reply
-    return len(batch), None
 
 
 def _a_second_before(timestamp: str) -> str:

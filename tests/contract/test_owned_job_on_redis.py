@@ -17,7 +17,8 @@ from dispatcher.steps import Fence
 from worker import workplace
 from worker.job_logs import JobLogs
 from worker.ledger import Ledger
-from worker.log_follower import Buffers, Given, LetGoError, LogSource, LogTail
+from worker.log_entries import Given, LogSource, LogTail
+from worker.log_follower import Buffers, LetGoError
 from worker.log_lines import Piece
 from worker.owned_job import MovedElsewhereError, OwnedJob
 from worker.recent_log import RecentBytes, RecentLog

@@ -13,7 +13,8 @@ from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
 from worker.cluster import ClusterRefusedError, ClusterUnavailableError
 from worker.job_logs import JobLogs
-from worker.log_follower import Buffers, LogFollower, LogSource
+from worker.log_entries import LogSource
+from worker.log_follower import Buffers, LogFollower
 
 
 class Redis:

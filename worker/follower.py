@@ -29,7 +29,7 @@ from worker.launching import Later, Launched, Refused, Unserved, ensure_pod
 from worker.log_follower import LetGoError
 from worker.manifest import namespace_of
 from worker.observation import Observation
-from worker.owned_job import MovedElsewhereError, OwnedJob
+from worker.owned_job import LogLostError, MovedElsewhereError, OwnedJob
 from worker.seen import Seen
 from worker.workplace import Finished, Workplace
 
@@ -149,6 +149,9 @@ class Follower:
                 try:
                     await self._go_on()
                     back_off.succeeded()
+                except LogLostError:
+                    self._log.warning("Redis has lost the end of the log, it is read again")
+                    self._logs.read_again()
                 except MovedElsewhereError:
                     await self._job.reload()
                     if not self.record.status.is_final:  # nobody has ended it: the record contradicts itself

@@ -36,6 +36,7 @@ class JobLogs:
         self._failures = 0
         self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
         self.tails: Tails = {}
+        self.is_lacking = False  #: Redis has lost more of this attempt's logs than is kept: they are to be read again
 
     def __bool__(self) -> bool:
         return bool(self._followed)
@@ -114,16 +115,24 @@ class JobLogs:
 
     async def append_lost(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
         """Append again, or read again, what the record lacks of what was ``published`` before it was read."""
-        for tail in self._all_tails():
-            await tail.append(self._job.fence, self._ledger)
+        for (attempt, _), tail in list(self.tails.items()):
+            if not await tail.append(self._job.fence, self._ledger) and attempt == self._attempt:
+                self.is_lacking = True
         for name, (follower, task) in list(self._followed.items()):
-            there = record.checkpoints.get((self._attempt, name), Checkpoint())
-            if there.end >= published.get((self._attempt, name), Checkpoint()).end:
-                continue
-            if not task.done():
+            place, tail = (self._attempt, name), follower.tail
+            there = record.checkpoints.get(place, Checkpoint())
+            is_behind = there.end < published.get(place, Checkpoint()).end
+            if is_behind and not task.done():
                 follower.fall_back(there)
-            elif not follower.tail.known:
+            elif task.done() and (
+                not await tail.append(self._job.fence, self._ledger) or (is_behind and not tail.known)
+            ):
                 del self._followed[name]  # followed anew, from there
+
+    def read_again(self) -> None:
+        """Follow this attempt's logs anew, from where the record says."""
+        self.is_lacking = False
+        self.tails = {place: tail for place, tail in self.tails.items() if place[0] != self._attempt}
 
     async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.

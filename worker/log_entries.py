@@ -97,15 +97,17 @@ class LogTail:
             found[gap_field(field)] = last.checkpoint.encode()
         return found
 
-    async def append(self, fence: Fence, ledger: Ledger) -> None:
-        """Append it again; Redis refuses what it has. What it lacks that was before this is not known any more: then it
-        is given up, and readers find a gap."""
+    async def append(self, fence: Fence, ledger: Ledger) -> bool:
+        """Append it again; Redis refuses what it has. False: it was given up, because Redis lacks more than is kept, or
+        has no room."""
         entries = self.recent.entries
         steps = [append_step(self.source, fence, entry, ledger.memory_limit_bytes) for entry in entries]
         replies: list[Appended] = []
         for first in range(0, len(steps), BATCH):
             replies += await ledger.persist_many(steps[first : first + BATCH])
         _, refused = how_many_applied(entries, replies)
-        if refused is not None and refused.outcome in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
-            log.warning("the end of a log is lost with Redis", job_id=self.source.job_id, why=refused.outcome.value)
-            self.recent.clear()
+        if refused is None or refused.outcome not in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
+            return True
+        log.warning("the end of a log is lost with Redis", job_id=self.source.job_id, why=refused.outcome.value)
+        self.recent.clear()
+        return False

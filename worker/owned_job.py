@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from dispatcher.events import Ended, Notice, StatusChanged
-from dispatcher.record import JobRecord, checkpoint_field
+from dispatcher.record import Checkpoint, JobRecord, checkpoint_field
 from dispatcher.status import Status
 from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, move, restore
 from worker.job_logs import JobLogs
@@ -27,6 +27,10 @@ log = structlog.get_logger("podrelay.worker")
 
 class MovedElsewhereError(Exception):
     """Somebody else has ended the job (a queue timeout, a cancel): look at the record again."""
+
+
+class LogLostError(Exception):
+    """Redis has lost more of the attempt's logs than is kept: they are to be read again."""
 
 
 class OwnedJob:
@@ -70,12 +74,17 @@ class OwnedJob:
         Raises:
             LetGoError: another incarnation owns the job.
             MovedElsewhereError: somebody has ended it.
+            LogLostError: what the attempt's outcome says of its logs does not hold any more.
         """
         async with self._turn:
-            step = self._step(target=target, event=event, fields=fields, only_from=only_from)
-            while (moved := await self._ledger.persist(step)).outcome is not MoveOutcome.APPLIED:
-                await self._make_good(moved.outcome)
+            while True:
+                if self._logs.is_lacking:
+                    raise LogLostError
                 step = self._step(target=target, event=event, fields=fields, only_from=only_from)
+                moved = await self._ledger.persist(step)
+                if moved.outcome is MoveOutcome.APPLIED:
+                    break
+                await self._make_good(moved.outcome)
             times = dict(self.record.reached)
             status = target or self.record.status
             if status is not self.record.status:
@@ -116,7 +125,7 @@ class OwnedJob:
             elif record is not None and (record.status.is_final or record.last_step == self.record.last_step):
                 self._take(record)
                 if not record.status.is_final:
-                    await self._logs.append_lost(record, published)
+                    await self._append_lost_log(record, published)
                 return
             with suppress(MovedElsewhereError):  # by now; the next move finds out
                 await self._put_back()
@@ -165,7 +174,12 @@ class OwnedJob:
             case RestoreOutcome.RESTORED:
                 self.record = replace(self.record, last_step=restored.step)
                 if (found := await self._ledger.read_record(record.job_id)) is not None:
-                    await self._logs.append_lost(found, published)
+                    await self._append_lost_log(found, published)
+
+    async def _append_lost_log(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
+        await self._logs.append_lost(record, published)
+        if self._logs.is_lacking and (found := await self._ledger.read_record(record.job_id)) is not None:
+            self.record = replace(self.record, checkpoints=found.checkpoints)
 
 
 def _fields(record: JobRecord) -> dict[str, str]:

@@ -14,9 +14,10 @@ from dispatcher.record import Checkpoint
 KEPT_S: Final = 2.0
 #: Without a further append it is kept for this long.
 IDLE_S: Final = 120.0
-#: At most, of one log and of all.
-KEPT_BYTES: Final = 512 * 1024
+#: At most, of one log and of all; this much each keeps however much the others do.
+KEPT_BYTES: Final = 4 * 1024 * 1024
 ALL_BYTES: Final = 64 * 1024 * 1024
+LEAST_BYTES: Final = 16 * 1024
 
 
 class Entry(Protocol):
@@ -90,7 +91,8 @@ class RecentLog(Generic[E]):
 
     @property
     def _is_too_much(self) -> bool:
-        return self._size_bytes > KEPT_BYTES or self.everybodys.used > ALL_BYTES
+        is_short = self.everybodys.used > ALL_BYTES
+        return self._size_bytes > (LEAST_BYTES if is_short else KEPT_BYTES)
 
     def _count(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ from worker.ledger import Ledger
 from worker.log_entries import Given, LogSource, LogTail
 from worker.log_follower import Buffers, LetGoError
 from worker.log_lines import Piece
-from worker.owned_job import MovedElsewhereError, OwnedJob
+from worker.owned_job import LogLostError, MovedElsewhereError, OwnedJob
 from worker.recent_log import RecentBytes, RecentLog
 from worker.settings import WorkerSettings
 from worker.workplace import Finished, Workplace
@@ -202,8 +203,9 @@ async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace
     assert [fields[b"g"] for _, fields in found] == [b"rotated away"]
 
 
-async def test_the_end_of_a_log_is_given_up_where_redis_has_lost_more_than_is_kept(
-    place: Workplace, store: Store, worker: Worker
+@pytest.mark.parametrize("is_there", [True, False], ids=["its pod is there", "its pod is gone"])
+async def test_the_end_of_a_log_of_which_redis_has_lost_more_than_is_kept_is_read_again_or_given_up(
+    place: Workplace, store: Store, worker: Worker, is_there: bool
 ) -> None:
     job_id = store.owned(worker)
     job = owned(place, store, job_id)
@@ -212,7 +214,14 @@ async def test_the_end_of_a_log_is_given_up_where_redis_has_lost_more_than_is_ke
     tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
     tail.recent.note(tail.recent.entries[0].checkpoint, tail.recent.take(tail.recent.entries[0].checkpoint))
     job._logs.tails = {(1, "base"): tail}
+    job.record = replace(job.record, checkpoints={(1, "base"): tail.recent.entries[-1].checkpoint})
     roll_back(store, job_id, before)
+    if is_there:
+        job._logs._attempt = 1
+        with pytest.raises(LogLostError):
+            await job.move(target=Status.RUNNING)
+        assert job.record.checkpoints == {}
+        job._logs.read_again()
     await job.move(target=Status.RUNNING)
     assert store.record(job_id).status is Status.RUNNING
     assert tail.recent.start is None

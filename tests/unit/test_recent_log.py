@@ -47,11 +47,14 @@ async def test_it_is_bounded_in_bytes() -> None:
 
 async def test_all_logs_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_log, "ALL_BYTES", 10)
+    monkeypatch.setattr(recent_log, "LEAST_BYTES", 2)
     everybodys = RecentBytes()
     one, other = RecentLog[Piece](everybodys), RecentLog[Piece](everybodys)
     one.note(Checkpoint(), pieces(8))
     other.note(Checkpoint(), pieces(2, 2))
     assert (one.start, other.start) == (Checkpoint(), Checkpoint(end=2))
+    other.note(Checkpoint(end=4), pieces(2))
+    assert other.start == Checkpoint(end=4)  # each keeps the least
     one.clear()
     assert everybodys.used == 2
 

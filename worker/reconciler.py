@@ -4,8 +4,10 @@ A cancel whose message was lost, a claim whose reply was lost, a record that Red
 has undone: all are found by comparing "records that I own" with "jobs that I follow".
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -16,9 +18,12 @@ from worker.log_follower import LetGoError
 from worker.owned_job import MovedElsewhereError
 from worker.workplace import Finished, Workplace
 
+T = TypeVar("T")
 log = structlog.get_logger("podrelay.worker")
 
 WINDOW: Final = 500
+#: How many jobs are put right side by side: each takes several round trips, and others wait to launch meanwhile.
+AT_ONCE: Final = 16
 
 
 class Followed(Protocol):
@@ -60,11 +65,9 @@ class Reconciler:
                 await self._follow_again(row.job_id)
         if not self._place.is_certain:
             return
-        for follower in followed:
-            row_of = self.rows.get(follower.record.job_id)
-            if row_of is None or row_of.status is None:
-                await self._check_lost(follower)
-        await self._repeat_results()
+        # Results first: a caller who submits such a job again must not have it run again.
+        await _each(self._repeat_result, self._doubtful_results())
+        await _each(self._check_lost, [follower for follower in followed if self._is_lost(follower)])
 
     def _doubt_all_in_another_redis(self) -> None:
         """It may have lost the last of a silent container's log, and no step that tells of it."""
@@ -96,6 +99,10 @@ class Reconciler:
             log.info("following again", job_id=job_id)
             self._jobs.follow(record)
 
+    def _is_lost(self, follower: Follower) -> bool:
+        row = self.rows.get(follower.record.job_id)
+        return row is None or row.status is None
+
     async def _check_lost(self, follower: Follower) -> None:
         """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
         job_id = follower.record.job_id
@@ -110,15 +117,17 @@ class Reconciler:
         elif record.status.is_final and not follower.record.status.is_final:
             follower.reconsider()
 
-    async def _repeat_results(self) -> None:
-        now = self._place.ledger.now()
+    def _doubtful_results(self) -> list[Finished]:
+        """Results that Redis may have lost. Those that were kept for long enough are forgotten."""
+        found, now = list[Finished](), self._place.ledger.now()
         for job_id, finished in list(self._place.finished.items()):
             if job_id in self._jobs.followers:
                 continue
             if self._may_be_lost(finished):
-                await self._repeat_result(finished)
+                found.append(finished)
             elif now > finished.until:
                 self._place.forget_finished(job_id)
+        return found
 
     def _may_be_lost(self, finished: Finished) -> bool:
         """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
@@ -142,3 +151,8 @@ class Reconciler:
             self._place.forget_finished(job_id)
         except MovedElsewhereError:
             log.info("it has ended by now", job_id=job_id)
+
+
+async def _each(do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
+    for first in range(0, len(what), AT_ONCE):
+        await asyncio.gather(*map(do, what[first : first + AT_ONCE]))

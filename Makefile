@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# Hundreds of processes are started: none should compile what another has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check format chaos bench clean constraints
 
 # The environment is made again whenever the pins or the project's metadata change.

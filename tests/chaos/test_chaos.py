@@ -4,9 +4,8 @@ import pytest
 
 from tests.chaos.run import run_seed
 
-#: Between them: every kind of end of a worker, Redis restarted, emptied and failed over, the API server in every mood,
-#: nodes lost.
-SEEDS = (17, 9, 4)
+#: Between them: every end of a worker, Redis restarted and failed over, the API server in every mood, nodes lost.
+SEEDS = (17, 4)
 JOBS = 40
 
 

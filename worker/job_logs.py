@@ -115,19 +115,23 @@ class JobLogs:
 
     async def append_lost(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
         """Append again, or read again, what the record lacks of what was ``published`` before it was read."""
-        for (attempt, _), tail in list(self.tails.items()):
-            if not await tail.append(self._job.fence, self._ledger) and attempt == self._attempt:
-                self.is_lacking = True
+        for place, tail in list(self.tails.items()):
+            is_there = await self._append_tail(tail, record.checkpoints.get(place, Checkpoint()))
+            self.is_lacking |= not is_there and place[0] == self._attempt
         for name, (follower, task) in list(self._followed.items()):
             place, tail = (self._attempt, name), follower.tail
             there = record.checkpoints.get(place, Checkpoint())
             is_behind = there.end < published.get(place, Checkpoint()).end
-            if is_behind and not task.done():
-                follower.fall_back(there)
-            elif task.done() and (
-                not await tail.append(self._job.fence, self._ledger) or (is_behind and not tail.known)
-            ):
-                del self._followed[name]  # followed anew, from there
+            if not task.done():
+                if is_behind:
+                    follower.fall_back(there)
+            elif (is_behind and not tail.known) or not await self._append_tail(tail, there):
+                self._followed.pop(name, None)
+                self.is_lacking = True
+
+    async def _append_tail(self, tail: LogTail, there: Checkpoint) -> bool:
+        """Append the end of a log again where the record does not say that it is there; False: it cannot be."""
+        return tail.is_in(there) or await tail.append(self._job.fence, self._ledger)
 
     def read_again(self) -> None:
         """Follow this attempt's logs anew, from where the record says."""
@@ -146,7 +150,7 @@ class JobLogs:
             follower.container_ended()
         try:
             async with asyncio.timeout(timeout_s):
-                for follower, task in self._followed.values():
+                for follower, task in list(self._followed.values()):
                     await _either(follower.all_read, task)
         except TimeoutError:
             late = [name for name, (follower, _) in self._followed.items() if not follower.all_read.is_set()]

@@ -97,6 +97,11 @@ class LogTail:
             found[gap_field(field)] = last.checkpoint.encode()
         return found
 
+    def is_in(self, there: Checkpoint) -> bool:
+        """Whether a log that is published up to there has it (a gap of unknown length at its end cannot be seen so)."""
+        last = self.recent.entries[-1] if self.recent.start is not None else None
+        return last is None or (there.end >= last.checkpoint.end and not (isinstance(last, Given) and last.is_open))
+
     async def append(self, fence: Fence, ledger: Ledger) -> bool:
         """Append it again; Redis refuses what it has. False: it was given up, because Redis lacks more than is kept, or
         has no room."""

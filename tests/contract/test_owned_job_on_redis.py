@@ -187,6 +187,27 @@ async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
     assert fell_back == [Checkpoint()]
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_log_that_was_read_to_its_end_while_others_go_on_is_appended_or_read_again(
+    place: Workplace, store: Store, worker: Worker, is_kept: bool
+) -> None:
+    job_id = store.owned(worker)
+    job = owned(place, store, job_id)
+    await start(job)
+    before, ended = store.client.dump(names.job(job_id)), asyncio.create_task(asyncio.sleep(0))
+    tail = await tail_of(place.ledger, job, b"one\n")
+    await ended
+    follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail)
+    job._logs._attempt, job._logs._followed["base"] = 1, (follower, ended)
+    if not is_kept:
+        tail.recent.clear()
+    roll_back(store, job_id, before)
+    await job.reload()
+    assert job._logs.is_lacking is not is_kept
+    assert ("base" in job._logs._followed) is is_kept
+    assert store.record(job_id).checkpoints == ({(1, "base"): tail.recent.entries[-1].checkpoint} if is_kept else {})
+
+
 async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace, store: Store, worker: Worker) -> None:
     job_id = store.owned(worker)
     job, log = owned(place, store, job_id), names.log(job_id)

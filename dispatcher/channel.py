@@ -61,7 +61,13 @@ class ChannelReader:
         self._ends = {(attempt, container): end for attempt, container, end in self.cursor.ends}
         self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._ends}
         self._ended: tuple[bytes, Ended, datetime] | None = None
-        self._reads_log_again = False
+        self._reads_log_again = False  # the read under way is still after the place that was given up
+        self._has_read_log_again = False
+
+    @property
+    def awaits_log(self) -> bool:
+        """The final event was read, and is told when the log is."""
+        return self._ended is not None
 
     @property
     def _is_without_log(self) -> bool:
@@ -100,7 +106,7 @@ class ChannelReader:
         return is_behind
 
     def _begin_again(self) -> None:
-        self._event_id = "0-0"
+        self._event_id, self._has_read_log_again = "0-0", False
         log_id = self.cursor.log_id if self._is_without_log else "0-0"
         self.cursor = replace(self.cursor, event_id="0-0", log_id=log_id)
 
@@ -173,9 +179,11 @@ class ChannelReader:
         if _id_key(self.cursor.log_id) < _id_key(event.log_end):
             return []
         if _id_key(self.cursor.log_id) > _id_key(event.log_end) and self._lacks_log(event):
-            # As in note_ends: what is lacking stands before this place.
-            self.cursor = replace(self.cursor, log_id="0-0")
-            self._reads_log_again = True
+            # As in note_ends: what is lacking stands before this place. Or after it, where a worker has appended again
+            # what Redis had lost: then nothing but the log's end says that all is read.
+            if not self._has_read_log_again:
+                self.cursor = replace(self.cursor, log_id="0-0")
+                self._reads_log_again = self._has_read_log_again = True
             return []
         return self.end_now(entry_id, event, at)
 

@@ -120,7 +120,7 @@ class Dispatcher:
             if has_news:
                 unknown_since = None
                 continue
-            if was_final:
+            if was_final and not reader.awaits_log:
                 return  # it was final before this read, and no final event any more: the cursor stood behind it
             yield from _told(reader, watch.look(present), as_datetime(present.at))
             unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())

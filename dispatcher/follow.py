@@ -79,7 +79,7 @@ class _Channel:
         self.deliver(self.reader.take(events, log))
         if not log:
             self.deliver(self.reader.log_is_drained())
-        if self.reader.is_done or (self.is_final and not events and not log):
+        if self.reader.is_done or (self.is_final and not events and not log and not self.reader.awaits_log):
             # Final by a look before this read, and no final event any more: the cursor stood behind it.
             self.is_over = True
             self.news.set()
@@ -280,7 +280,7 @@ class Follower:
             self._mark(channel)
             return
         channel.digest(events, log)
-        if len(events) == READ_COUNT or log:
+        if len(events) == READ_COUNT or log or (channel.reader.awaits_log and not channel.is_over):
             self._mark(channel)
 
     # Silence

@@ -214,6 +214,25 @@ def test_a_failover_to_a_redis_whose_clock_is_behind_loses_no_byte_and_gives_non
     assert isinstance(heard[-1].event, Ended)
 
 
+@pytest.mark.parametrize("n_read", [0, 1, 2, 3])
+def test_a_log_whose_end_was_appended_again_after_the_end_was_read_is_read_in_any_portions(n_read: int) -> None:
+    streams = written([(1, "base", b"a"), (2, "base", b"b"), (3, "base", b"c"), (4, "base", b"d"), (5, "", b"")])
+    reader = ChannelReader("j")
+    heard = reader.take(streams.events, streams.log[:n_read])
+    after = [*streams.log[:1], *((b"1%d-0" % i, fields) for i, (_, fields) in enumerate(streams.log[1:]))]
+    again = Streams(streams.events, after, streams.written)
+    for _ in range(20):
+        events, log = again.after(reader, 1, 1)
+        heard += reader.take(events, log)
+        if not log:
+            heard += reader.log_is_drained()
+        if reader.is_done:
+            break
+    assert reader.is_done
+    assert bytes_of(heard) == streams.written
+    assert not [one for one in heard if isinstance(one.event, LogGap)]
+
+
 def test_a_failover_to_a_redis_with_the_same_clock_tells_nothing_again() -> None:
     reader = ChannelReader("j")
     streams = written([(1, "base", b"a"), (1, "base", b"b"), (2, "", b"")])

@@ -4,24 +4,28 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import redis
 from job_driver import Store, Worker, a_spec
-from real_redis import real_store
 
+from devcluster.redis_server import RedisServer
 from dispatcher import connection, names, steps
 from dispatcher.errors import RedisUnavailableError
 from dispatcher.events import Notice
 from dispatcher.status import Status
 from dispatcher.steps import AppendOutcome, ClaimOutcome, Fence, MoveOutcome
-
-__all__ = ["real_store"]
+from tests.redis_servers import redis_binaries
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def store(real_store: Store) -> Iterator[Store]:
-    yield real_store
-    real_store.client.config_set("maxmemory", 0)
+@pytest.fixture(params=list(redis_binaries()))
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each make of server, a new one: what it has freed of other tests' data would count as free, or as used."""
+    with (
+        RedisServer(binary=redis_binaries()[request.param]) as server,
+        redis.Redis.from_url(server.url, protocol=2) as client,
+    ):
+        yield Store(client, request.param)
 
 
 def used_bytes(store: Store) -> int:

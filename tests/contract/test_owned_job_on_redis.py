@@ -81,6 +81,13 @@ async def tail_of(ledger: Ledger, job: OwnedJob, *chunks: bytes) -> LogTail:
     return tail
 
 
+async def started(place: Workplace, store: Store, worker: Worker) -> OwnedJob:
+    """A job of this worker that has its pod."""
+    job = owned(place, store, store.owned(worker))
+    await start(job)
+    return job
+
+
 def roll_back(store: Store, job_id: str, to: bytes) -> None:
     store.client.restore(names.job(job_id), 0, to, replace=True)
 
@@ -154,9 +161,8 @@ async def test_a_cancel_that_the_owner_heard_of_outlives_a_rollback(
 async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_before_the_result(
     place: Workplace, store: Store, worker: Worker, lost: int
 ) -> None:
-    job_id = store.owned(worker)
-    job, log = owned(place, store, job_id), names.log(job_id)
-    await start(job)
+    job = await started(place, store, worker)
+    job_id, log = job.record.job_id, names.log(job.record.job_id)
     before = [store.client.dump(names.job(job_id))]
     await tail_of(place.ledger, job, b"one\n")
     before.append(store.client.dump(names.job(job_id)))
@@ -173,9 +179,8 @@ async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_b
 async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
     place: Workplace, store: Store, worker: Worker
 ) -> None:
-    job_id = store.owned(worker)
-    job = owned(place, store, job_id)
-    await start(job)
+    job = await started(place, store, worker)
+    job_id = job.record.job_id
     before, fell_back = store.client.dump(names.job(job_id)), list[Checkpoint]()
     tail = await tail_of(place.ledger, job, b"one\n")
     follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail, fall_back=fell_back.append)
@@ -191,9 +196,8 @@ async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
 async def test_a_log_that_was_read_to_its_end_while_others_go_on_is_appended_or_read_again(
     place: Workplace, store: Store, worker: Worker, is_kept: bool
 ) -> None:
-    job_id = store.owned(worker)
-    job = owned(place, store, job_id)
-    await start(job)
+    job = await started(place, store, worker)
+    job_id = job.record.job_id
     before, ended = store.client.dump(names.job(job_id)), asyncio.create_task(asyncio.sleep(0))
     tail = await tail_of(place.ledger, job, b"one\n")
     await ended
@@ -209,9 +213,8 @@ async def test_a_log_that_was_read_to_its_end_while_others_go_on_is_appended_or_
 
 
 async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace, store: Store, worker: Worker) -> None:
-    job_id = store.owned(worker)
-    job, log = owned(place, store, job_id), names.log(job_id)
-    await start(job)
+    job = await started(place, store, worker)
+    job_id, log = job.record.job_id, names.log(job.record.job_id)
     tail = await tail_of(place.ledger, job, b"one\n")
     before, after = store.client.dump(names.job(job_id)), tail.recent.entries[-1].checkpoint
     tail.recent.note(after, [Given(after.end, after, "rotated away", is_open=True)])
@@ -228,9 +231,8 @@ async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace
 async def test_the_end_of_a_log_of_which_redis_has_lost_more_than_is_kept_is_read_again_or_given_up(
     place: Workplace, store: Store, worker: Worker, is_there: bool
 ) -> None:
-    job_id = store.owned(worker)
-    job = owned(place, store, job_id)
-    await start(job)
+    job = await started(place, store, worker)
+    job_id = job.record.job_id
     before = store.client.dump(names.job(job_id))
     tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
     tail.recent.note(tail.recent.entries[0].checkpoint, tail.recent.take(tail.recent.entries[0].checkpoint))
@@ -267,9 +269,8 @@ async def test_the_ends_of_finished_logs_leave_half_of_their_room_to_running_one
 
 
 async def test_a_later_owners_record_is_never_put_back_over(place: Workplace, store: Store, worker: Worker) -> None:
-    job_id = store.owned(worker)
-    job = owned(place, store, job_id)
-    await start(job)
+    job = await started(place, store, worker)
+    job_id = job.record.job_id
     worker.die()
     assert store.worker("w2").claim(job_id, former_owner="w1").outcome is steps.ClaimOutcome.CLAIMED
     for attempt in (job.reload(), job.move(target=Status.RUNNING)):

@@ -6,11 +6,11 @@ its own sentence, for they have different cures.
 """
 
 import hashlib
-import json
 import re
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from dispatcher import names
+from dispatcher.bounded_json import MAX_DEPTH, loads_bounded
 from dispatcher.events import ReturnValueOutcome
 
 #: The header, also behind whatever else the shell had to say first.
@@ -49,11 +49,12 @@ def _content(content: bytes, size: int, digest: str) -> tuple[ReturnValueOutcome
     if hashlib.sha256(content).hexdigest() != digest:
         return _truncated("its checksum is wrong: bytes were lost, or the file changed while it was read")
     try:
-        value = json.loads(content, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        text = f"the return value is not JSON: {error or 'nested too deep'}. Write JSON (UTF-8) to {_FILE}."
-        return ReturnValueOutcome.NOT_JSON, None, text
+        # Also what is JSON and nobody could read again: readers of the result stop at 200 levels.
+        value = loads_bounded(content, max_bytes=names.MAX_RETURN_VALUE_BYTES)
+    except ValueError as error:
+        text = f"the return value is not JSON that can be read: {error}."
+        advice = f"Write JSON (UTF-8, at most {MAX_DEPTH} levels deep, finite numbers) to {_FILE}."
+        return ReturnValueOutcome.NOT_JSON, None, f"{text} {advice}"
     return ReturnValueOutcome.PRESENT, value, ""
 
 
@@ -67,7 +68,3 @@ def _too_large(size: str) -> tuple[ReturnValueOutcome, None, str]:
         f"the return value is too large: {size} bytes, at most {limit}. Store the data elsewhere and return its place."
     )
     return ReturnValueOutcome.TOO_LARGE, None, text
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not part of JSON")

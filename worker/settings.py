@@ -2,12 +2,16 @@
 
 import os
 import socket
-from typing import Annotated, Literal
+import string
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints, field_validator
 from pydantic_settings import NoDecode
 
 from dispatcher.settings import ClientSettings
+
+#: What a template of log URLs may name.
+LOG_URL_NAMES: Final = ("namespace", "pod", "pod_uid", "container", "job_id", "attempt")
 
 
 class WorkerSettings(ClientSettings):
@@ -38,6 +42,18 @@ class WorkerSettings(ClientSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_url_template")
+    @classmethod
+    def _names_what_there_is(cls, value: str | None) -> str | None:
+        """A template that fails would fail at each job's end."""
+        if value is not None:
+            fields = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(value) if name is not None]
+            if unknown := [name for name, spec in fields if name not in LOG_URL_NAMES or "{" in spec]:
+                known = ", ".join(f"{{{name}}}" for name in LOG_URL_NAMES)
+                raise ValueError(f"{{{unknown[0]}}} cannot be put there; known are {known}")
+            value.format_map(dict.fromkeys(LOG_URL_NAMES, "") | {"attempt": 1})
         return value
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from recorded import log
 
-from dispatcher.events import ReturnValueOutcome
+from dispatcher.events import Ended, JobResult, ReturnValueOutcome, decode_event, encode_event
 from dispatcher.names import MAX_RETURN_VALUE_BYTES, RETURN_VALUE_FILE
 from dispatcher.spec import JobSpec
+from dispatcher.status import Status
 from worker.manifest import manifest
 from worker.return_value import MAX_LOG_BYTES, parse_return_value
 
@@ -43,15 +44,28 @@ def test_a_value_arrives_as_it_was_written(value: Any, end: bytes) -> None:
         (printed(b'{"a": 1}').replace(b"1}", b"2}"), ReturnValueOutcome.TRUNCATED, "checksum"),
         (printed(b"rows: 42"), ReturnValueOutcome.NOT_JSON, "not JSON"),
         (printed(b"\xff\xfe\xfa"), ReturnValueOutcome.NOT_JSON, "not JSON"),
-        (printed(b"[NaN]"), ReturnValueOutcome.NOT_JSON, "NaN is not part of JSON"),
-        (printed(b'"\\ud800"'), ReturnValueOutcome.NOT_JSON, "surrogates"),
-        (printed(b"[" * 100_000), ReturnValueOutcome.NOT_JSON, "not JSON"),
+        (printed(b"[NaN]"), ReturnValueOutcome.NOT_JSON, "NaN is no JSON number"),
+        (printed(b"[1e999]"), ReturnValueOutcome.NOT_JSON, "1e999 is no finite number"),
+        (printed(b"-1E+400"), ReturnValueOutcome.NOT_JSON, "no finite number"),
+        (printed(b'"\\ud800"'), ReturnValueOutcome.NOT_JSON, "surrogate"),
+        (printed(b"[" * 100_000), ReturnValueOutcome.NOT_JSON, "nested deeper than 100 levels"),
+        (printed(b"[" * 300 + b"]" * 300), ReturnValueOutcome.NOT_JSON, "nested deeper than 100 levels"),
+        (printed(b'{"a":' * 101 + b"1" + b"}" * 101), ReturnValueOutcome.NOT_JSON, "nested deeper than 100 levels"),
+        (printed(b"1" * 5000), ReturnValueOutcome.NOT_JSON, "digit"),
     ],
 )
 def test_each_way_of_having_no_value_has_its_own_outcome(log: bytes, outcome: ReturnValueOutcome, words: str) -> None:
     found, value, message = parse_return_value(log)
     assert (found, value) == (outcome, None)
     assert words in message
+
+
+def test_a_value_that_is_nested_as_deep_as_allowed_arrives_at_the_reader() -> None:
+    outcome, value, _ = parse_return_value(printed(b"[" * 100 + b"]" * 100))
+    result = JobResult(job_id="j", status=Status.SUCCEEDED, return_value=value, return_value_outcome=outcome)
+    event = decode_event(encode_event(Ended(result=result)))
+    assert isinstance(event, Ended)
+    assert event.result.return_value == value
 
 
 def test_a_real_sidecar_of_an_older_form_is_not_taken_for_a_value() -> None:

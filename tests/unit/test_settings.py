@@ -53,6 +53,37 @@ def test_an_unusable_value_is_named_with_what_was_found(monkeypatch: pytest.Monk
     assert value in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "https://logs/{podname}",
+        "https://logs/{0}",
+        "https://logs/{}",
+        "https://logs/{pod.__class__}",
+        "https://logs/{pod[0]}",
+        "https://logs/{pod:{width}}",
+        "https://logs/{pod:{pod}}",
+        "https://logs/{pod!x}",
+        "https://logs/{pod:d}",
+        "https://logs/{pod",
+        "https://logs/}",
+    ],
+)
+def test_a_template_of_log_urls_that_would_fail_at_each_job_s_end_stops_the_worker_at_its_start(template: str) -> None:
+    with pytest.raises(SettingsError, match="PODRELAY_LOG_URL_TEMPLATE: "):
+        WorkerSettings.from_environment({}, log_url_template=template)
+
+
+def test_an_unknown_name_in_a_template_is_told_with_those_that_are_known() -> None:
+    with pytest.raises(SettingsError, match=r"\{podname\} cannot be put there; known are \{namespace\}, \{pod\}"):
+        WorkerSettings.from_environment({}, log_url_template="https://logs/{podname}")
+
+
+def test_a_template_of_log_urls_may_use_every_name_and_braces() -> None:
+    template = "https://logs/{namespace}/{pod}/{pod_uid}/{container}/{job_id}/{attempt:03d}?q={{x}}"
+    assert WorkerSettings.from_environment({}, log_url_template=template).log_url_template == template
+
+
 def test_an_unusable_url_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODRELAY_REDIS_URL", "http://:hunter2@example")
     with pytest.raises(SettingsError, match="PODRELAY_REDIS_URL: must be a URL that begins with redis://") as raised:

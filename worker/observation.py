@@ -7,6 +7,8 @@ Times are the cluster's own (API server and nodes) and therefore aware datetimes
 The two types keep the two clocks from ever being compared.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -22,6 +24,16 @@ START_ERRORS: Final = frozenset({"StartError", "ContainerCannotRun"})
 
 #: The kubelet found no trace of the container (a reboot, a runtime that lost it): whether it ran, nobody knows.
 STATUS_UNKNOWN: Final = "ContainerStatusUnknown"
+
+#: A Ready condition's reason where the control plane, not the kubelet, took it away.
+_SILENCE: Final = frozenset({"", "NodeStatusUnknown", "NodeStatusNeverUpdated", "NodeLost"})
+
+_ATTEMPT: Final = re.compile(r"[0-9]{1,9}")
+_LONGEST_S: Final = 100 * 366 * 86400
+
+
+class UnreadablePodError(ValueError):
+    """What stands where a pod should is none. Leave it out and say so; it is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +63,24 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """The ``DisruptionTarget`` condition: the cluster is about to end the pod, or has."""
+    """The cluster is about to end the pod, or has: Kubernetes' ``DisruptionTarget`` condition, or Kueue's
+    ``TerminationTarget`` (which Kueue sets only on pods that nobody else was deleting)."""
 
     reason: str
     message: str
     since: datetime | None
+    by: Literal["kubernetes", "kueue"] = "kubernetes"
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """Whether the pod has a node, and if not, why (``reason`` and ``message`` are the scheduler's)."""
+    """Whether the pod has a node, and if not, why (``reason`` and ``message`` are the scheduler's). ``waited_s``: how
+    long it waited, once it has one."""
 
     is_scheduled: bool
     reason: str = ""
     message: str = ""
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,8 @@ class Observation:
 
     ``containers`` holds every container of the pod's spec, in order (init containers and sidecars first), also while
     the status says nothing of them. ``deletion_due_at`` is the ``deletionTimestamp``; ``deletion_asked_at`` is None
-    while nobody asked, and also where the pod no longer tells (see :func:`_deletion_asked_at`).
+    while nobody asked, and also where the pod no longer tells (see :func:`_deletion_asked_at`). ``node_is_silent``:
+    the control plane gave the node up; it may come back.
     """
 
     name: str
@@ -95,6 +112,7 @@ class Observation:
     is_done: bool = False
     is_sandbox_ready: bool = False
     disruption: Disruption | None = None
+    node_is_silent: bool = False
     deletion_due_at: datetime | None = None
     deletion_asked_at: datetime | None = None
     deletion_grace_s: float = 0.0
@@ -121,39 +139,54 @@ class Observation:
         return None
 
 
-def observe(pod: dict[str, Any]) -> Observation:
-    """Read a pod as the API server wrote it (JSON of a watch event or a GET)."""
-    metadata = pod["metadata"]
-    status = pod.get("status") or {}
-    labels = metadata.get("labels") or {}
-    annotations = metadata.get("annotations") or {}
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+def observe(pod: Any) -> Observation:
+    """Read a pod as the API server wrote it (JSON of a watch event or a GET).
+
+    Total: whatever a foreign controller, a webhook or a proxy has put into the pod, what cannot be read is taken as not
+    said, and everything else stays readable.
+
+    Raises:
+        UnreadablePodError: what is there is not a pod at all: it has no metadata with a name.
+    """
+    metadata, spec, status = _parts(pod)
+    labels, annotations = _map(metadata.get("labels")), _map(metadata.get("annotations"))
+    conditions = {_text(c.get("type")): c for c in _maps(status.get("conditions"))}
     due_at = _time(metadata.get("deletionTimestamp"))
-    grace_s = float(metadata.get("deletionGracePeriodSeconds") or 0)
+    grace_s = _seconds(metadata.get("deletionGracePeriodSeconds"))
     return Observation(
-        name=metadata["name"],
-        namespace=metadata.get("namespace", ""),
-        uid=metadata.get("uid", ""),
-        resource_version=metadata.get("resourceVersion", ""),
-        phase=status.get("phase") or "Pending",
-        containers=_containers(pod.get("spec") or {}, status),
-        scheduling=_scheduling(pod.get("spec") or {}, conditions.get("PodScheduled")),
-        reason=status.get("reason") or "",
-        message=status.get("message") or "",
-        node=(pod.get("spec") or {}).get("nodeName"),
-        installation=labels.get(names.LABEL_INSTALLATION, ""),
-        queue=labels.get(names.LABEL_QUEUE, ""),
-        job_id=labels.get(names.LABEL_JOB, ""),
-        attempt=_int(labels.get(names.LABEL_ATTEMPT)),
-        digest=annotations.get(names.ANNOTATION_DIGEST, ""),
-        key_hash=annotations.get(names.ANNOTATION_KEY, ""),
+        name=_text(metadata["name"]),
+        namespace=_text(metadata.get("namespace")),
+        uid=_text(metadata.get("uid")),
+        resource_version=_text(metadata.get("resourceVersion")),
+        phase=_text(status.get("phase")) or "Pending",
+        containers=_containers(spec, status),
+        scheduling=_scheduling(metadata, spec, conditions.get("PodScheduled")),
+        reason=_text(status.get("reason")),
+        message=_text(status.get("message")),
+        node=_text(spec.get("nodeName")) or None,
+        installation=_text(labels.get(names.LABEL_INSTALLATION)),
+        queue=_text(labels.get(names.LABEL_QUEUE)),
+        job_id=_text(labels.get(names.LABEL_JOB)),
+        attempt=_attempt(labels.get(names.LABEL_ATTEMPT)),
+        digest=_text(annotations.get(names.ANNOTATION_DIGEST)),
+        key_hash=_text(annotations.get(names.ANNOTATION_KEY)),
         is_done=names.LABEL_DONE in labels,
-        is_sandbox_ready=conditions.get("PodReadyToStartContainers", {}).get("status") == "True",
-        disruption=_disruption(conditions.get("DisruptionTarget")),
+        is_sandbox_ready=_is_true(conditions.get("PodReadyToStartContainers")),
+        disruption=_disruption(conditions.get("TerminationTarget")) or _disruption(conditions.get("DisruptionTarget")),
+        node_is_silent=_node_is_silent(conditions.get("Ready")),
         deletion_due_at=due_at,
         deletion_asked_at=None if due_at is None else _deletion_asked_at(metadata, status, due_at, grace_s),
         deletion_grace_s=grace_s,
     )
+
+
+def _parts(pod: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The pod's metadata, spec and status."""
+    if not isinstance(pod, dict) or not isinstance(pod.get("metadata"), dict):
+        raise UnreadablePodError("not a pod: it has no metadata")
+    if not _text(pod["metadata"].get("name")):
+        raise UnreadablePodError("not a pod: its metadata has no name")
+    return pod["metadata"], _map(pod.get("spec")), _map(pod.get("status"))
 
 
 def container_ends(observation: Observation) -> tuple[ContainerEnd, ...]:
@@ -185,51 +218,55 @@ def _deletion_asked_at(
     """
     if grace_s > 0:
         return due_at - timedelta(seconds=grace_s)
-    generation, reported = metadata.get("generation"), status.get("observedGeneration")
+    generation, reported = _int(metadata.get("generation")), _int(status.get("observedGeneration"))
     if generation and reported and reported < generation:
         return due_at
     return None
 
 
 def _containers(spec: dict[str, Any], status: dict[str, Any]) -> tuple[Container, ...]:
-    statuses = {s["name"]: s for s in status.get("initContainerStatuses") or ()}
-    statuses.update((s["name"], s) for s in status.get("containerStatuses") or ())
+    statuses = {
+        _text(s.get("name")): s
+        for field in ("initContainerStatuses", "containerStatuses")
+        for s in _maps(status.get(field))
+    }
     found = []
-    for c in spec.get("initContainers") or ():
+    for c in _maps(spec.get("initContainers")):
         kind: Literal["init", "sidecar"] = "sidecar" if c.get("restartPolicy") == "Always" else "init"
-        found.append(_container(c["name"], kind, statuses.get(c["name"])))
-    for c in spec.get("containers") or ():
-        found.append(_container(c["name"], "main", statuses.get(c["name"])))
-    return tuple(found)
+        found.append(_container(_text(c.get("name")), kind, statuses))
+    for c in _maps(spec.get("containers")):
+        found.append(_container(_text(c.get("name")), "main", statuses))
+    return tuple(container for container in found if container.name)
 
 
-def _container(name: str, kind: Literal["init", "sidecar", "main"], status: dict[str, Any] | None) -> Container:
+def _container(name: str, kind: Literal["init", "sidecar", "main"], statuses: dict[str, dict[str, Any]]) -> Container:
+    status = statuses.get(name)
     if status is None:
         return Container(name, kind)
-    state = status.get("state") or {}
-    restarts = status.get("restartCount") or 0
-    if (running := state.get("running")) is not None:
+    state = _map(status.get("state"))
+    restarts = max(0, _int(status.get("restartCount")) or 0)
+    if isinstance(running := state.get("running"), dict):
         started_at = _time(running.get("startedAt"))
         return Container(name, kind, "running", started_at=started_at, restarts=restarts, has_started=True)
-    if (ended := state.get("terminated")) is not None:
+    if isinstance(ended := state.get("terminated"), dict):
         return _terminated(name, kind, ended, restarts)
-    waiting = state.get("waiting") or {}
-    reason, message = waiting.get("reason") or "", waiting.get("message") or ""
-    has_started = restarts > 0 or bool((status.get("lastState") or {}).get("terminated"))
+    waiting = _map(state.get("waiting"))
+    reason, message = _text(waiting.get("reason")), _text(waiting.get("message"))
+    has_started = restarts > 0 or bool(_map(status.get("lastState")).get("terminated"))
     return Container(name, kind, "waiting", reason, message, restarts=restarts, has_started=has_started)
 
 
 def _terminated(name: str, kind: Literal["init", "sidecar", "main"], ended: dict[str, Any], restarts: int) -> Container:
-    reason = ended.get("reason") or ""
+    reason = _text(ended.get("reason"))
     started_at = _time(ended.get("startedAt"))
     return Container(
         name,
         kind,
         "terminated",
         reason,
-        ended.get("message") or "",
-        exit_code=ended.get("exitCode"),
-        signal=ended.get("signal") or None,
+        _text(ended.get("message")),
+        exit_code=_int(ended.get("exitCode")),
+        signal=_int(ended.get("signal")) or None,
         started_at=started_at,
         finished_at=_time(ended.get("finishedAt")),
         restarts=restarts,
@@ -237,30 +274,90 @@ def _terminated(name: str, kind: Literal["init", "sidecar", "main"], ended: dict
     )
 
 
-def _scheduling(spec: dict[str, Any], condition: dict[str, Any] | None) -> Scheduling:
-    if spec.get("nodeName"):
-        return Scheduling(True)
+def _scheduling(metadata: dict[str, Any], spec: dict[str, Any], condition: dict[str, Any] | None) -> Scheduling:
     condition = condition or {}
-    reason, message = condition.get("reason") or "", condition.get("message") or ""
-    gates = ", ".join(g.get("name", "") for g in spec.get("schedulingGates") or ())
+    if _text(spec.get("nodeName")):
+        return Scheduling(True, waited_s=_waited_s(metadata, condition))
+    reason, message = _text(condition.get("reason")), _text(condition.get("message"))
+    gates = ", ".join(_text(g.get("name")) for g in _maps(spec.get("schedulingGates")))
     if gates:
         return Scheduling(False, "SchedulingGated", f"held by scheduling gates: {gates}")
-    return Scheduling(condition.get("status") == "True", reason, message)
+    return Scheduling(_is_true(condition), reason, message, _waited_s(metadata, condition))
+
+
+def _waited_s(metadata: dict[str, Any], condition: dict[str, Any]) -> float:
+    """How long the pod waited for its node: both times are the API server's, so that they may be subtracted."""
+    created_at, scheduled_at = _time(metadata.get("creationTimestamp")), _time(condition.get("lastTransitionTime"))
+    if created_at is None or scheduled_at is None or not _is_true(condition):
+        return 0.0
+    return max(0.0, (scheduled_at - created_at).total_seconds())
 
 
 def _disruption(condition: dict[str, Any] | None) -> Disruption | None:
-    if condition is None or condition.get("status") != "True":
+    if condition is None or not _is_true(condition):
         return None
+    kind: Literal["kueue", "kubernetes"] = "kueue" if condition.get("type") == "TerminationTarget" else "kubernetes"
     since = _time(condition.get("lastTransitionTime"))
-    return Disruption(condition.get("reason") or "", condition.get("message") or "", since)
+    return Disruption(_text(condition.get("reason")), _text(condition.get("message")), since, by=kind)
 
 
-def _time(text: str | None) -> datetime | None:
-    if not text:
+def _node_is_silent(ready: dict[str, Any] | None) -> bool:
+    """Whether the control plane gave the pod's node up.
+
+    It then takes the pod's Ready away by itself and leaves the condition's reason as it was: empty, as it is while a
+    pod is ready. The kubelet never takes it away without a reason.
+    """
+    if ready is None:
+        return False
+    status, reason = ready.get("status"), _text(ready.get("reason"))
+    return status == "Unknown" or (status == "False" and reason in _SILENCE)
+
+
+def _is_true(condition: dict[str, Any] | None) -> bool:
+    return condition is not None and condition.get("status") == "True"
+
+
+# Reading JSON of which nothing is certain: what has another type than it should was not said.
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    # What cannot be written as UTF-8 (a lone surrogate) could be written nowhere else either.
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _map(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _maps(value: Any) -> Iterable[dict[str, Any]]:
+    return [member for member in value if isinstance(member, dict)] if isinstance(value, list) else ()
+
+
+def _int(value: Any) -> int | None:
+    """A number as Kubernetes' int64 can hold it; a bool is none."""
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def _seconds(value: Any) -> float:
+    """A length of time; what is no such thing, or longer than anybody waits, is cut."""
+    return float(min(max(_int(value) or 0, 0), _LONGEST_S))
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, str):
         return None
-    found = datetime.fromisoformat(text)
-    return None if found == _NEVER else found
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    # Far from the calendar's ends, so that a grace can be added to it and taken from it.
+    if found.tzinfo is None or found == _NEVER or not _NEVER.year <= found.year < 9000:
+        return None
+    return found
 
 
-def _int(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+def _attempt(value: Any) -> int:
+    """The attempt of a label; 0 for anything that we never wrote."""
+    return int(value) if isinstance(value, str) and _ATTEMPT.fullmatch(value) else 0

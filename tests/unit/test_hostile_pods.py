@@ -1,0 +1,105 @@
+"""Whatever stands in a pod (a webhook's, a foreign controller's, somebody's kubectl): one look never raises.
+
+The watch reads thousands of pods with the same loop; one that cannot be read must cost nothing but itself.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from recorded import SITUATIONS, steps
+
+from dispatcher.events import JobResult
+from dispatcher.record import JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.status import Status
+from worker.judge import judge
+from worker.observation import Observation, UnreadablePodError, container_ends, observe
+from worker.seen import Seen
+
+PODS = [step.pod for situation in SITUATIONS for step in steps(situation)[-3:]]
+
+JUNK: list[Any] = [
+    *(None, True, False, 0, -1, 1, 10**30, 0.5, float("nan"), float("inf"), "", "x", "9" * 5000, "²", "\ud800", "None"),
+    *(
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-23:59",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01",
+        "1970-01-01T00:00:00Z",
+    ),
+    *([], [[]], [None], ["x"], [{}], [{"name": None}], [{"name": 5, "type": {}}], {}, {"": None}, {"x": {"x": []}}),
+]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every position in a JSON value."""
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in inside:
+        yield from places(member, (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
+    if not path:
+        return junk
+    result = copy.copy(value)
+    result[path[0]] = replaced(value[path[0]], path[1:], junk)
+    return result
+
+
+def look(pod: Any) -> Observation | None:
+    """One look as a follower takes it, to the bytes of the result; None where there is no pod."""
+    try:
+        found = observe(pod)
+    except UnreadablePodError:
+        return None
+    spec = JobSpec(id="j", image="x")
+    record = JobRecord("j", spec, spec.digest, Status.STARTING, attempt=1, reached={"queued": 0.0, "starting": 1.0})
+    judge(spec, record, found, 2.0, seen=Seen())
+    judge(spec, record, None, 9e9, seen=Seen().after(found, "base", 1.0))
+    JobResult(job_id="j", status=Status.FAILED, containers=container_ends(found)).model_dump_json()
+    return found
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk)[:30])
+def test_junk_in_any_place_of_a_pod_costs_only_what_it_stands_for(junk: Any) -> None:
+    for pod in (PODS[0], PODS[-1], steps("evicted-through-api")[-1].pod, steps("native-sidecar-return-value")[-2].pod):
+        for path in places(pod):
+            look(replaced(pod, path, junk))
+
+
+json_values = st.recursive(
+    st.sampled_from(JUNK) | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(pod=st.sampled_from(PODS), data=st.data())
+def test_any_json_in_any_place_of_a_pod_is_one_look_or_the_one_named_error(pod: dict[str, Any], data: Any) -> None:
+    junk = data.draw(json_values)
+    for path in data.draw(st.lists(st.sampled_from(list(places(pod))), min_size=1, max_size=2)):
+        if path in places(pod):
+            pod = replaced(pod, path, junk)
+    look(pod)
+
+
+@given(json_values)
+@example({"metadata": {}})
+@example({"metadata": {"name": ""}})
+def test_what_is_no_pod_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(UnreadablePodError, match="not a pod"):
+        observe(value)
+
+
+def test_a_pod_with_a_hostile_attempt_is_no_attempt_of_ours() -> None:
+    pod = copy.deepcopy(PODS[0])
+    pod["metadata"]["labels"] = {"podrelay.dev/attempt": "9" * 5000}
+    found = look(pod)
+    assert found is not None
+    assert found.attempt == 0

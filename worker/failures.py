@@ -55,10 +55,14 @@ _DISRUPTIONS: Final = {
     "DeletionByPodGC": FailureReason.NODE_LOST,
 }
 
+#: Why the control plane deletes pods of nodes that do not answer (and of others: but the kubelet of a node that answers
+#: reports the containers' end before the pod goes).
+_OF_LOST_NODES: Final = frozenset({"DeletionByPodGC", "DeletionByTaintManager"})
+
 _ADVICE: Final = {
     FailureReason.RUN_TIMEOUT: "raise the time limit (active_deadline_s) or make the job shorter",
     FailureReason.EVICTED: "submit it again; if it happens often, ask for the memory and disk it uses",
-    FailureReason.PREEMPTED: "a pod of higher priority took its place: submit it again, or give it a priority class",
+    FailureReason.PREEMPTED: "others of higher priority took its place: submit it again, or raise its priority",
     FailureReason.NODE_LOST: "its node stopped answering: submit it again",
 }
 
@@ -147,10 +151,38 @@ def init_failure(container: Container) -> Failure:
 
 
 def disrupted(disruption: Disruption) -> Failure:
-    """The cluster ended the pod, by its ``DisruptionTarget`` condition."""
-    reason = _DISRUPTIONS.get(disruption.reason, FailureReason.EVICTED)
-    text = f"the cluster ended the pod: {disruption.reason}: {quoted(disruption.message)}"
+    """The cluster, or Kueue in it, ended the pod, by the condition that says so."""
+    if disruption.by == "kueue":
+        reason, who = FailureReason.PREEMPTED, "Kueue"
+    else:
+        reason, who = _DISRUPTIONS.get(disruption.reason, FailureReason.EVICTED), "the cluster"
+    text = f"{who} ended the pod: {quoted(disruption.reason)}: {quoted(disruption.message)}"
     return Failure(reason, f"{text}. What to do: {_ADVICE[reason]}.")
+
+
+def lost_node(pod: Observation, base: Container) -> str | None:
+    """The pod's node, where it did not answer any more, as far as one look at a pod tells that has gone meanwhile or is
+    going: the base container had reported no end, and the control plane had given the node up or spoke in its place."""
+    if pod.node is None or base.state == "terminated":
+        return None
+    is_failed_unheard = pod.has_ended and any(c.state == "running" for c in pod.containers)
+    is_of_lost_node = pod.disruption is not None and pod.disruption.reason in _OF_LOST_NODES
+    is_lost = pod.reason == "NodeLost" or pod.node_is_silent or is_failed_unheard or is_of_lost_node
+    return pod.node if is_lost else None
+
+
+def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure | None:
+    """Why the cluster ended a pod whose containers reported no end; None where it is not known to have. ``node``: the
+    lost one (:func:`lost_node`)."""
+    if disruption is not None and (node is None or disruption.reason not in _OF_LOST_NODES):
+        return disrupted(disruption)
+    return None if node is None else node_lost(node)
+
+
+def node_lost(node: str) -> Failure:
+    """The pod is, or was, to go, and its node never said how its containers ended."""
+    text = f"node {node!r} does not answer, or is gone: the pod was to be deleted and never reported its end"
+    return Failure(FailureReason.NODE_LOST, f"{text}. It may still run there. Submit the job again.")
 
 
 def by_status_reason(observation: Observation) -> Failure | None:

@@ -19,7 +19,10 @@ from worker.failures import (
     Failure,
     by_status_reason,
     disrupted,
+    ended_by_cluster,
     init_failure,
+    lost_node,
+    node_lost,
     own_end,
     rejected,
     trouble,
@@ -127,7 +130,7 @@ def _absent(record: JobRecord, seen: Seen) -> Ended:
     if record.deletion_intent is DeletionIntent.FAILED:
         failure = _intended(record)
     else:
-        failure = disrupted(seen.disruption) if seen.disruption else _deleted(record.namespace)
+        failure = ended_by_cluster(seen.disruption, seen.lost_node) or _deleted(record.namespace)
     return Ended(Status.FAILED, failure.reason, failure.message, None, started)
 
 
@@ -152,9 +155,7 @@ def _ended(look: _Look) -> Ended | None:
     elif broken := _failed_init(look.pod):
         failure = _from_outside(look, broken) or init_failure(broken)
     elif look.pod.has_ended:
-        failure = by_status_reason(look.pod) or (
-            disrupted(look.pod.disruption) if look.pod.disruption else rejected(look.pod)
-        )
+        failure = _without_an_end(look)
     elif look.pod.reason == "NodeLost" or _is_overdue(look):
         failure = _intended(look.record) if look.record.deletion_intent else _node_lost(look.pod)
     else:
@@ -164,6 +165,17 @@ def _ended(look: _Look) -> Ended | None:
     if look.record.cancel_requested and failure.reason.traits.is_transient:
         return _end(look, Status.CANCELLED, None, _cancelled_by(look.record))
     return _end(look, Status.FAILED, failure.reason, failure.message)
+
+
+def _without_an_end(look: _Look) -> Failure:
+    """The pod is over and its base container never reported an end: its node refused it, or is lost."""
+    pod = look.pod
+    if pod.is_being_deleted and look.record.deletion_intent is DeletionIntent.FAILED:
+        return _intended(look.record)
+    failure = by_status_reason(pod) or ended_by_cluster(pod.disruption, lost_node(pod, look.base))
+    if failure is None and pod.is_being_deleted and not pod.reason:
+        return _deleted(pod.namespace)
+    return failure or rejected(pod)
 
 
 def _from_outside(look: _Look, container: Container) -> Failure | None:
@@ -330,7 +342,4 @@ def _deleted(namespace: str | None) -> Failure:
 
 
 def _node_lost(pod: Observation) -> Failure:
-    if pod.node is None:
-        return _deleted(pod.namespace)
-    text = f"node {pod.node!r} does not answer: the pod was to be deleted and never reported its end"
-    return Failure(FailureReason.NODE_LOST, f"{text}. It may still run there. Submit the job again.")
+    return _deleted(pod.namespace) if pod.node is None else node_lost(pod.node)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dispatcher.status import FailureReason
-from worker.failures import trouble
+from worker.failures import lost_node, trouble
 from worker.observation import Container, Disruption, Observation
 
 
@@ -20,6 +20,7 @@ class Seen:
 
     ``user_code_started`` is None before the first look. ``trouble`` names what is wrong (container and reason) and
     ``trouble_since`` when it was first seen, without a look in between at which it was over.
+    ``lost_node``: the pod's node, where the last look told that it does not answer.
     ``came_first``: whether the base container was seen ended before its pod's deletion was asked for, or not ended
     after; None while neither was seen.
     """
@@ -30,6 +31,7 @@ class Seen:
     deletion_seen_at: float | None = None
     came_first: Literal["end", "deletion"] | None = None
     disruption: Disruption | None = None
+    lost_node: str | None = None
 
     def after(self, observation: Observation, base_container: str, now: float) -> "Seen":
         """What is known after one more look. Taking the same look twice changes nothing."""
@@ -46,6 +48,7 @@ class Seen:
             deletion_seen_at=deletion_seen_at,
             came_first=self.came_first or _came_first(observation, base),
             disruption=observation.disruption or self.disruption,
+            lost_node=lost_node(observation, base or Container(base_container, "main")),
         )
 
 

@@ -2,17 +2,15 @@ import copy
 import json
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import SITUATIONS, Step, steps
+from judging import EPOCH_S, Follower, record_of, spec_of
+from recorded import SITUATIONS, steps
 
-from dispatcher.record import DeletionIntent, JobRecord
-from dispatcher.spec import JobSpec
+from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
 from worker.judge import NODE_LOST_AFTER_S, Ended, MustEnd, Running, Settled, Starting, Verdict, judge
 from worker.observation import observe
@@ -20,52 +18,6 @@ from worker.seen import Seen
 
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.txt"
 WATCHED = [s for s in SITUATIONS if steps(s)]
-
-#: Redis' clock is far from the cluster's, on purpose.
-EPOCH_S = 1_000_000.0
-
-
-def spec_of(**fields: Any) -> JobSpec:
-    return JobSpec(**{"id": "j", "image": "python:3", "image_pull_grace_s": 15, "startup_timeout_s": 600, **fields})
-
-
-def record_of(spec: JobSpec, **fields: Any) -> JobRecord:
-    fields = {"status": Status.STARTING, "reached": {"starting": EPOCH_S}, **fields}
-    return JobRecord("j", spec, spec.digest, attempt=1, namespace="ns", **fields)
-
-
-class Follower:
-    """Carries verdicts out as the supervisor does, as far as the record goes."""
-
-    def __init__(self, spec: JobSpec, record: JobRecord | None = None) -> None:
-        self.spec, self.record, self.seen = spec, record or record_of(spec), Seen()
-
-    def see(self, pod: dict[str, Any] | None, t: float) -> Verdict:
-        now = EPOCH_S + t
-        observation = None if pod is None else observe(pod)
-        verdict = judge(self.spec, self.record, observation, now, seen=self.seen)
-        if observation is not None:
-            self.seen = self.seen.after(observation, self.spec.base_container, now)
-        self._note(verdict, now)
-        return verdict
-
-    def _note(self, verdict: Verdict, now: float) -> None:
-        record = self.record
-        match verdict:
-            case Running() if record.status is not Status.RUNNING:
-                self.record = replace(record, status=Status.RUNNING, reached={**record.reached, "running": now})
-            case MustEnd(intent, reason, message):
-                self.record = replace(record, deletion_intent=intent, intent_reason=reason, intent_message=message)
-            case Ended(status):
-                self.record = replace(record, status=status)
-            case Starting() | Running() | Settled():
-                pass
-
-    def follow(self, watched: list[Step]) -> Iterator[tuple[Step, Verdict]]:
-        for step in watched:
-            yield step, self.see(step.pod, step.t)
-            if step.type == "DELETED":
-                yield Step(step.t, "(gone)", {}), self.see(None, step.t)
 
 
 def follow(situation: str, **fields: Any) -> list[Verdict]:

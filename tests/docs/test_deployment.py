@@ -34,14 +34,14 @@ def test_the_compose_file_names_images_by_variable_only() -> None:
 
 
 def test_the_dockerfile_names_its_base_by_variable_only() -> None:
-    text = page("worker/Dockerfile")
+    text = page("deploy/Dockerfile")
     assert re.findall(r"^FROM (\S+)", text, re.M) == ["${PODRELAY_PYTHON_IMAGE}"] * 2
     # A bare `docker build` must work too; its default is the one of .env.
     assert re.findall(r"^ARG (.+)$", text, re.M) == [f"PODRELAY_PYTHON_IMAGE={images()['PODRELAY_PYTHON_IMAGE']}"]
     assert list(compose()["services"]["worker"]["build"]["args"]) == ["PODRELAY_PYTHON_IMAGE"]
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "worker/Dockerfile", ".dockerignore"])
+@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/Dockerfile", ".dockerignore"])
 def test_no_image_is_named_elsewhere(name: str) -> None:
     code = "\n".join(line for line in page(name).splitlines() if not line.lstrip().startswith(("#", "ARG ")))
     for image in images().values():
@@ -53,7 +53,7 @@ def test_the_return_value_s_image_is_the_worker_s_default() -> None:
 
 
 def test_the_image_runs_as_nobody_special_and_holds_only_what_is_pinned() -> None:
-    text = page("worker/Dockerfile")
+    text = page("deploy/Dockerfile")
     assert re.search(r"^USER 10001:10001$", text, re.M)
     installs = re.findall(r"pip install (.*?)(?: \\)?$", text, re.M)
     assert len(installs) == 5
@@ -63,7 +63,7 @@ def test_the_image_runs_as_nobody_special_and_holds_only_what_is_pinned() -> Non
 
 def test_everything_that_the_image_is_made_of_reaches_the_build() -> None:
     sent = {line.removeprefix("!") for line in page(".dockerignore").splitlines() if line.startswith("!")}
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", page("worker/Dockerfile"), re.M)
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", page("deploy/Dockerfile"), re.M)
     for name in " ".join(copied).split():
         assert name.partition("/")[0] in sent
         assert (ROOT / name).exists(), name

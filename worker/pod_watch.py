@@ -11,13 +11,13 @@ followed.
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 from dispatcher import names
 from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError, WatchEvent
-from worker.observation import Observation, observe
+from worker.observation import Observation, UnreadablePodError, observe
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -48,6 +48,7 @@ class PodWatch:
         self.refusal = ""  #: why the API server does not show the pods ('' while it does)
         self.pods: dict[str, Observation] = {}  #: by pod name
         self.gone: dict[str, Observation] = {}  #: the last deleted pods by uid, oldest first
+        self.unreadable = 0  #: how often something stood where a pod should
         self._cluster = cluster
         self._listener = listener
         self._selector = f"{names.LABEL_INSTALLATION}={installation},{names.LABEL_QUEUE}={queue},!{names.LABEL_DONE}"
@@ -80,7 +81,7 @@ class PodWatch:
         if self.refusal:
             log.info("namespace served again", namespace=self.namespace)
             self.refusal = ""
-        listed = {pod.name: pod for pod in (observe(item) for item in items)}
+        listed = {pod.name: pod for pod in map(self._observe, items) if pod is not None}
         for name in [name for name, pod in self.pods.items() if name not in listed or listed[name].uid != pod.uid]:
             del self.pods[name]
         for pod in listed.values():
@@ -108,7 +109,7 @@ class PodWatch:
         try:
             async for event in self._cluster.watch_pods(self.namespace, self._selector, version):
                 back_off.succeeded()
-                version = str(event.object["metadata"].get("resourceVersion") or version)
+                version = _version(event) or version
                 self._take(event)
         except ClusterUnavailableError as error:
             # The version still holds: go on from it, without listing everything again.
@@ -119,7 +120,9 @@ class PodWatch:
     def _take(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
             return
-        pod = observe(event.object)
+        pod = self._observe(event.object)
+        if pod is None:
+            return
         if event.type == "DELETED":
             self.pods.pop(pod.name, None)
             self.gone[pod.uid] = pod
@@ -129,12 +132,28 @@ class PodWatch:
         else:
             self._changed(pod)
 
+    def _observe(self, pod: Any) -> Observation | None:
+        """One look; None for what is no pod, which is left out, counted, and told the first time."""
+        try:
+            return observe(pod)
+        except UnreadablePodError as error:
+            self.unreadable += 1
+            if self.unreadable == 1:
+                log.warning("left out of the watch", namespace=self.namespace, why=str(error))
+            return None
+
     def _changed(self, pod: Observation) -> None:
         known = self.pods.get(pod.name)
         if known is not None and known.uid == pod.uid and known.resource_version == pod.resource_version:
             return
         self.pods[pod.name] = pod
         self._listener.pod_changed(pod)
+
+
+def _version(event: WatchEvent) -> str:
+    metadata = event.object.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return version if isinstance(version, str) else ""
 
 
 class PodWatches:

@@ -231,7 +231,7 @@ class PodRelayOperator(BaseOperator):
         self.termination_message_policy = termination_message_policy
         # Time limits, and what to do at the end.
         self.startup_timeout_seconds = startup_timeout_seconds
-        self.schedule_timeout_seconds = schedule_timeout_seconds or startup_timeout_seconds
+        self.schedule_timeout_seconds = schedule_timeout_seconds or None
         self.on_finish_action = _one_of("on_finish_action", on_finish_action, _FINISH_ACTIONS)
         self.on_kill_action = _one_of("on_kill_action", on_kill_action, _KILL_ACTIONS)
         self.skip_on_exit_code = _exit_codes(skip_on_exit_code)

@@ -248,7 +248,7 @@ class JobArguments:
     container_logs: Any
     init_container_logs: Any
     startup_timeout_seconds: float
-    schedule_timeout_seconds: float
+    schedule_timeout_seconds: float | None
     on_finish_action: str
     durable: bool
     podrelay_queue: str | None

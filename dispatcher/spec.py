@@ -131,8 +131,8 @@ class JobSpec(BaseModel):
 
     # Time limits, and what to do at the end.
     queue_timeout_s: Seconds = 86400
-    startup_timeout_s: Seconds = 600
-    schedule_timeout_s: Seconds | None = None  #: None: only the startup timeout counts
+    startup_timeout_s: Seconds = 600  #: counts from when the pod has a node
+    schedule_timeout_s: Seconds | None = None  #: None: a pod waits for a node as long as ``queue_timeout_s`` says
     image_pull_grace_s: Annotated[float, Field(ge=0)] = 60
     run_timeout_s: Seconds | None = None
     on_finish: OnFinish = OnFinish.DELETE_POD

@@ -29,6 +29,7 @@ from worker.failures import (
 )
 from worker.observation import Container, Observation
 from worker.seen import Seen, blocker, deletion_came_first
+from worker.waiting import for_a_node, is_news, waits_for
 
 #: How long a missing secret or config map may take to appear.
 CONFIG_GRACE_S: Final = 30.0
@@ -94,7 +95,8 @@ class _Look:
     pod: Observation
     base: Container
     now: float
-    seen: Seen
+    before: Seen  #: earlier looks
+    seen: Seen  #: and this one
 
 
 def judge(
@@ -116,7 +118,7 @@ def judge(
     if observation.attempt not in (0, record.attempt):
         return Settled()
     base = observation.container(spec.base_container) or Container(spec.base_container, "main")
-    look = _Look(spec, record, observation, base, now, seen.after(observation, spec.base_container, now))
+    look = _Look(spec, record, observation, base, now, seen, seen.after(observation, spec.base_container, now))
     if record.deletion_intent is DeletionIntent.CANCELLED:
         return _being_cancelled(look)
     return _ended(look) or _to_be_cancelled(look) or _in_progress(look)
@@ -244,18 +246,52 @@ def _running(look: _Look) -> Running | MustEnd:
 
 def _starting(look: _Look) -> Starting | MustEnd:
     waits = blocker(look.pod, look.spec.base_container) or look.base
-    detail = _detail(look.pod, waits)
-    failure, look_again_at = _trouble_limit(look, waits)
-    since = look.record.reached_at("starting")
-    startup_at = (look.now if since is None else since) + look.spec.startup_timeout_s
-    if not look.pod.scheduling.is_scheduled and look.spec.schedule_timeout_s is not None:
-        startup_at = min(startup_at, startup_at - look.spec.startup_timeout_s + look.spec.schedule_timeout_s)
-    if failure is not None and look.now >= min(look_again_at, startup_at):
+    detail = waits_for(look.pod, waits)
+    if not is_news(detail, told=look.record.detail, kinds=look.before.kinds):
+        detail = look.record.detail
+    if not look.pod.scheduling.is_scheduled:
+        return _unscheduled(look, detail)
+    failure, heals_until = _trouble_limit(look, waits)
+    startup_at = _starting_since(look) + look.pod.scheduling.waited_s + look.spec.startup_timeout_s
+    if failure is not None and look.now >= min(heals_until, startup_at):
         return MustEnd(DeletionIntent.FAILED, failure.reason, failure.message)
     if look.now >= startup_at:
-        failure = _start_timeout(look, detail)
+        failure = _start_timeout(look, waits)
         return MustEnd(DeletionIntent.FAILED, failure.reason, failure.message)
-    return Starting(detail, min(look_again_at, startup_at))
+    return Starting(detail, min(heals_until, startup_at))
+
+
+def _starting_since(look: _Look) -> float:
+    """Since when the pod exists; now, while that is not recorded yet. A record that was made again for a pod of which
+    Redis knew nothing any more has only the time at which it was made."""
+    since = look.record.reached_at("starting")
+    if since is None and look.record.status is Status.STARTING:
+        since = look.record.reached_at("queued")
+    return look.now if since is None else since
+
+
+def _unscheduled(look: _Look, detail: str) -> Starting | MustEnd:
+    """Waiting for room, or for whoever holds the pod back, is not starting: it goes on until a limit that is about
+    waiting ends it."""
+    said, spec, record = for_a_node(look.pod.scheduling), look.spec, look.record
+    queued_at = record.reached_at("queued")
+    queue_at = (_starting_since(look) if queued_at is None else queued_at) + spec.queue_timeout_s
+    schedule_at = float("inf")
+    if spec.schedule_timeout_s is not None:
+        schedule_at = _starting_since(look) + spec.schedule_timeout_s
+    if look.now >= schedule_at:
+        text = f"no node took the pod within schedule_timeout_s ({spec.schedule_timeout_s:g} s): {said}"
+        return MustEnd(DeletionIntent.FAILED, FailureReason.UNSCHEDULABLE, f"{text}. {_room(look.pod)}")
+    if look.now >= queue_at:
+        text = f"no node took the pod within queue_timeout_s ({spec.queue_timeout_s:g} s, counted from submit): {said}"
+        return MustEnd(DeletionIntent.FAILED, FailureReason.QUEUE_TIMEOUT, f"{text}. {_room(look.pod)}")
+    return Starting(detail, min(schedule_at, queue_at))
+
+
+def _room(pod: Observation) -> str:
+    if pod.scheduling.reason == "SchedulingGated":
+        return "Find out why whoever set the gate does not lift it (a quota in a queue of Kueue?), or raise the limit."
+    return "Ask for less, mend node_selector, affinity and tolerations, add nodes, or raise the limit."
 
 
 def _trouble_limit(look: _Look, waits: Container) -> tuple[Failure | None, float]:
@@ -271,37 +307,11 @@ def _trouble_limit(look: _Look, waits: Container) -> tuple[Failure | None, float
     return found.failure, (look.now if since is None else since) + grace_s
 
 
-def _start_timeout(look: _Look, detail: str) -> Failure:
-    scheduling = look.pod.scheduling
-    if not scheduling.is_scheduled:
-        limit_s = min(look.spec.schedule_timeout_s or look.spec.startup_timeout_s, look.spec.startup_timeout_s)
-        text = f"no node took the pod within {limit_s:g} s: {_unscheduled(look.pod)}"
-        advice = "Ask for less, mend node_selector, affinity and tolerations, or add nodes."
-        return Failure(FailureReason.UNSCHEDULABLE, f"{text}. {advice}")
-    text = f"the base container did not start within startup_timeout_s ({look.spec.startup_timeout_s:g} s): {detail}"
+def _start_timeout(look: _Look, waits: Container) -> Failure:
+    limit_s, detail = look.spec.startup_timeout_s, waits_for(look.pod, waits)
+    text = f"the base container did not start within startup_timeout_s ({limit_s:g} s, counted from its node): {detail}"
     advice = "See the pod's warnings (a volume, secret or network that is missing?), or raise the limit."
     return Failure(FailureReason.START_TIMEOUT, f"{text}. {advice}")
-
-
-def _detail(pod: Observation, waits: Container) -> str:
-    if not pod.scheduling.is_scheduled:
-        return f"unscheduled: {_unscheduled(pod)}" if pod.scheduling.reason else "waiting to be scheduled"
-    if waits.state == "waiting" and trouble(waits) is not None:
-        return f"container {waits.name}: {waits.reason}: {waits.message}".removesuffix(": ")
-    if not pod.is_sandbox_ready and not any(c.has_started for c in pod.containers):
-        return "preparing volumes and network"
-    match waits.kind:
-        case "init":
-            inits = [c.name for c in pod.containers if c.kind == "init"]
-            return f"init container {inits.index(waits.name) + 1} of {len(inits)} ({waits.name})"
-        case "sidecar":
-            return f"sidecar {waits.name}"
-        case "main":
-            return "pulling image"
-
-
-def _unscheduled(pod: Observation) -> str:
-    return pod.scheduling.message.rstrip(".") or pod.scheduling.reason or "no scheduler has looked at it"
 
 
 def _progress(look: _Look, detail: str, look_again_at: float | None) -> Starting | Running:

@@ -282,6 +282,8 @@ def _scheduling(metadata: dict[str, Any], spec: dict[str, Any], condition: dict[
     gates = ", ".join(_text(g.get("name")) for g in _maps(spec.get("schedulingGates")))
     if gates:
         return Scheduling(False, "SchedulingGated", f"held by scheduling gates: {gates}")
+    if reason == "SchedulingGated":
+        return Scheduling(False)  # lifted a moment ago, and no scheduler has looked at it since
     return Scheduling(_is_true(condition), reason, message, _waited_s(metadata, condition))
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from dispatcher.status import FailureReason
 from worker.failures import lost_node, trouble
 from worker.observation import Container, Disruption, Observation
+from worker.waiting import MOST_KINDS, kind, waits_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Seen:
     ``user_code_started`` is None before the first look. ``trouble`` names what is wrong (container and reason) and
     ``trouble_since`` when it was first seen, without a look in between at which it was over.
     ``lost_node``: the pod's node, where the last look told that it does not answer.
+    ``kinds``: what the pod was seen waiting for (:func:`worker.waiting.kind`), the first few.
     ``came_first``: whether the base container was seen ended before its pod's deletion was asked for, or not ended
     after; None while neither was seen.
     """
@@ -32,6 +34,7 @@ class Seen:
     came_first: Literal["end", "deletion"] | None = None
     disruption: Disruption | None = None
     lost_node: str | None = None
+    kinds: frozenset[str] = frozenset()
 
     def after(self, observation: Observation, base_container: str, now: float) -> "Seen":
         """What is known after one more look. Taking the same look twice changes nothing."""
@@ -48,6 +51,7 @@ class Seen:
             deletion_seen_at=deletion_seen_at,
             came_first=self.came_first or _came_first(observation, base),
             disruption=observation.disruption or self.disruption,
+            kinds=self.kinds | _kinds(observation, base_container) if len(self.kinds) < MOST_KINDS else self.kinds,
             lost_node=lost_node(observation, base or Container(base_container, "main")),
         )
 
@@ -68,6 +72,11 @@ def blocker(observation: Observation, base_container: str) -> Container | None:
         if not is_passed:
             return container
     return None
+
+
+def _kinds(observation: Observation, base_container: str) -> frozenset[str]:
+    waits = blocker(observation, base_container)
+    return frozenset() if waits is None else frozenset((kind(waits_for(observation, waits)),))
 
 
 def _came_first(observation: Observation, base: Container | None) -> Literal["end", "deletion"] | None:

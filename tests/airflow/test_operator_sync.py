@@ -71,6 +71,12 @@ def test_the_job_is_asked_for_with_the_tasks_arguments(task_run: TaskRun) -> Non
     assert spec.submitted_by == "airflow airflow: nightly.transform of manual__2026-01-01"
 
 
+def test_a_pod_waits_for_a_node_as_long_as_it_takes_unless_the_task_says_how_long(task_run: TaskRun) -> None:
+    with ScriptedWorker(task_run.redis_url, succeeding()) as worker:
+        task_run.execute(startup_timeout_seconds=5)
+    assert (worker.played[0].spec.startup_timeout_s, worker.played[0].spec.schedule_timeout_s) == (5, None)
+
+
 def test_the_tasks_trace_goes_with_the_job_and_is_no_part_of_what_is_asked(task_run: TaskRun) -> None:
     task_run.ti.context_carrier = {"traceparent": "00-1-2-01"}
     with ScriptedWorker(task_run.redis_url, hello) as worker:

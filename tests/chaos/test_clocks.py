@@ -124,7 +124,7 @@ async def _everything(caller: Caller) -> list[Told]:
 async def _limits(caller: Caller) -> None:
     await asyncio.gather(
         _limited(caller, FailureReason.RUN_TIMEOUT, "--duration=600", run_timeout_s=LIMIT_S),
-        _limited(caller, FailureReason.UNSCHEDULABLE, startup_timeout_s=LIMIT_S, **_NOWHERE),
+        _limited(caller, FailureReason.UNSCHEDULABLE, schedule_timeout_s=LIMIT_S, **_NOWHERE),
         _limited(caller, FailureReason.QUOTA_TIMEOUT, namespace="full", queue_timeout_s=LIMIT_S),
         _limited(caller, FailureReason.QUEUE_TIMEOUT, namespace="elsewhere", queue_timeout_s=LIMIT_S),
         _limited(caller, FailureReason.QUEUE_TIMEOUT, queue="nobodys", queue_timeout_s=LIMIT_S),

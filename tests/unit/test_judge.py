@@ -191,21 +191,6 @@ def test_a_missing_secret_is_a_config_error_after_its_grace() -> None:
     assert 'secret "nope" not found' in verdict.message
 
 
-@pytest.mark.parametrize("situation", ["unschedulable-cpu", "unschedulable-selector"])
-@pytest.mark.parametrize("limits", [{"schedule_timeout_s": 20}, {"startup_timeout_s": 20}])
-def test_a_pod_that_no_node_takes_is_unschedulable(situation: str, limits: dict[str, Any]) -> None:
-    last = steps(situation)[-1]
-    follower = Follower(spec_of(**limits))
-    verdict = follower.see(last.pod, 19)
-    assert isinstance(verdict, Starting)
-    assert verdict.detail.startswith("unscheduled: 0/1 nodes are available: ")
-    assert verdict.look_again_at == EPOCH_S + 20
-    verdict = follower.see(last.pod, 20)
-    assert isinstance(verdict, MustEnd)
-    assert verdict.reason is FailureReason.UNSCHEDULABLE
-    assert "0/1 nodes are available" in verdict.message
-
-
 def test_the_schedule_timeout_does_not_count_once_a_node_took_the_pod() -> None:
     last = steps("missing-secret-volume")[-1]
     verdict = Follower(spec_of(schedule_timeout_s=5)).see(last.pod, 100)
@@ -231,8 +216,10 @@ def test_the_startup_timeout_ends_image_trouble_with_a_longer_grace() -> None:
 def test_no_time_limit_counts_before_its_status_is_recorded() -> None:
     spec = spec_of(startup_timeout_s=20)
     record = record_of(spec, status=Status.QUEUED, reached={"queued": EPOCH_S - 9999})
-    first = steps("success")[0]
-    assert judge(spec, record, observe(first.pod), EPOCH_S) == Starting("waiting to be scheduled", EPOCH_S + 20)
+    scheduled = steps("success")[1]
+    assert judge(spec, record, observe(scheduled.pod), EPOCH_S) == Starting(
+        "preparing volumes and network", EPOCH_S + 20
+    )
 
 
 def test_details_tell_init_containers_apart() -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from dispatcher import names
 from dispatcher.events import ClusterEvent, JobResult, LogSummary, ReturnValueOutcome
@@ -12,7 +13,7 @@ from dispatcher.status import FailureReason, Status
 from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.judge import Ended
 from worker.log_lines import LogLines
-from worker.observation import Observation, container_ends
+from worker.observation import Observation, container_ends, observe
 from worker.return_value import parse_return_value
 
 #: How long the sidecar may take to print, after all other containers have ended.
@@ -34,32 +35,49 @@ LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
 
 
 async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
-    """Read what the sidecar prints when it is told to end, to the end of its log."""
-    try:
+    """Read what the sidecar prints when it is told to end. Its end is what its pod says: a refusal, or the end of a
+    stream, comes also of a kubelet that restarts."""
+    found, has_ended, back_off = LOST_RETURN_VALUE, False, BackOff()
+    with suppress(TimeoutError):
         async with asyncio.timeout(RETURN_VALUE_S):
-            data = await _sidecar_log(cluster, namespace, pod)
-    except TimeoutError:
-        data = b""
-    return ReturnValue(*parse_return_value(data))
+            while True:
+                error: Exception | None = None
+                try:
+                    found = ReturnValue(*parse_return_value(await _sidecar_log(cluster, namespace, pod)))
+                    if has_ended or found.outcome is not ReturnValueOutcome.TRUNCATED:
+                        return found
+                except (ClusterRefusedError, ClusterUnavailableError) as refusal:
+                    error = refusal
+                match await _sidecar(cluster, namespace, pod):
+                    case "gone":
+                        return found
+                    case "ended" if not has_ended:
+                        has_ended = True  # what is read from now on is all that there is
+                    case _:
+                        await asyncio.sleep(back_off.failed(error))
+    return found
 
 
 async def _sidecar_log(cluster: Cluster, namespace: str, pod: str) -> bytes:
-    back_off = BackOff()
-    while True:
-        lines, parts = LogLines(), list[bytes]()
-        try:
-            async with cluster.log(namespace, pod, names.RETURN_VALUE_CONTAINER, since=None, follow=True) as pieces:
-                async for data in pieces:
-                    lines.feed(data)
-            lines.end()
-        except ClusterRefusedError:
-            return b""
-        except ClusterUnavailableError as error:
-            await asyncio.sleep(back_off.failed(error))
-            continue
-        while piece := lines.take(1 << 20):
-            parts.append(piece.data)
-        return b"".join(parts)
+    lines, parts = LogLines(), list[bytes]()
+    async with cluster.log(namespace, pod, names.RETURN_VALUE_CONTAINER, since=None, follow=True) as pieces:
+        async for data in pieces:
+            lines.feed(data)
+    lines.end()
+    while piece := lines.take(1 << 20):
+        parts.append(piece.data)
+    return b"".join(parts)
+
+
+async def _sidecar(cluster: Cluster, namespace: str, pod: str) -> Literal["running", "ended", "gone"]:
+    try:
+        found = await cluster.read_pod(namespace, pod)
+    except (ClusterRefusedError, ClusterUnavailableError):
+        return "running"  # as far as anybody knows
+    if found is None:
+        return "gone"
+    sidecar = observe(found).container(names.RETURN_VALUE_CONTAINER)
+    return "ended" if sidecar is None or sidecar.state == "terminated" else "running"
 
 
 async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:

@@ -95,6 +95,7 @@ class Follower:
         """The watch shows the deletion of a pod of this job."""
         if self._is_ours(pod):
             self._pod.deleted(pod)
+            self._logs.pod_gone()
 
     def _is_ours(self, pod: Observation) -> bool:
         """Whether it is the pod of the present attempt, recorded or just made."""
@@ -464,7 +465,7 @@ class Follower:
         reached(Reached.RESULT_APPENDED)
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
-        summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s, self.record)
+        summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s, self.record, is_gone=self._pod.is_gone)
         self._job.note_published()
         self._logs.end_attempt()
         reached(Reached.LOG_DRAINED)

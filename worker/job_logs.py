@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
@@ -35,6 +35,7 @@ class JobLogs:
         self._attempt = 0
         self._failures = 0
         self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
+        self._last: Observation | None = None  # of the attempt's pod
         self.tails: Tails = {}
         self.is_lacking = False  #: Redis has lost more of this attempt's logs than is kept: they are to be read again
 
@@ -42,24 +43,37 @@ class JobLogs:
         return bool(self._followed)
 
     def see(self, pod: Observation, record: JobRecord, *, is_gone: bool) -> None:
-        """Begin with the containers that have started, and tell the followed ones of their ends."""
+        """Begin with the containers that have started, and tell the followed ones what becomes of theirs."""
+        self._last = pod
         for container in pod.containers:
             if not _is_wanted(container, record.spec):
                 continue
-            if container.has_started and not self._is_followed(container.name):
-                self._begin(pod, container.name, record)
-            if container.name in self._followed and (container.state == "terminated" or is_gone):
-                self._followed[container.name][0].container_ended()
+            if container.has_started and not self._is_followed(container.name, container.restarts):
+                self._begin(container.name, record, restarts=container.restarts)
+            if container.name in self._followed:
+                follower = self._followed[container.name][0]
+                follower.started_again(container.restarts)
+                if container.state == "terminated":
+                    follower.container_ended()
+        self.pod_gone(is_gone=is_gone)
 
-    def _is_followed(self, container: str) -> bool:
-        """Whether its log is followed, or was to its end. One that failed by a defect of ours begins again."""
+    def pod_gone(self, *, is_gone: bool = True) -> None:
+        """The pod is proved to be gone, or is there after all."""
+        for follower, _ in self._followed.values():
+            follower.pod_gone(is_gone=is_gone)
+
+    def _is_followed(self, container: str, restarts: int) -> bool:
+        """Whether its log is followed, or was to its end. One that failed by a defect of ours begins again, and so does
+        one whose container was started again."""
         if container not in self._followed:
             return False
-        task = self._followed[container][1]
+        follower, task = self._followed[container]
         if not task.done() or task.cancelled():
             return True
         error = task.exception()
-        if error is None or isinstance(error, LetGoError):
+        if error is None:
+            return follower.restarts >= restarts
+        if isinstance(error, LetGoError):
             return True
         self._failures += 1
         log.error("log follower failed", container=container, failures=self._failures, exc_info=error)
@@ -70,12 +84,12 @@ class JobLogs:
             return self._followed[container][0].published
         return record.checkpoints.get((record.attempt, container), Checkpoint())
 
-    def _begin(self, pod: Observation, container: str, record: JobRecord) -> None:
+    def _begin(self, container: str, record: JobRecord, *, restarts: int = 0) -> None:
         self._attempt = record.attempt
         source = LogSource(
             job_id=record.job_id,
-            namespace=pod.namespace,
-            pod=pod.name,
+            namespace=record.namespace or "",
+            pod=record.pod or "",
             container=container,
             attempt=record.attempt,
             limit_bytes=record.spec.log_limit_bytes,
@@ -87,11 +101,22 @@ class JobLogs:
             cluster=self._cluster,
             ledger=self._ledger,
             buffers=self._buffers,
+            restarts=restarts,
         )
-        task = asyncio.create_task(follower.run(), name=f"log {pod.name}/{container}")
+        task = asyncio.create_task(follower.run(), name=f"log {source.pod}/{container}")
         # Whatever ends a log follower early (another owner, a defect) is a reason to look at the job again.
         task.add_done_callback(lambda _: self._job.reconsider() if not task.cancelled() and task.exception() else None)
         self._followed[container] = (follower, task)
+
+    def _unread(self, record: JobRecord) -> set[str]:
+        """Containers that may have written what nobody read, and whose pod is gone: those of which a former owner
+        published something, and the base container where nobody saw that it had not started."""
+        names = {name for attempt, name in record.checkpoints if attempt == record.attempt}
+        base, is_wanted = record.spec.base_container, record.spec.get_logs and record.spec.container_logs != ()
+        seen = self._last.container(base) if self._last is not None else None
+        if is_wanted and _is_among(base, record.spec.container_logs, base) and (seen is None or seen.has_started):
+            names.add(base)
+        return names - self._followed.keys()
 
     @property
     def checkpoints(self) -> Mapping[tuple[int, str], Checkpoint]:
@@ -138,16 +163,20 @@ class JobLogs:
         self.is_lacking = False
         self.tails = {place: tail for place, tail in self.tails.items() if place[0] != self._attempt}
 
-    async def drain(self, timeout_s: float, record: JobRecord) -> dict[str, LogSummary]:
+    async def drain(self, timeout_s: float, record: JobRecord, *, is_gone: bool = False) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
-        Returns what was published of each container. What a former owner published of a container that is not there any
-        more is all that anybody will read of it.
+        Returns what was published of each container. What nobody can read any more, because the pod ``is_gone``, is
+        told as missing.
 
         Raises:
             LetGoError: another incarnation owns the job.
         """
+        if is_gone and record.pod is not None:
+            for name in self._unread(record):
+                self._begin(name, record)
+            self.pod_gone()
         for follower, _ in self._followed.values():
-            follower.container_ended()
+            follower.job_ended()
         try:
             async with asyncio.timeout(timeout_s):
                 for follower, task in list(self._followed.values()):
@@ -170,6 +199,7 @@ class JobLogs:
         tails = {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
         self.tails.update({place: tail for place, tail in tails.items() if tail.recent.start is not None})
         self._followed.clear()
+        self._last = None
 
     async def stop(self) -> None:
         """Stop following, whatever is left."""
@@ -211,6 +241,8 @@ def _is_wanted(container: Container, spec: JobSpec) -> bool:
     if not spec.get_logs or not container.is_users:
         return False
     wanted = spec.container_logs if container.kind == "main" else spec.init_container_logs
-    if wanted is None:
-        return container.name == spec.base_container
-    return wanted == "all" or container.name in wanted
+    return _is_among(container.name, wanted, spec.base_container)
+
+
+def _is_among(container: str, wanted: tuple[str, ...] | Literal["all"] | None, base: str) -> bool:
+    return container == base if wanted is None else wanted == "all" or container in wanted

@@ -4,6 +4,11 @@ Two halves that never wait for each other. The reader reads the stream always, w
 that lags a whole rotated file behind loses it unseen; when a stream breaks it opens the next one after the last byte it
 has. The publisher appends what was read; what it may not or cannot append in time is given up oldest first, with a
 named gap. The checkpoint in the record is where another worker would go on.
+
+Where a log ends, only the pod can say. A stream's end proves nothing: a kubelet that dies ends it as cleanly as a
+container does, and the API server hides the difference; nor does a refusal, nor text in place of a log. So the log is
+whole when a read that was *sent after* the container was seen terminated has brought all that there is; what cannot be
+had so is told as a gap with its reason, and the log is not called complete.
 """
 
 import asyncio
@@ -39,8 +44,16 @@ JOB_BUFFER_BYTES: Final = 16 * 1024 * 1024
 WHOLE_LOG_BYTES: Final = 4 * 1024 * 1024
 #: A followed stream without the checkpoint's line that is silent for this long is not likely to bring it.
 SEARCH_SILENCE_S: Final = 2.0
-#: How long after a container's end its stream may stay open (0.3 s was measured) before it is read once more instead.
+#: A log that was followed up to the container's end is read for its end from its start up to this size, else likewise
+#: from a second before the checkpoint: only moments of it are unread.
+NEAR_WHOLE_LOG_BYTES: Final = 128 * 1024
+#: A read for the log's end that brought more than this, or a last line without newline, may have been cut by a kubelet
+#: that died meanwhile: what it brought is accepted when another read brings nothing more.
+CONFIRM_BYTES: Final = 64 * 1024
+#: How long the stream of a pod that is gone may still bring something (its end comes 0.3 s after the container's).
 EOF_GRACE_S: Final = 5.0
+#: A stream's end may be up to a second ahead of the watch's word of the container's end: so long nothing is asked.
+EOF_NEWS_S: Final = 1.0
 #: After an outage of the API server the logs are asked for again over this long, not all at once.
 WELL_AGAIN_S: Final = 1.0
 #: A stream that lasted this long was sound: the next one is opened without the back-off of earlier failures.
@@ -50,6 +63,10 @@ STEADY_S: Final = 10.0
 #: Why bytes were given up.
 LATE: Final = "Redis could not take the log in time: the oldest of the buffer was given up"
 NO_MEMORY: Final = "Redis is near its memory limit: log was given up, statuses and results go on"
+#: Why bytes could not be had.
+ROTATED: Final = "rotated away by the kubelet before it could be read"
+POD_GONE: Final = "the pod was gone before it was certain that its log was read to its end"
+STILL_RUNNING: Final = "the job ended while this container was running: its log is read no further"
 
 
 class LetGoError(Exception):
@@ -68,7 +85,7 @@ class JobOfLog(Protocol):
     def cancel_requested(self, by: str) -> None: ...
 
     def doubt(self) -> None:
-        """The stream ended although the container is not known to have: look at the pod."""
+        """The log cannot be read although the container is not known to have ended: look at the pod."""
 
     def reconsider(self) -> None:
         """A log follower ended early: look whose the job is."""
@@ -86,7 +103,9 @@ class Buffers:
 class LogFollower:
     """Follows one container from the record's checkpoint (or its start) to its end.
 
-    :meth:`run` returns when everything is published; :meth:`container_ended` must be called when the pod shows the end.
+    :meth:`run` returns when everything is published. What the pod shows must be told: that the container ended
+    (:meth:`container_ended`), was started again, that the pod is gone; and that the job waits for no more than is there
+    now (:meth:`job_ended`).
     """
 
     def __init__(
@@ -98,6 +117,7 @@ class LogFollower:
         cluster: Cluster,
         ledger: Ledger,
         buffers: Buffers,
+        restarts: int = 0,
     ) -> None:
         self._source = source
         self._job = job
@@ -108,28 +128,60 @@ class LogFollower:
         self._recent = RecentLog[Piece | Given](buffers.recent)
         self._lines = LogLines(checkpoint)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
+        self._proofs = 0  # how many readings of the whole log lacked it
         self._is_past_gap = False  # it is not there either: take all that is
+        self._is_near = False  # the stream was sound up to now: only moments of the log are unread
+        self._opened: tuple[int, int] | None = None  # the open stream: restarts when asked for, end when it began
+        self._read_run = 0  # the restarts before the run of which something was read
+        self._followed: asyncio.Task[None] | None = None  # a stream that is read on until a read for the end begins
         self._gives_up = False
         self._waiting: deque[Piece | Given] = deque()
         self._waiting_bytes = 0
-        self._is_ended = False
+        self._has_ended = False
+        self._is_gone = False
+        self._is_last = False
+        self._restarts = restarts
         self._is_read = False
         self._has_gap = False
-        self._saw_end = False
-        self._was_ended_at_eof = False
+        self._is_whole = False
+        self._missing: str | None = None  # why the end cannot be had any more
+        self._trouble = "there was too much of it"  # what was in the way last
         self._rewind_to: Checkpoint | None = None
         self._falls_back_to: Checkpoint | None = None
         self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
         self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
         self._work = asyncio.Event()  # for the publisher
         self._cut_timer: asyncio.TimerHandle | None = None
+        self._cut_at_s = 0.0  # when last, on the loop's clock
         self._log = log.bind(job_id=source.job_id, container=source.container)
 
     def container_ended(self) -> None:
-        """The container is terminated, or its pod is gone: no more bytes will come."""
-        if not self._is_ended:
-            self._is_ended = True
+        """The container is terminated: no more bytes will come of this run."""
+        if not self._has_ended:
+            self._has_ended = True
             self._turn.set()
+
+    def started_again(self, restarts: int) -> None:
+        """The pod shows another run of the container, which has a log of its own."""
+        if restarts > self._restarts:
+            self._restarts, self._has_ended = restarts, False
+            self._turn.set()
+
+    def pod_gone(self, *, is_gone: bool = True) -> None:
+        """The pod is proved to be gone (or is there after all): what cannot be read now never will be."""
+        if is_gone is not self._is_gone:
+            self._is_gone = is_gone
+            self._turn.set()
+
+    def job_ended(self) -> None:
+        """The job's outcome waits for this log: read what is there now, and no more."""
+        self._is_last = True
+        self._turn.set()
+
+    @property
+    def restarts(self) -> int:
+        """Of the container, as far as is known here."""
+        return self._restarts
 
     def stop_reading(self) -> None:
         """Read no more: what was read is still published, then :meth:`run` returns. The summary is incomplete."""
@@ -154,7 +206,7 @@ class LogFollower:
     @property
     def summary(self) -> LogSummary:
         """What was published so far."""
-        is_complete = self._saw_end and not self._has_gap and not self._waiting
+        is_complete = self._is_whole and not self._has_gap and not self._waiting
         return LogSummary(bytes=self.published.end, sha256=self.published.chain, is_complete=is_complete)
 
     async def run(self) -> None:
@@ -179,103 +231,145 @@ class LogFollower:
     # Reading
 
     async def _read(self) -> None:
-        self._is_read = self._saw_end = False
+        self._is_read = self._is_whole = False
+        self._missing = None
         self.all_read.clear()
         back_off = BackOff()
-        while not await self._read_once(back_off):
-            pass
+        try:
+            while not (self._is_whole or self._gives_up or self._missing):
+                if self._rewind_to is not None:
+                    await self._stop_followed()
+                    self._rewind()
+                await self._read_on(back_off)
+        finally:
+            await self._stop_followed()
+        if not self._is_whole:
+            self._tell_gap(self._missing or f"it could not be read to its end in time: {self._trouble}")
         self._is_read = True
         self.all_read.set()
         self._work.set()
 
-    async def _read_once(self, back_off: BackOff) -> bool:
-        """Read one stream; True when there is nothing more to read."""
-        if self._gives_up:
-            return True
-        was_ended, began = self._is_ended, time.monotonic()
-        is_bounded = was_ended or self._must_prove
+    @property
+    def _is_for_end(self) -> bool:
+        """Whether a stream that goes on for ever is of no more use."""
+        return self._has_ended or self._is_gone or self._is_last
+
+    async def _read_on(self, back_off: BackOff) -> None:
+        """Read one stream; what was not the log's end is tried again after a pause."""
+        has_ended, is_bounded, began = self._has_ended, self._must_prove or self._is_for_end, time.monotonic()
         try:
             is_eof = await self._one_stream(follow=not is_bounded)
         except ClusterRefusedError as error:
-            self._log.info("log refused", status=error.status, why=error.message)
-            if error.status == 404:
-                self._job.doubt()
-            if error.status == 404 or (error.status == 400 and was_ended):
-                return True
-            await self._pause(back_off.failed())
-            return False
+            if error.status == 404 and self._is_gone:
+                await self._until_followed_ends()
+                self._missing = POD_GONE
+                return
+            self._job.doubt()
+            await self._try_again(back_off, error, began)
         except ClusterUnavailableError as error:
-            if time.monotonic() - began > STEADY_S:
-                back_off.succeeded()
-            self._log.info("log stream interrupted", why=str(error))
-            await self._pause(back_off.failed(error))
+            await self._try_again(back_off, error, began)
             await self._until_cluster_is_well()
-            return False
-        if self._rewind_to is not None:
-            self._rewind()
-            return False
-        return await self._after_stream(back_off, is_bounded=is_bounded, is_eof=is_eof, was_ended=was_ended)
+        else:
+            if is_eof and (text := self._lines.foreign_end):
+                self._job.doubt()
+                await self._try_again(back_off, f"text in place of a log: {_one_line(text)}", began)
+            elif is_eof and self._lines.is_cut:
+                await self._try_again(back_off, "the stream was cut within a line", began)
+            elif not self._lines.found:
+                self._search_on(is_proof=is_bounded and is_eof)
+            elif is_bounded:
+                await self._after_bounded(back_off, has_ended=has_ended)
+            elif is_eof:
+                await self._after_eof(back_off, began)
 
-    async def _after_stream(self, back_off: BackOff, *, is_bounded: bool, is_eof: bool, was_ended: bool) -> bool:
-        """What the end of a stream means; True when it is the log's end."""
-        if not self._lines.found:
-            self._search_on(is_proof=is_bounded and is_eof)
-        elif is_bounded and not was_ended:
-            self._must_prove = False  # the line is there; what came after it is taken, now follow on
-        elif is_eof and self._is_ended:
-            # A followed stream that ended before the end was known may have been cut: it is read once more.
-            self._saw_end = True
-            return was_ended or self._was_ended_at_eof
-        elif is_eof:
+    async def _try_again(self, back_off: BackOff, trouble: Exception | str, began: float) -> None:
+        self._is_near = False
+        self._trouble = str(trouble)
+        self._log.info("log interrupted", why=self._trouble)
+        if time.monotonic() - began > STEADY_S:
+            back_off.succeeded()
+        await self._pause(back_off.failed(trouble if isinstance(trouble, Exception) else None))
+
+    async def _after_eof(self, back_off: BackOff, began: float) -> None:
+        """A followed stream ended cleanly: its container did, which the watch is about to tell, or its kubelet."""
+        self._is_near = False
+        self._log.info("log stream ended")
+        if time.monotonic() - began > STEADY_S:
+            back_off.succeeded()
+        await self._pause(max(EOF_NEWS_S, back_off.failed()))
+        if not self._is_for_end:
+            self._job.doubt()
+
+    async def _after_bounded(self, back_off: BackOff, *, has_ended: bool) -> None:
+        """Everything that there was when it was asked for is read."""
+        self._must_prove, self._is_near = False, True
+        assert self._opened is not None
+        new_bytes = self._lines.checkpoint.end - self._opened[1]
+        if has_ended and self._has_ended:  # else it was started again meanwhile
+            self._is_whole = not new_bytes or (new_bytes <= CONFIRM_BYTES and not self._lines.is_in_line)
+        elif self._is_last and not self._has_ended:
+            self._missing = STILL_RUNNING
+        elif self._is_gone and not self._has_ended:  # then it would have been refused
             self._job.doubt()
             await self._pause(back_off.failed())
-        return False
 
     async def _one_stream(self, *, follow: bool) -> bool:
-        """Read one stream, on from the last byte that was read; False when it was given up before its end."""
-        self._lines = LogLines(self._lines.checkpoint, is_gap=self._is_past_gap)
-        self._is_past_gap = False
-        pump = asyncio.create_task(self._pump(follow))
-        guard = asyncio.create_task(self._until_given_up(follow))
+        """Read one stream, on from the last byte that was read; False when it was given up before its end. A followed
+        one that is given up for a read for the end is read on until that begins: its pod may be going."""
+        streams = [asyncio.create_task(self._pump(follow=follow)), asyncio.create_task(self._until_given_up(follow))]
         try:
-            await asyncio.wait({pump, guard}, return_when=asyncio.FIRST_COMPLETED)
-            self._was_ended_at_eof = self._is_ended
-            if pump.done():
-                pump.result()
+            await asyncio.wait(streams, return_when=asyncio.FIRST_COMPLETED)
+            if streams[0].done():
+                streams[0].result()
                 return True
+            if follow and self._is_for_end and self._opened is not None:
+                self._is_near = self._lines.found
+                self._followed = streams.pop(0)
             return False
         finally:
-            pump.cancel()
-            guard.cancel()
-            await asyncio.gather(pump, guard, return_exceptions=True)
+            for task in streams:
+                task.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
             self._cut_now()
 
-    async def _pump(self, follow: bool) -> None:
-        at = self._source
+    async def _pump(self, *, follow: bool) -> None:
+        at, restarts, self._opened = self._source, self._restarts, None
         async with self._cluster.log(at.namespace, at.pod, at.container, since=self._since(), follow=follow) as pieces:
+            await self._stop_followed()
+            lines = self._lines = LogLines(self._lines.checkpoint, is_gap=self._is_past_gap)
+            self._is_past_gap = False
+            self._opened = (restarts, lines.checkpoint.end)
+            self._turn.set()
             async for data in pieces:
-                self._lines.feed(data)
-                if self._lines.found:
+                lines.feed(data)
+                if lines.found:
+                    self._read_run = restarts
                     self._arrived()
                 else:
                     self._turn.set()
-        self._lines.end()
-        if self._lines.foreign:
-            self._log.warning("text in place of a log", text=self._lines.foreign.decode("utf-8", "replace"))
-            self._lines.foreign = b""
+        lines.end()
+
+    async def _stop_followed(self) -> None:
+        if self._followed is not None:
+            followed, self._followed = self._followed, None
+            followed.cancel()
+            await asyncio.gather(followed, return_exceptions=True)
+            self._cut_now()
+
+    async def _until_followed_ends(self) -> None:
+        """The pod is gone; what its stream still brings is all that is left of it."""
+        if self._followed is not None:
+            await asyncio.wait({self._followed}, timeout=EOF_GRACE_S)
+            await self._stop_followed()
 
     async def _until_given_up(self, follow: bool) -> None:
-        """Wait for what makes a stream useless: a rewind, no sign of the checkpoint's line in a followed one, or no end
-        of it although the container has ended."""
-        while self._rewind_to is None and not self._gives_up:
+        """Wait for what makes a stream useless: a rewind, an end that it must not be waited for, no sign of the
+        checkpoint's line in a followed one."""
+        while self._rewind_to is None and not self._gives_up and not (follow and self._is_for_end):
             self._turn.clear()
-            was_found, limit_s = self._lines.found, None
-            if follow and not was_found:
-                limit_s = SEARCH_SILENCE_S
-            elif follow and self._is_ended:
-                limit_s = EOF_GRACE_S
+            was_found = self._lines.found
             try:
-                async with asyncio.timeout(limit_s):
+                async with asyncio.timeout(SEARCH_SILENCE_S if follow and not was_found else None):
                     await self._turn.wait()
             except TimeoutError:
                 if self._lines.found == was_found:
@@ -303,21 +397,36 @@ class LogFollower:
 
     def _since(self) -> str | None:
         at = self._lines.checkpoint
-        if not at.timestamp or at.end <= WHOLE_LOG_BYTES or self._must_prove:
+        whole_bytes = NEAR_WHOLE_LOG_BYTES if self._is_near else WHOLE_LOG_BYTES
+        if not at.timestamp or at.end <= whole_bytes or self._must_prove:
             return None
         return _a_second_before(at.timestamp)
 
     def _search_on(self, *, is_proof: bool) -> None:
         """The stream did not contain the checkpoint's line. Only the whole log, read to its end, proves that it is not
-        there: then it was rotated away, and all that is there comes after a gap."""
+        there; where nothing younger was read, which a cut stream shows too, read once more. Then what is there comes
+        after a gap."""
+        self._is_near = False
         if not is_proof or not self._must_prove:
-            self._must_prove = True
+            self._must_prove, self._proofs = True, 0
+            self._job.doubt()
             return
-        at = self._lines.checkpoint
-        self._log.warning("log lines were rotated away unread", after_bytes=at.end)
+        self._proofs += 1
+        if self._proofs == 1 and not self._lines.has_passed:
+            return
+        why = ROTATED
+        if self._restarts > self._read_run:
+            run = self._restarts + 1
+            why = f"the container was started again (run {run}): the log of the run before is not available"
+        self._log.warning("log lines are not there any more", after_bytes=self._lines.checkpoint.end, why=why)
         self._has_gap = self._is_past_gap = True
         self._must_prove = False
-        self._waiting.append(Given(at.end, at, "rotated away by the kubelet before it could be read", is_open=True))
+        self._tell_gap(why)
+
+    def _tell_gap(self, why: str) -> None:
+        """Nobody knows how much is missing here."""
+        at = self._lines.checkpoint
+        self._waiting.append(Given(at.end, at, why, is_open=True))
         self._work.set()
 
     def _rewind(self) -> None:
@@ -335,13 +444,14 @@ class LogFollower:
     def _arrived(self) -> None:
         if self._lines.buffered_bytes >= CHUNK_BYTES:
             self._cut(at_least_bytes=CHUNK_BYTES)
-        if self._lines.buffered_bytes and self._cut_timer is None:
-            self._cut_timer = asyncio.get_running_loop().call_later(CHUNK_S, self._cut_now)
+        if self._lines.buffered_bytes and self._cut_timer is None:  # after a silence at once
+            self._cut_timer = asyncio.get_running_loop().call_at(self._cut_at_s + CHUNK_S, self._cut_now)
 
     def _cut_now(self) -> None:
         if self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
+        self._cut_at_s = asyncio.get_running_loop().time()
         self._cut(at_least_bytes=1)
 
     def _cut(self, *, at_least_bytes: int) -> None:
@@ -460,3 +570,9 @@ class LogFollower:
 def _a_second_before(timestamp: str) -> str:
     at = datetime.fromisoformat(timestamp).astimezone(UTC) - timedelta(seconds=1)
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _one_line(text: bytes) -> str:
+    """Foreign text for a person to read."""
+    words = "".join(c if c.isprintable() else " " for c in text.decode("utf-8", "replace"))
+    return " ".join(words.split())[:300]

@@ -145,6 +145,8 @@ class LogLines:
         self._is_in_line = False  # the next byte belongs to the line of self._at
         self._line_hash = hashlib.sha256()
         self._skips_line = False  # the next bytes, up to a newline, are foreign
+        self._last_line = bytearray()  # the beginning of the stream's last line, as it came
+        self._is_last_open = True  # no newline has ended it
         self._search = None if after is None or is_gap or not after.timestamp else _Search(after)
 
     @property
@@ -168,13 +170,44 @@ class LogLines:
         """What is held in memory, timestamps included."""
         return len(self._raw)
 
+    @property
+    def is_in_line(self) -> bool:
+        """Whether the line of the last piece may go on."""
+        return self._is_in_line
+
+    @property
+    def foreign_end(self) -> bytes:
+        """The text without timestamp that the stream ends with, or what came of it: then it is not the log's end. A log
+        has no line without one."""
+        line = bytes(self._last_line)
+        bears_none = _FIRST.match(line) is None and not (self._is_last_open and _may_become_timestamp(line))
+        return (self.foreign.strip() or line or b"an empty line") if bears_none else b""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the stream ended within a timestamp, or right after one: then it is not the log's end."""
+        line = bytes(self._last_line)
+        first = _FIRST.match(line)
+        return self._is_last_open and bool(line) and (first is None or first.end() == len(line))
+
     def feed(self, data: bytes) -> None:
         """Take in the stream's next bytes."""
         self._raw += data
+        self._note_last_line(data)
         if self._search is not None and self._search.look(self._raw):
             self._is_in_line = self._search.is_in_line
             self._line_hash = self._search.line_hash
             self._search = None
+
+    def _note_last_line(self, data: bytes) -> None:
+        if not data:
+            return
+        newline = data.rfind(b"\n", 0, len(data) - 1)
+        if newline >= 0 or not self._is_last_open:
+            self._last_line.clear()
+        room = _MAX_FOREIGN_BYTES - len(self._last_line)
+        self._last_line += data[newline + 1 : newline + 1 + room]
+        self._is_last_open = not data.endswith(b"\n")
 
     def end(self) -> None:
         """The stream ended: an unfinished timestamp at its end is dropped; the next connection brings it whole."""

@@ -320,7 +320,7 @@ def cancel(job_id: str, by: str) -> Step[CancelOutcome]:
 
 
 def expire(job_id: str, queue: str) -> Step[str]:
-    """End a job that waits beyond its queue timeout: expired, early or missing."""
+    """End a job that waits beyond its queue timeout, with what it last waited for: expired, early or missing."""
 
     def ended(reason: FailureReason, message: str) -> tuple[str, str]:
         result = JobResult(job_id=job_id, status=Status.FAILED, reason=reason, message=message)
@@ -333,12 +333,12 @@ def expire(job_id: str, queue: str) -> Step[str]:
             job_id,
             *ended(
                 FailureReason.QUEUE_TIMEOUT,
-                f"no pod was created within the queue timeout: check that a worker serves queue {queue!r} and has "
-                "capacity (`podrelay workers`), or raise queue_timeout_s",
+                f"no pod was created within the queue timeout@last@: check that a worker serves queue {queue!r} and "
+                "has capacity (`podrelay workers`), or raise queue_timeout_s",
             ),
             *ended(
                 FailureReason.QUOTA_TIMEOUT,
-                "the namespace's resource quota left no room within the queue timeout: raise the quota, wait for "
+                "the namespace's resource quota left no room within the queue timeout@last@: raise the quota, wait for "
                 "other pods to end, or raise queue_timeout_s",
             ),
         ),

@@ -560,6 +560,19 @@ def test_expire_ends_what_waited_too_long_with_the_reason_of_its_waiting(
     assert store.client.zcard(names.active("default")) == 0
 
 
+@pytest.mark.parametrize("wait", ["", "quota"])
+@pytest.mark.parametrize("detail", ["", 'no worker serves namespace "nö/where" yet: 50 %1 \\ @last@\n', "x" * 5000])
+def test_expire_repeats_what_the_job_last_waited_for(store: Store, wait: str, detail: str) -> None:
+    worker = store.worker()
+    job_id = store.owned(worker)
+    worker.move(job_id, fields={"wait": wait, "detail": detail}, event=None)
+    overdue(store, job_id)
+    store.run(steps.expire(job_id, "default"))
+    told = store.record(job_id).result.message
+    assert f"within the queue timeout (it last said: {detail}): " in told if detail else "timeout: " in told
+    assert decode_event(store.events(job_id)[-1][1][b"e"]).result.message == told
+
+
 def test_expire_leaves_an_owned_job_to_be_forgotten_by_its_owner(store: Store) -> None:
     worker = store.worker()
     job_id = store.owned(worker)

@@ -133,6 +133,39 @@ def own_end(container: Container) -> Failure | None:
     return Failure(FailureReason.EXIT_CODE, f"{text}. See its log.")
 
 
+def first_end(container: Container) -> Container | None:
+    """How the container's first run ended, where it was started again and its first end is known: a signal may have
+    ended it so that it could be started again."""
+    former = container.former
+    is_first = former is not None and former.state == "terminated" and container.restarts <= 1
+    return former if is_first and former is not None and former.has_started and not killed(former) else None
+
+
+def killed(container: Container) -> bool:
+    """Whether a signal ended it that the kubelet sends."""
+    return container.exit_code in (128 + signal.SIGKILL, 128 + signal.SIGTERM) and container.reason != "OOMKilled"
+
+
+def second_run(pod: Observation) -> Failure | None:
+    """A container that ran, and is not there to be restarted, was started again; a job is one run of its pod."""
+    again = [repr(c.name) for c in pod.containers if c.kind != "sidecar" and c.is_second_run]
+    if not again and not pod.is_restarting:
+        return None
+    what = f"container {', '.join(again)} was" if again else "all containers of the pod are to be"
+    by = f"by {pod.reruns}" if pod.reruns else "by the cluster: the pod does not say by which rule"
+    text = f"{what} started again {by}; a job is one run of its pod, so that nothing is run twice unseen"
+    return Failure(FailureReason.CLUSTER_ERROR, f"{text}. Have whoever runs the cluster find out why.")
+
+
+def may_run_again(pod: Observation) -> Failure | None:
+    """The pod that the API server has made of ours would run containers again, by an admission webhook's doing."""
+    if not pod.reruns:
+        return None
+    text = f"the pod may run more than once: {pod.reruns}; a job is one run of its pod"
+    advice = "Where the spec does not ask for it, admission has added it: have podrelay's pods exempted from that."
+    return Failure(FailureReason.POLICY, f"{text}. {advice}")
+
+
 def how_it_ended(container: Container) -> str:
     """``exited with code 3``, or with the signal that ended it."""
     number = container.signal or ((container.exit_code or 0) - 128)

@@ -20,11 +20,15 @@ from worker.failures import (
     by_status_reason,
     disrupted,
     ended_by_cluster,
+    first_end,
     init_failure,
+    killed,
     lost_node,
+    may_run_again,
     node_lost,
     own_end,
     rejected,
+    second_run,
     trouble,
 )
 from worker.observation import Container, Observation
@@ -118,6 +122,7 @@ def judge(
     if observation.attempt not in (0, record.attempt):
         return Settled()
     base = observation.container(spec.base_container) or Container(spec.base_container, "main")
+    base = first_end(base) or base
     look = _Look(spec, record, observation, base, now, seen, seen.after(observation, spec.base_container, now))
     if record.deletion_intent is DeletionIntent.CANCELLED:
         return _being_cancelled(look)
@@ -153,7 +158,7 @@ def _to_be_cancelled(look: _Look) -> MustEnd | None:
 
 def _ended(look: _Look) -> Ended | None:
     if look.base.state == "terminated":
-        failure = _from_outside(look, look.base) or own_end(look.base) or _other_failure(look)
+        failure = _from_outside(look, look.base) or _not_its_own(look) or own_end(look.base) or _other_failure(look)
     elif broken := _failed_init(look.pod):
         failure = _from_outside(look, broken) or init_failure(broken)
     elif look.pod.has_ended:
@@ -162,11 +167,20 @@ def _ended(look: _Look) -> Ended | None:
         failure = _intended(look.record) if look.record.deletion_intent else _node_lost(look.pod)
     else:
         return None
+    note = _second_run_note(look)
     if failure is None:
-        return _end(look, Status.SUCCEEDED, None, "")
+        return _end(look, Status.SUCCEEDED, None, note)
     if look.record.cancel_requested and failure.reason.traits.is_transient:
         return _end(look, Status.CANCELLED, None, _cancelled_by(look.record))
-    return _end(look, Status.FAILED, failure.reason, failure.message)
+    return _end(look, Status.FAILED, failure.reason, " ".join(x for x in (failure.message, note) if x))
+
+
+def _second_run_note(look: _Look) -> str:
+    """Where the end of the base container's first run is the outcome: that there was another."""
+    observed = look.pod.container(look.base.name)
+    is_first_end = observed is not None and observed.former is look.base
+    again = second_run(look.pod) if is_first_end else None
+    return f"The end of the first run counts: {again.message}" if again else ""
 
 
 def _without_an_end(look: _Look) -> Failure:
@@ -202,6 +216,12 @@ def _deletion_came_first(look: _Look, container: Container) -> bool:
     return deletion_came_first(look.pod, container)
 
 
+def _not_its_own(look: _Look) -> Failure | None:
+    """This end of the base container is not that of its one run, or was made so that it could run again."""
+    is_killed = look.pod.is_restarting and killed(look.base)
+    return second_run(look.pod) if look.base.is_second_run or is_killed else None
+
+
 def _failed_init(pod: Observation) -> Container | None:
     for container in pod.containers:
         if container.kind == "init" and container.state == "terminated" and container.exit_code != 0:
@@ -228,6 +248,8 @@ def _in_progress(look: _Look) -> Verdict:
         return MustEnd(DeletionIntent.FAILED, record.intent_reason, record.intent_message)
     if look.pod.is_being_deleted:
         return _progress(look, "being deleted", _overdue_at(look))
+    if (failure := second_run(look.pod) or may_run_again(look.pod)) is not None:
+        return MustEnd(DeletionIntent.FAILED, failure.reason, failure.message)
     if look.base.has_started or record.status is Status.RUNNING:
         return _running(look)
     return _starting(look)

@@ -9,12 +9,15 @@ The two types keep the two clocks from ever being compared.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from dispatcher import names
 from dispatcher.events import ContainerEnd
+from worker.one_run import reruns
+
+Kind = Literal["init", "sidecar", "main"]
 
 #: What the API server writes for a container that ended without ever having started.
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,11 +43,12 @@ class UnreadablePodError(ValueError):
 class Container:
     """One container of the pod. ``sidecar`` is an init container with ``restartPolicy: Always``.
 
-    ``reason`` and ``message`` belong to the state; ``has_started``: its process ran at some time.
+    ``reason`` and ``message`` belong to the state; ``has_started``: its process ran at some time. ``former``: its run
+    before this one, as far as the status tells.
     """
 
     name: str
-    kind: Literal["init", "sidecar", "main"]
+    kind: Kind
     state: Literal["waiting", "running", "terminated"] = "waiting"
     reason: str = ""
     message: str = ""
@@ -54,6 +58,15 @@ class Container:
     finished_at: datetime | None = None
     restarts: int = 0
     has_started: bool = False
+    former: "Container | None" = None
+
+    @property
+    def is_second_run(self) -> bool:
+        """Whether its process ran before, and was started again or is about to be; in doubt, yes. The kubelet also
+        counts what it made and could never start."""
+        if self.former is None:
+            return self.restarts > 0
+        return self.former.has_started or self.former.reason == STATUS_UNKNOWN
 
     @property
     def is_users(self) -> bool:
@@ -90,7 +103,8 @@ class Observation:
     ``containers`` holds every container of the pod's spec, in order (init containers and sidecars first), also while
     the status says nothing of them. ``deletion_due_at`` is the ``deletionTimestamp``; ``deletion_asked_at`` is None
     while nobody asked, and also where the pod no longer tells (see :func:`_deletion_asked_at`). ``node_is_silent``:
-    the control plane gave the node up; it may come back.
+    the control plane gave the node up; it may come back. ``is_restarting``: the kubelet is about to start all
+    containers again; ``reruns``: what in the spec would start some again (:mod:`worker.one_run`).
     """
 
     name: str
@@ -113,6 +127,8 @@ class Observation:
     is_sandbox_ready: bool = False
     disruption: Disruption | None = None
     node_is_silent: bool = False
+    is_restarting: bool = False
+    reruns: str = ""
     deletion_due_at: datetime | None = None
     deletion_asked_at: datetime | None = None
     deletion_grace_s: float = 0.0
@@ -174,6 +190,8 @@ def observe(pod: Any) -> Observation:
         is_sandbox_ready=_is_true(conditions.get("PodReadyToStartContainers")),
         disruption=_disruption(conditions.get("TerminationTarget")) or _disruption(conditions.get("DisruptionTarget")),
         node_is_silent=_node_is_silent(conditions.get("Ready")),
+        is_restarting=_is_true(conditions.get("AllContainersRestarting")),
+        reruns="; ".join(reruns(spec)),
         deletion_due_at=due_at,
         deletion_asked_at=None if due_at is None else _deletion_asked_at(metadata, status, due_at, grace_s),
         deletion_grace_s=grace_s,
@@ -232,45 +250,46 @@ def _containers(spec: dict[str, Any], status: dict[str, Any]) -> tuple[Container
     }
     found = []
     for c in _maps(spec.get("initContainers")):
-        kind: Literal["init", "sidecar"] = "sidecar" if c.get("restartPolicy") == "Always" else "init"
+        kind: Kind = "sidecar" if c.get("restartPolicy") == "Always" else "init"
         found.append(_container(_text(c.get("name")), kind, statuses))
     for c in _maps(spec.get("containers")):
         found.append(_container(_text(c.get("name")), "main", statuses))
     return tuple(container for container in found if container.name)
 
 
-def _container(name: str, kind: Literal["init", "sidecar", "main"], statuses: dict[str, dict[str, Any]]) -> Container:
+def _container(name: str, kind: Kind, statuses: dict[str, dict[str, Any]]) -> Container:
     status = statuses.get(name)
     if status is None:
         return Container(name, kind)
-    state = _map(status.get("state"))
+    last = _map(status.get("lastState"))
+    former = _state(Container(name, kind), last) if last else None
     restarts = max(0, _int(status.get("restartCount")) or 0)
+    found = _state(Container(name, kind, restarts=restarts, former=former), _map(status.get("state")))
+    return replace(found, has_started=True) if found.is_second_run else found
+
+
+def _state(container: Container, state: dict[str, Any]) -> Container:
+    """The container in this state (of three fields, one is given)."""
     if isinstance(running := state.get("running"), dict):
-        started_at = _time(running.get("startedAt"))
-        return Container(name, kind, "running", started_at=started_at, restarts=restarts, has_started=True)
+        return replace(container, state="running", started_at=_time(running.get("startedAt")), has_started=True)
     if isinstance(ended := state.get("terminated"), dict):
-        return _terminated(name, kind, ended, restarts)
+        return _terminated(container, ended)
     waiting = _map(state.get("waiting"))
-    reason, message = _text(waiting.get("reason")), _text(waiting.get("message"))
-    has_started = restarts > 0 or bool(_map(status.get("lastState")).get("terminated"))
-    return Container(name, kind, "waiting", reason, message, restarts=restarts, has_started=has_started)
+    return replace(container, reason=_text(waiting.get("reason")), message=_text(waiting.get("message")))
 
 
-def _terminated(name: str, kind: Literal["init", "sidecar", "main"], ended: dict[str, Any], restarts: int) -> Container:
-    reason = _text(ended.get("reason"))
-    started_at = _time(ended.get("startedAt"))
-    return Container(
-        name,
-        kind,
-        "terminated",
-        reason,
-        _text(ended.get("message")),
+def _terminated(container: Container, ended: dict[str, Any]) -> Container:
+    reason, started_at = _text(ended.get("reason")), _time(ended.get("startedAt"))
+    return replace(
+        container,
+        state="terminated",
+        reason=reason,
+        message=_text(ended.get("message")),
         exit_code=_int(ended.get("exitCode")),
         signal=_int(ended.get("signal")) or None,
         started_at=started_at,
         finished_at=_time(ended.get("finishedAt")),
-        restarts=restarts,
-        has_started=restarts > 0 or (started_at is not None and reason not in START_ERRORS),
+        has_started=started_at is not None and reason not in START_ERRORS,
     )
 
 

@@ -102,7 +102,13 @@ def test_a_worker_that_comes_late_finds_the_same_outcome(situation: str) -> None
         ends = [v for _, v in follower.follow(watched[first:]) if isinstance(v, Ended)]
         if (situation, watched[first].pod["metadata"].get("deletionGracePeriodSeconds")) in UNTOLD:
             continue
+        if situation == "restart-on-failure" and base_restarts(watched[first].pod) > 1:
+            continue  # how the first run ended is not told any more: test_judge_second_run
         assert (ends[0].status, ends[0].reason) == expected[:2], watched[first].t
+
+
+def base_restarts(pod: dict[str, Any]) -> int:
+    return max((s["restartCount"] for s in pod["status"].get("containerStatuses", [])), default=0)
 
 
 #: Seen for the first time in the milliseconds in which the kubelet has hidden when the deletion was asked for, or has

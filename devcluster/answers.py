@@ -90,6 +90,27 @@ def expired(message: str) -> Declined:
     return Declined(410, "Expired", message)
 
 
+def request_too_large(limit_bytes: int) -> Declined:
+    return Declined(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit_bytes}")
+
+
+def object_too_large() -> Declined:
+    """etcd's words, which the API server passes on as they are: no reason, no details."""
+    return Declined(500, "", "etcdserver: request is too large")
+
+
+def kubelet_dead(address: str, path: str) -> Declined:
+    """Nobody listens on the node (recording `kubelet-restart`)."""
+    why = f"dial tcp {address}: connect: connection refused"
+    return Declined(500, "", f'Get "https://{address}{path}": {why}')
+
+
+def kubelet_starting(resource: str, name: str) -> Declined:
+    """A kubelet that does not serve its logs yet (recording `kubelet-restart`): says nothing of the pod."""
+    message = f"the server could not find the requested resource ( {resource} {name})"
+    return Declined(404, "NotFound", message, details={"name": name, "kind": resource})
+
+
 def unsupported_media_type(supported: Sequence[str]) -> Declined:
     accepted = ", ".join(supported)
     message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"

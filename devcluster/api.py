@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from devcluster.answers import Declined, not_allowed, unauthorized
+from devcluster.answers import Declined, not_allowed, request_too_large, unauthorized
 from devcluster.control_plane import ControlPlane
 from devcluster.faults import Faults
 from devcluster.machine import Machine
@@ -16,6 +16,7 @@ from devcluster.pod_routes import PodRoutes
 from devcluster.service_routes import answer_access_review, answer_service
 from devcluster.watching import answer_watch, list_body, list_options
 
+_MOST_REQUEST_BYTES = 3 * 1024 * 1024
 Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 
@@ -36,6 +37,8 @@ class Api:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The response to any request, declined ones included."""
+        if not request.path.startswith("/pocket/") and (page := self._faults.proxy_page()):
+            return page
         try:
             self._check_token(request)
             return await self._route(request)
@@ -61,6 +64,8 @@ class Api:
         return answer_service(request)
 
     async def _answer_core(self, request: web.Request, target: Target) -> web.StreamResponse:
+        if (request.content_length or 0) > _MOST_REQUEST_BYTES:
+            raise request_too_large(_MOST_REQUEST_BYTES)
         verb = _verb(request, target)
         self._record.request(verb, target.label)
         self._check_allowed(request, verb, target)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from devcluster.answers import Json, conflict
 from devcluster.clock import now_text, second_text
@@ -194,10 +195,38 @@ class ControlPlane:
         timer = self._timers.pop(name, None)
         if timer is not None:
             timer.cancel()
-        for life in self._on(node):
-            life.node_is_back()
+        self._hear_again(node)
         for key in list(self._unscheduled):
             self._schedule(key)
+
+    def _hear_again(self, node: Node) -> None:
+        if not node.is_silent:
+            for life in self._on(node):
+                life.node_is_back()
+
+    def restart_kubelet(self, name: str, seconds: float) -> None:
+        """The node's kubelet is dead for so long, then starts (recording `kubelet-restart`): pods go on, and followed
+        logs end as cleanly as if their containers had. Raises KeyError for an unknown name."""
+        node = self.nodes.by_name[name]
+        self._set_kubelet(node, "dead")
+        for reader in self._log_readers.pop(name, set()):
+            reader.cancel()
+        self._after(f"kubelet {name}", seconds, self._start_kubelet, node)
+
+    def _start_kubelet(self, node: Node) -> None:
+        self._set_kubelet(node, "starting")
+        self._after(f"kubelet {node.name}", self._latency.kubelet_start_s, self._set_kubelet, node, "running")
+
+    def _set_kubelet(self, node: Node, kubelet: Literal["running", "dead", "starting"]) -> None:
+        node.kubelet = kubelet
+        node.note()
+        self._hear_again(node)
+
+    def _after(self, timer: str, seconds: float, act: Callable[..., None], *arguments: Any) -> None:
+        """Once; a timer of this name that runs is given up."""
+        if timer in self._timers:
+            self._timers[timer].cancel()
+        self._timers[timer] = asyncio.get_running_loop().call_later(seconds, act, *arguments)
 
     def _on(self, node: Node) -> Iterable[PodLife]:
         return [life for life in self.lives.values() if life.node is node]

@@ -1,7 +1,7 @@
 """What a node knows of one pod, and telling the API server about it.
 
-To note something is to know it; to tell it is to publish a status as well. On a lost node nothing is told until it is
-back.
+To note something is to know it; to tell it is to publish a status as well. On a lost node, or while its kubelet
+restarts, nothing is told until it is back.
 """
 
 from dataclasses import replace
@@ -62,14 +62,14 @@ class Knowledge:
     def publish(self) -> None:
         """Store a status if it says anything new."""
         stored = self._store.find("pods", self.key)
-        if self.node.is_lost or stored is None or stored.object["metadata"]["uid"] != self.uid:
+        if self.node.is_silent or stored is None or stored.object["metadata"]["uid"] != self.uid:
             return
         status = pod_status(self.view, stored.object.get("status", {}), now_text())
         if status != stored.object.get("status"):
             self._store.update("pods", self.key, {**stored.object, "status": status})
 
     def event(self, kind: str, reason: str, message: str) -> None:
-        if not self.node.is_lost:
+        if not self.node.is_silent:
             self._events.from_kubelet(self.pod, kind, reason, message)
 
     # Its containers.

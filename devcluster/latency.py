@@ -25,6 +25,7 @@ class Latency:
     config_retry_s: float = 0.5
     namespace_linger_s: float = 2.0
     lost_node_grace_s: float = 1.0
+    kubelet_start_s: float = 0.3
     bookmark_every_s: float = 10.0
 
 
@@ -42,6 +43,7 @@ REALISTIC = Latency(
     config_retry_s=10.0,
     namespace_linger_s=5.0,
     lost_node_grace_s=300.0,
+    kubelet_start_s=1.0,
     bookmark_every_s=60.0,
 )
 

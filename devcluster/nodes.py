@@ -6,6 +6,7 @@ Nothing is weighed: a pod fits if its node selector matches and its requests are
 import asyncio
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Literal
 
 from devcluster.answers import Json
 from devcluster.clock import now_text
@@ -20,13 +21,26 @@ _NO_HELP = (
 
 @dataclass(slots=True)
 class Node:
-    """One node; a lost one goes on running what it has, and tells nobody."""
+    """One node; a lost one goes on running what it has, and tells nobody; one whose kubelet restarts likewise."""
 
     name: str
     ip: str
     labels: dict[str, str] = field(default_factory=dict)
     is_lost: bool = False
+    kubelet: Literal["running", "dead", "starting"] = "running"
     is_back: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing is heard of its pods, which go on."""
+        return self.is_lost or self.kubelet != "running"
+
+    def note(self) -> None:
+        """Tell those who wait for it whether it is back."""
+        if self.is_silent:
+            self.is_back.clear()
+        else:
+            self.is_back.set()
 
 
 class Nodes:
@@ -40,7 +54,7 @@ class Nodes:
             name = f"pocket-{number}"
             labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
             node = self.by_name[name] = Node(name, f"10.99.0.{number + 1}", labels)
-            node.is_back.set()
+            node.note()
             store.create("nodes", _node_object(node))
 
     def choose(self, pod: Json) -> Node | str:
@@ -67,10 +81,7 @@ class Nodes:
         """Mark a node lost or back; raises KeyError for one that does not exist."""
         node = self.by_name[name]
         node.is_lost = lost
-        if lost:
-            node.is_back.clear()
-        else:
-            node.is_back.set()
+        node.note()
         stored = self._store.read("nodes", ("", name))
         self._store.update("nodes", ("", name), {**stored.object, "status": _node_object(node)["status"]})
         return node

@@ -12,6 +12,10 @@ POST /pocket/history/trim                        watches from the past are told 
 POST /pocket/watches/end                         all watches are cut
 POST /pocket/images?name=REF&kind=busybox        this image can be pulled from now on
 POST /pocket/deny?verb=V&resource=R[&namespace=NS], /pocket/allow?…   RBAC, for everybody (`get`, `pods/log`)
+POST /pocket/kubelet/restart?seconds=S[&node=N]  followed logs end cleanly, then 500 for so long, then 404 for a while
+                                                 (`kubelet_start_s`), pods go on; without `node`: on all
+POST /pocket/apiserver/restart?seconds=S         all connections reset, none taken for so long; no version is lost
+POST /pocket/proxy?status=404&seconds=S[&kind=html]   everything is answered by a proxy: `html`, `json` or `empty`
 POST /pocket/outage?seconds=S                    503 for a while, all streams cut, pods go on
 POST /pocket/lose-replies?verb=V&resource=R&times=N   carried out and never answered
 """
@@ -42,6 +46,9 @@ class Controls(Protocol):
     def allow(self, verb: str, resource: str, namespace: str = "") -> None: ...
     def add_image(self, reference: str, kind: str) -> None: ...
     def outage(self, seconds: float) -> None: ...
+    def restart_kubelet(self, seconds: float, node: str | None = None) -> None: ...
+    def restart_api_server(self, seconds: float) -> None: ...
+    def answer_as_proxy(self, status: int, seconds: float, kind: str = "html") -> None: ...
     def lose_replies(self, verb: str, resource: str, times: int = 1) -> None: ...
     def quota(self, namespace: str, *, pods: int | None) -> None: ...
 
@@ -86,6 +93,10 @@ class PocketRoutes:
                 self._controls.trim_history()
             case ["watches", "end"]:
                 self._controls.end_watches()
+            case ["kubelet", "restart"]:
+                self._restart_kubelet(query)
+            case ["apiserver", "restart"]:
+                self._controls.restart_api_server(float(query["seconds"]))
             case ["images"]:
                 self._controls.add_image(query["name"], query.get("kind", "busybox"))
             case [what]:
@@ -101,10 +112,20 @@ class PocketRoutes:
                 self._controls.allow(query["verb"], query["resource"], query.get("namespace", ""))
             case "outage":
                 self._controls.outage(float(query["seconds"]))
+            case "proxy":
+                status, kind = int(query["status"]), query.get("kind", "html")
+                self._controls.answer_as_proxy(status, float(query["seconds"]), kind)
             case "lose-replies":
                 self._controls.lose_replies(query["verb"], query["resource"], int(query.get("times", "1")))
             case _:
                 raise no_such_path()
+
+    def _restart_kubelet(self, query: Mapping[str, str]) -> None:
+        seconds, node = float(query["seconds"]), query.get("node")
+        try:
+            self._controls.restart_kubelet(seconds, node)
+        except KeyError as error:
+            raise not_found("nodes", node or "") from error
 
     def _act_on_node(self, name: str, what: str, *, kill: bool) -> None:
         try:

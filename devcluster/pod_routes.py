@@ -4,23 +4,36 @@ import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from aiohttp import web
 
 from devcluster.admission import admit, terminating_namespace
-from devcluster.answers import Declined, Json, bad_request, not_found, success
+from devcluster.answers import (
+    Declined,
+    Json,
+    bad_request,
+    kubelet_dead,
+    kubelet_starting,
+    not_found,
+    object_too_large,
+    success,
+)
 from devcluster.control_plane import ControlPlane
 from devcluster.defaults import quality_of_service, with_defaults
 from devcluster.logs import LogQuery, parse_since, read_log, seconds_ago
+from devcluster.nodes import Node
 from devcluster.patching import apply_patch, check_pod_change
 from devcluster.paths import Target
 from devcluster.pods import PodLife
 from devcluster.schema import decode_pod, refuse_unknown
 from devcluster.store import Store, Stored
-from devcluster.validation import validate
+from devcluster.validation import validate, validate_annotations
 from devcluster.views import ContainerView
 
+#: etcd's default limit; it counts another encoding of the object, which is about as long.
+_MOST_STORED_BYTES = 1_572_864
 _TRUE = ("1", "true", "True")
 
 
@@ -42,6 +55,12 @@ def check_namespace(store: Store, resource: str, namespace: str, name: str) -> N
         raise not_found("namespaces", namespace)
     if "deletionTimestamp" in stored.object["metadata"]:
         raise terminating_namespace(resource, name, namespace)
+
+
+def check_size(obj: Json) -> None:
+    """What etcd takes in one request."""
+    if len(json.dumps(obj, ensure_ascii=False, separators=(",", ":"))) > _MOST_STORED_BYTES:
+        raise object_too_large()
 
 
 def named(obj: Json, namespace: str) -> Json:
@@ -74,6 +93,7 @@ class PodRoutes:
         name = pod["metadata"].get("name", "")
         check_namespace(self._store, "pods", target.namespace, name)
         validate(pod)
+        check_size(pod)
         active = self._control.active_pods(target.namespace) if self._has_quota(target.namespace) else 0
         admit(self._store, pod, active_pods=active)
         pod["status"] = {"qosClass": quality_of_service(pod["spec"])}
@@ -102,6 +122,8 @@ class PodRoutes:
         return _stored_answer(self._replace(target, before, check_pod_change(before, after)))
 
     def _replace(self, target: Target, before: Json, after: Json) -> Stored:
+        validate_annotations("Pod", after["metadata"])
+        check_size(after)
         if after == before:
             return self._store.read("pods", target.key)
         metadata = after["metadata"]
@@ -148,8 +170,7 @@ class PodRoutes:
         node = pod["spec"].get("nodeName")
         if not node:
             raise bad_request(f"pod {target.name} does not have a host assigned")
-        if self._control.nodes.by_name[node].is_lost:
-            raise _unreachable(self._control.nodes.by_name[node].ip, target, container)
+        self._check_kubelet(self._control.nodes.by_name[node], request, target, container)
         life = self._control.lives.get(pod["metadata"]["uid"])
         view = life.container(container) if life else None
         if life is None or view is None:
@@ -160,6 +181,16 @@ class PodRoutes:
         if log is None or ("waiting" in view.state and not view.last_state):
             raise bad_request(_is_waiting(target.name, container, view.state.get("waiting", {}).get("reason", "")))
         return await self._send_log(request, life, log, query)
+
+    def _check_kubelet(self, node: Node, request: web.Request, target: Target, container: str) -> None:
+        if node.is_lost:
+            raise _unreachable(node.ip, target, container)
+        if node.kubelet == "dead":
+            query = urlencode({key: value for key, value in request.query.items() if key != "container"})
+            path = f"/containerLogs/{target.namespace}/{target.name}/{container}"
+            raise kubelet_dead(f"{node.ip}:10250", f"{path}?{query}" if query else path)
+        if node.kubelet == "starting":
+            raise kubelet_starting(target.label, target.name)
 
     async def _previous(
         self, request: web.Request, life: PodLife, view: ContainerView, query: LogQuery
@@ -184,6 +215,10 @@ class PodRoutes:
             await response.prepare(request)
             async for chunk in read_log(log, query):
                 await response.write(chunk)
+        except asyncio.CancelledError:
+            if life.node.kubelet == "running":
+                raise
+            task.uncancel()  # the API server tells a kubelet that died from a log that ended in no way
         finally:
             self._control.log_reader_closed(life.node.name, task)
         return response

@@ -74,7 +74,7 @@ class PodLife:
 
     def stop(self, stop: Stop) -> None:
         """End the pod; a later, shorter grace shortens what is under way."""
-        if self.node.is_lost:
+        if self.node.is_silent:
             self._held_stop = stop
             return
         if self.task is None or self.task.done():
@@ -149,6 +149,7 @@ class PodLife:
         self._cancel_timers()
 
     async def _work(self) -> None:
+        await self.node.is_back.wait()
         self._knowledge.publish()
         self._arm_deadline()
         await self._mount_volumes()

@@ -37,6 +37,8 @@ from devcluster.store import Store
 from devcluster.undertaker import Undertaker
 
 _MOST_OPEN_FILES = 65_536
+#: Whoever asks for the API server's end is answered by it: the answer has this long to leave.
+_ANSWER_S = 0.05
 _BODY_LIMIT_BYTES = 8 * 1024 * 1024
 
 
@@ -78,6 +80,7 @@ class PocketCluster:
         self._rotate_bytes = log_rotate_bytes
         self._runner: web.AppRunner | None = None
         self._url = ""
+        self._restarting: asyncio.Task[None] | None = None
         self.faults = Faults()
 
     async def __aenter__(self) -> Self:
@@ -97,6 +100,8 @@ class PocketCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._restarting is not None:
+            self._restarting.cancel()
         await self.control.close()
         self._warden.stop()
         self.store.end_watches()
@@ -132,10 +137,13 @@ class PocketCluster:
             application, access_log=None, handler_cancellation=True, shutdown_timeout=0.2, keepalive_timeout=75
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=1024)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self._url = f"http://{host}:{port}"
+        await self._open_door()
+        host, self._port = self._runner.addresses[0][:2]
+        self._url = f"http://{host}:{self._port}"
+
+    async def _open_door(self) -> None:
+        assert self._runner is not None
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=1024).start()
 
     # What tests ask and do.
 
@@ -194,6 +202,36 @@ class PocketCluster:
     def outage(self, seconds: float) -> None:
         """The API answers 503 for a while and all streams are cut; pods go on."""
         self.faults.begin_outage(seconds)
+        self.store.end_watches()
+        self.control.cut_log_readers()
+
+    def restart_kubelet(self, seconds: float, node: str | None = None) -> None:
+        """The kubelet of this node, or of all, is dead for so long and then starts; pods go on (recording
+        `kubelet-restart`)."""
+        for name in list(self.control.nodes.by_name) if node is None else [node]:
+            self.control.restart_kubelet(name, seconds)
+
+    def restart_api_server(self, seconds: float) -> None:
+        """The API server is killed, and back after so long: connections are reset, then refused; what it stores, and
+        the versions from which watches resume, are etcd's and stay."""
+        if self._restarting is None or self._restarting.done():
+            self._restarting = asyncio.create_task(self._restart_api_server(seconds))
+
+    async def _restart_api_server(self, seconds: float) -> None:
+        assert self._runner is not None
+        await asyncio.sleep(_ANSWER_S)
+        for site in list(self._runner.sites):
+            await site.stop()
+        assert self._runner.server is not None
+        for connection in self._runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(seconds)
+        await self._open_door()
+
+    def answer_as_proxy(self, status: int, seconds: float, kind: str = "html") -> None:
+        """What stands before the API server answers in its place, and all streams are cut."""
+        self.faults.begin_proxy(status, seconds, kind=kind)
         self.store.end_watches()
         self.control.cut_log_readers()
 

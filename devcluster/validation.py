@@ -7,6 +7,9 @@ from decimal import Decimal
 from devcluster.answers import Cause, Json, invalid
 from devcluster.quantity import amount
 
+#: Of all annotations together, names and values.
+_MOST_ANNOTATIONS_BYTES = 262_144
+
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"^{_LABEL}(\.{_LABEL})*$")
 _LABEL_ONLY = re.compile(rf"^{_LABEL}$")
@@ -65,9 +68,22 @@ def _metadata_causes(metadata: Json) -> Iterator[Cause]:
     elif not _SUBDOMAIN.match(name):
         yield _wrong("metadata.name", name, _SUBDOMAIN_RULE)
     yield from _label_causes("metadata.labels", metadata.get("labels") or {})
-    for key in metadata.get("annotations") or {}:
+    yield from _annotation_causes(metadata.get("annotations") or {})
+
+
+def validate_annotations(kind: str, metadata: Json) -> None:
+    """Raise `Declined` (422) for what a change made of the annotations."""
+    if causes := [*_annotation_causes(metadata.get("annotations") or {})]:
+        raise invalid(kind, metadata["name"], causes)
+
+
+def _annotation_causes(annotations: dict[str, str]) -> Iterator[Cause]:
+    for key in annotations:
         if not _QUALIFIED.match(key.lower()):
             yield _wrong("metadata.annotations", key, _LABEL_KEY_RULE)
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _MOST_ANNOTATIONS_BYTES:
+        words = f"Too long: may not be more than {_MOST_ANNOTATIONS_BYTES} bytes"
+        yield Cause("metadata.annotations", "FieldValueTooLong", words)
 
 
 def _label_causes(field: str, labels: dict[str, str]) -> Iterator[Cause]:

@@ -6,6 +6,7 @@ It knows nothing of the pocket cluster, so that the same tests can be run agains
 
 import asyncio
 import base64
+import io
 import json
 import os
 import ssl
@@ -81,7 +82,8 @@ class ClusterDriver:
         self, verb: str, path: str, body: Any = None, *, kind: str = "application/json", headers: Json | None = None
     ) -> Reply:
         """Send a request and read the whole answer; `path` may bear a query."""
-        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = None if body is None else io.BytesIO(text)  # aiohttp warns of large bodies that are bytes
         given = {"Content-Type": kind, **(headers or {})}
         async with self.session.request(verb, f"{self.url}{path}", data=data, headers=given) as response:
             return Reply(response.status, await response.read(), {k.lower(): v for k, v in response.headers.items()})

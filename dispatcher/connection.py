@@ -194,7 +194,7 @@ _REFUSALS_IN_SCRIPTS = {
     "READONLY You can't write": redis.exceptions.ReadOnlyError,
     "MISCONF ": redis.exceptions.TryAgainError,
     "NOREPLICAS ": redis.exceptions.TryAgainError,
-    "BUSY Redis is busy": redis.exceptions.TryAgainError,
+    "BUSY ": redis.exceptions.TryAgainError,
     "MASTERDOWN ": redis.exceptions.TryAgainError,
 }
 

@@ -1,22 +1,21 @@
 """Hearing of cancels, hand-overs, awaited ends and offered jobs at once. A lost message is caught by the heartbeat and
 the sweeps.
 
-A message is a hint to look, never an order: Pub/Sub knows no databases, so that of another installation whose Redis is
-another database of the same server comes here too, and its jobs may have the same ids.
+A message is a hint to look, never an order, and anybody on the server may send one: Pub/Sub knows no databases, so that
+of another installation whose Redis is another database of the same server comes here too, and its jobs may have the
+same ids.
 """
 
 import asyncio
-import json
-from typing import Any, Protocol
-
-import structlog
+from typing import Any, Final, Protocol
 
 from dispatcher import connection, names
+from dispatcher.bounded_json import loads_bounded
 from worker.cluster import BackOff
 from worker.workplace import Workplace
 
-log = structlog.get_logger("podrelay.worker")
-
+#: No message of ours is longer: it names a job and a namespace, or a worker.
+MAX_MESSAGE_BYTES: Final = 4096
 #: A connection on which not even the answer to our PING came for three times this long is dead.
 PING_S = 5.0
 
@@ -56,7 +55,7 @@ class Control:
                         await pubsub.subscribe(names.control(settings.queue))
                         back_off.succeeded()
                         await self._hear(pubsub)
-                except connection.UNAVAILABLE as error:
+                except connection.REFUSED as error:
                     await asyncio.sleep(back_off.failed(error))
         finally:
             await client.aclose()
@@ -73,18 +72,25 @@ class Control:
                 continue
             answered_at = loop.time()
             if message["type"] == "message":
-                self._take(message["data"])
+                with self._place.loops.one_of_many("control"):
+                    self._take(message["data"])
 
     def _take(self, data: bytes) -> None:
+        """Act on a message. One of a newer version is passed over.
+
+        Raises:
+            ValueError: it is none.
+        """
         try:
-            match json.loads(data):
-                case {"cancel": str(job_id)}:
-                    self._listener.look(job_id)
-                case {"wake": str(job_id)}:
-                    self._listener.wake(job_id)
-                case {"offered": str(job_id), "namespace": str(namespace)}:
-                    self._listener.offered(job_id, namespace)
-                case {"released": _}:
-                    self._listener.sweep_soon()
-        except ValueError:
-            log.warning("control message is not JSON", data=data[:200])
+            message = loads_bounded(data, max_bytes=MAX_MESSAGE_BYTES)
+        except ValueError as error:
+            raise ValueError(f"a control message that is none: {error}: {data[:100]!r}") from None
+        match message:
+            case {"cancel": str(job_id)}:
+                self._listener.look(job_id)
+            case {"wake": str(job_id)}:
+                self._listener.wake(job_id)
+            case {"offered": str(job_id), "namespace": str(namespace)}:
+                self._listener.offered(job_id, namespace)
+            case {"released": _}:
+                self._listener.sweep_soon()

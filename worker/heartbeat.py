@@ -45,7 +45,7 @@ class Heartbeat:
         """Take the lease, or fail.
 
         Raises:
-            connection.UNAVAILABLE: Redis cannot be used.
+            connection.REFUSED: Redis cannot be used.
         """
         await self._beat()
         self.started_at = self._place.ledger.now()
@@ -64,7 +64,7 @@ class Heartbeat:
                     back_off.succeeded()
                 await self._check_memory()
                 await asyncio.sleep(settings.heartbeat_s)
-            except connection.UNAVAILABLE as error:
+            except connection.REFUSED as error:
                 if back_off.since is None:
                     log.warning("heartbeat failed, Redis unavailable", why=str(error) or type(error).__name__)
                 await asyncio.sleep(back_off.failed(error))

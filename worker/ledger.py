@@ -1,7 +1,8 @@
 """The owner's door to the job records: steps carried out until Redis has taken them.
 
-While Redis is away nothing fails: a step is repeated, with jittered back-off, until it is answered. Only an answer
-(fenced, missing, illegal) changes what the owner does.
+While Redis is away, or refuses (a script that blocks it, a right taken away, a disk that is full), nothing fails: a
+step is repeated, with jittered back-off, until it is answered. Only an answer (fenced, missing, illegal) changes what
+the owner does.
 """
 
 import asyncio
@@ -71,17 +72,28 @@ class Ledger:
             self._wait_for_memory.discard(news)
 
     async def persist(self, step: Step[T]) -> T:
-        """Carry out a step, however long Redis is away."""
+        """Carry out a step, however long Redis is away or refuses it."""
         return (await self.persist_many([step]))[0]
 
     async def persist_many(self, steps: Sequence[Step[T]]) -> list[T]:
-        """Carry out steps in order, in one round trip, however long Redis is away. All are repeated when the answer to
-        any is lost."""
+        """Carry out steps in order, in one round trip, however long Redis is away or refuses one. All are repeated when
+        the answer to any is lost."""
+        return await self._persist(steps, connection.REFUSED)
+
+    async def persist_each(self, steps: Sequence[Step[T]]) -> list[T | Exception]:
+        """Carry out steps that have nothing to do with each other, in one round trip if it can be, however long Redis
+        is away. Where one is refused, or its answer cannot be read, that stands in its place."""
+        try:
+            return [*await self._persist(steps, connection.UNAVAILABLE)]
+        except Exception as error:  # noqa: BLE001 it is the caller's, who tells it
+            return [error] if len(steps) == 1 else [(await self.persist_each([step]))[0] for step in steps]
+
+    async def _persist(self, steps: Sequence[Step[T]], waited_out: tuple[type[Exception], ...]) -> list[T]:
         failures = 0
         while True:
             try:
                 return await self.attempt(steps)
-            except connection.UNAVAILABLE as error:
+            except waited_out as error:
                 if failures == 0:
                     log.warning("Redis unavailable, waiting", why=str(error) or type(error).__name__)
                 failures += 1
@@ -99,7 +111,7 @@ class Ledger:
         """Carry out steps once.
 
         Raises:
-            connection.UNAVAILABLE: Redis is away; some of the steps may have been carried out.
+            connection.REFUSED: Redis is away, or refuses one; some of the steps may have been carried out.
         """
         if len(steps) == 1:
             return [await connection.run_async(self.client, steps[0])]

@@ -19,10 +19,20 @@ class Metrics:
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60, 600),
             registry=self.registry,
         )
+        self._failures = Counter(
+            "podrelay_loop_failures",
+            "What a loop of the worker met and did not foresee",
+            ["loop"],
+            registry=self.registry,
+        )
         self.jobs = Gauge("podrelay_jobs_followed", "Jobs that this worker follows", registry=self.registry)
         self.buffered = Gauge(
             "podrelay_log_buffered_bytes", "Log in memory that Redis could not take yet", registry=self.registry
         )
+
+    def loop_failed(self, name: str) -> None:
+        """A loop met something that it did not foresee, and goes on."""
+        self._failures.labels(name).inc()
 
     def followed(self, record: JobRecord) -> None:
         """A follower has ended."""

@@ -48,26 +48,30 @@ class Reconciler:
         """Look at the queue's records and put right what differs.
 
         Raises:
-            connection.UNAVAILABLE: Redis cannot be used now.
+            connection.REFUSED: Redis cannot be used now.
         """
         followed = list(self._jobs.followers.values())
         self._doubt_all_in_another_redis()
         await self._look()
         for row in list(self.rows.values()):
-            follower = self._jobs.followers.get(row.job_id)
-            if follower is not None and row.status is not None and row.owner != self._place.incarnation:
-                follower.reconsider()
-            elif follower is not None and row.cancel_by:
-                follower.cancel_requested(row.cancel_by)
-            elif follower is not None and row.last_step != follower.record.last_step:
-                follower.reconsider()  # Redis has lost our last steps, or we have just made another
-            elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
-                await self._follow_again(row.job_id)
+            with self._place.loops.one_of_many("reconcile", job_id=row.job_id):
+                await self._compare(row)
         if not self._place.is_certain:
             return
         # Results first: a caller who submits such a job again must not have it run again.
-        await _each(self._repeat_result, self._doubtful_results())
-        await _each(self._check_lost, [follower for follower in followed if self._is_lost(follower)])
+        await self._each(self._repeat_result, self._doubtful_results())
+        await self._each(self._check_lost, [follower for follower in followed if self._is_lost(follower)])
+
+    async def _compare(self, row: SurveyRow) -> None:
+        follower = self._jobs.followers.get(row.job_id)
+        if follower is not None and row.status is not None and row.owner != self._place.incarnation:
+            follower.reconsider()
+        elif follower is not None and row.cancel_by:
+            follower.cancel_requested(row.cancel_by)
+        elif follower is not None and row.last_step != follower.record.last_step:
+            follower.reconsider()  # Redis has lost our last steps, or we have just made another
+        elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
+            await self._follow_again(row.job_id)
 
     def _doubt_all_in_another_redis(self) -> None:
         """It may have lost the last of a silent container's log, and no step that tells of it."""
@@ -152,7 +156,12 @@ class Reconciler:
         except MovedElsewhereError:
             log.info("it has ended by now", job_id=job_id)
 
+    async def _each(self, do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
+        async def one(item: T) -> None:
+            with self._place.loops.one_of_many("reconcile"):
+                await do(item)
 
-async def _each(do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
-    for first in range(0, len(what), AT_ONCE):
-        await asyncio.gather(*map(do, what[first : first + AT_ONCE]))
+        for first in range(0, len(what), AT_ONCE):
+            ends = await asyncio.gather(*map(one, what[first : first + AT_ONCE]), return_exceptions=True)
+            for error in filter(None, ends):
+                raise error

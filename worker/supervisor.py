@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 from redis.exceptions import AuthenticationError
@@ -25,6 +25,7 @@ from worker.follower import Follower
 from worker.heartbeat import Heartbeat
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
+from worker.loops import Loops
 from worker.metrics import Metrics
 from worker.observation import Observation
 from worker.pod_watch import PodWatch, PodWatches
@@ -40,6 +41,10 @@ FIRST_LOOK_S: Final = 2.0
 #: How long a leaving worker tries to tell Redis that its jobs, and those that it is just claiming, are not its own any
 #: more: it is to be gone within 10 s.
 HAND_OVER_S: Final = 3.0
+#: How long a launch may take until the message is given up: the sweep finds the job's record.
+LAUNCH_S: Final = 50.0
+#: Offers that are taken at a time; the sweep finds the jobs of the others.
+MOST_OFFERS: Final = 100
 
 
 class Supervisor:
@@ -56,7 +61,9 @@ class Supervisor:
         self._set_consuming = set_consuming
         self._is_consuming = True
         self._followers: dict[str, Follower] = {}
+        self._loops = Loops(self.metrics.loop_failed)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._offers: set[str] = set()
         self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
         self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
         self._is_ready = threading.Event()
@@ -82,7 +89,11 @@ class Supervisor:
             raise self._failure
 
     def launch(self, job: str | JobSpec) -> ClaimOutcome:
-        """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first."""
+        """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first.
+
+        Raises:
+            TimeoutError: it cannot be claimed now; the sweep does when it can.
+        """
         return asyncio.run_coroutine_threadsafe(self._launch(job), self._loop).result(timeout=60)
 
     def tell_ready(self) -> None:
@@ -141,7 +152,7 @@ class Supervisor:
                 return
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(loop) for loop in self._loops(heartbeat, control)]
+                running = [tasks.create_task(loop) for loop in self._kept(heartbeat, control)]
                 await self._place.watches.looked(within_s=FIRST_LOOK_S)
                 self._is_ready.set()
                 await self._draining.wait()
@@ -159,7 +170,7 @@ class Supervisor:
                 await heartbeat.first()
             except AuthenticationError:
                 raise
-            except connection.UNAVAILABLE as error:
+            except Exception as error:  # noqa: BLE001 only a wrong password is nothing to wait for
                 if back_off.since is None:
                     why = str(error) or type(error).__name__
                     log.warning("Redis unavailable, waiting to start", redis=self.settings.masked_redis_url, why=why)
@@ -184,6 +195,7 @@ class Supervisor:
             ledger=ledger,
             watches=PodWatches(watch, settings.namespaces or (default,)),
             buffers=Buffers(settings.log_buffer_bytes),
+            loops=self._loops,
         )
 
     def _info(self) -> dict[str, Any]:
@@ -196,8 +208,15 @@ class Supervisor:
             "max_jobs": self.settings.max_jobs,
         }
 
-    def _loops(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, None]]:
-        return [heartbeat.run(), control.run(), self._sweeper.run(), *(watch.run() for watch in self._place.watches)]
+    def _kept(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
+        """What a worker does for ever. Only its being asked to end ends any of it."""
+        keep, settings = self._loops.keep, self.settings
+        return [
+            keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),
+            keep("control", control.run),
+            keep("sweep", self._sweeper.run),
+            *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._place.watches),
+        ]
 
     async def _hand_over(self) -> None:
         """Let go of every job with one message. Done first: whatever is still under way here is refused from then on.
@@ -216,20 +235,21 @@ class Supervisor:
     # Jobs
 
     async def _launch(self, job: str | JobSpec) -> ClaimOutcome:
-        if isinstance(job, JobSpec):
-            submitted = await self._place.ledger.persist(submit(job, with_message=False))
-            job = submitted.job_id
-        if not self._sweeper.may_consume:
-            return ClaimOutcome.REDIS_CHANGED  # the sweep finds it when its time has come
-        return await self.claim(job)
-
-    async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome:
-        """Claim the job and follow it, unless it is followed already."""
-        return (await self.claim_many({job_id: former_owner}))[job_id]
+        async with asyncio.timeout(LAUNCH_S):
+            if isinstance(job, JobSpec):
+                submitted = await self._place.ledger.persist(submit(job, with_message=False))
+                job = submitted.job_id
+            if not self._sweeper.may_consume:
+                return ClaimOutcome.REDIS_CHANGED  # the sweep finds it when its time has come
+            outcomes = await self.claim_many({job: ""})
+        if job not in outcomes:
+            raise TimeoutError(f"job {job} cannot be claimed now")
+        return outcomes[job]
 
     async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
-        """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them. Goes on when it
-        is cancelled: what was claimed is followed or let go of."""
+        """Claim these jobs, each of its former owner ('' for none), in one round trip, and follow them, unless they are
+        followed already. Of one whose claim failed nothing is returned. Goes on when it is cancelled: what was claimed
+        is followed or let go of."""
         claiming = asyncio.create_task(self._claim_many(jobs))
         self._claiming.add(claiming)
         claiming.add_done_callback(self._claiming.discard)
@@ -239,7 +259,13 @@ class Supervisor:
         wanted = [job_id for job_id in jobs if job_id not in self._followers and not self._draining.is_set()]
         steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
         tenure = self._place.tenure
-        claims = dict(zip(wanted, await self._place.ledger.persist_many(steps), strict=True))
+        claims = dict[str, Claimed]()
+        answers = await self._place.ledger.persist_each(steps)
+        for job_id, claimed in zip(wanted, answers, strict=True):
+            if isinstance(claimed, Exception):
+                self._loops.failed("claim", claimed, job_id=job_id)
+            else:
+                claims[job_id] = claimed
         taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
         if taken and self._draining.is_set():
             job_ids = [record.job_id for record in taken]
@@ -248,9 +274,10 @@ class Supervisor:
         for record in taken:
             if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._place.finished:
                 self.follow(record, tenure)  # else Redis has lost its result, which is appended again
-        if refused := [job_id for job_id in wanted if claims[job_id].outcome is ClaimOutcome.NO_LEASE]:
+        if refused := [job_id for job_id, claimed in claims.items() if claimed.outcome is ClaimOutcome.NO_LEASE]:
             log.warning("no lease, jobs not claimed", job_ids=refused)
-        return {job_id: claims[job_id].outcome if job_id in claims else ClaimOutcome.OWNED for job_id in jobs}
+        followed = dict.fromkeys((job_id for job_id in jobs if job_id not in wanted), ClaimOutcome.OWNED)
+        return followed | {job_id: claimed.outcome for job_id, claimed in claims.items()}
 
     def _claim(self, job_id: str, former_owner: str) -> Step[Claimed]:
         return claim(
@@ -356,11 +383,17 @@ class Supervisor:
     def offered(self, job_id: str, namespace: str) -> None:
         # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
         is_free = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
-        if is_free and namespace in self._place.watches.served:
+        is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
+        if is_free and is_new and namespace in self._place.watches.served:
+            self._offers.add(job_id)
             self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
 
     async def _take_offer(self, job_id: str) -> None:
-        await self.claim(job_id)
+        try:
+            with self._loops.one_of_many("offer", job_id=job_id):
+                await self.claim_many({job_id: ""})
+        finally:
+            self._offers.discard(job_id)
 
     def sweep_soon(self) -> None:
         """Somebody let go of jobs: look for them now."""

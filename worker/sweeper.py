@@ -45,9 +45,7 @@ class Jobs(Protocol):
 
     def check_capacity(self) -> None: ...
 
-    async def claim(self, job_id: str, *, former_owner: str = "") -> ClaimOutcome: ...
-
-    async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]: ...
+    async def claim_many(self, jobs: Mapping[str, str]) -> Mapping[str, ClaimOutcome]: ...
 
 
 class Sweeper:
@@ -84,7 +82,7 @@ class Sweeper:
                 await self._sweep()
                 back_off.succeeded()
                 await self._pause(self._place.settings.sweep_s * random.uniform(0.75, 1.25))
-            except (*connection.UNAVAILABLE, ClusterUnavailableError, ClusterRefusedError) as error:
+            except (*connection.REFUSED, ClusterUnavailableError, ClusterRefusedError) as error:
                 log.info("sweep interrupted", why=str(error) or type(error).__name__)
                 await asyncio.sleep(back_off.failed(error))
 
@@ -95,9 +93,7 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         rows = list(self._reconciler.rows.values())
-        for row in rows:
-            if row.is_overdue and row.job_id not in self._jobs.followers:
-                await self._place.ledger.attempt([expire(row.job_id, self._place.settings.queue)])
+        await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.followers])
         unowned = [row for row in rows if self._is_abandoned(row) or self._waits(row)]
         served = [row for row in unowned if self._is_served(row)]
         await self._take_over([row for row in served if self._is_abandoned(row)])
@@ -105,6 +101,11 @@ class Sweeper:
         await self._tell_unserved([row for row in unowned if not self._is_served(row)])
         await self._settle_strays()
         self._jobs.check_capacity()
+
+    async def _expire(self, rows: list[SurveyRow]) -> None:
+        for row in rows:
+            with self._place.loops.one_of_many("sweep", job_id=row.job_id):
+                await self._place.ledger.attempt([expire(row.job_id, self._place.settings.queue)])
 
     # Jobs
 
@@ -144,13 +145,13 @@ class Sweeper:
         for row in [row for row in rows if row.submitted_at < before][:BATCH]:
             if not self._jobs.has_capacity:
                 return
-            await self._jobs.claim(row.job_id)
+            await self._jobs.claim_many({row.job_id: ""})
 
     async def _tell_unserved(self, rows: list[SurveyRow]) -> None:
         """Have jobs that nobody serves say so: a refused claim does, and tells a worker that does serve them."""
         waiting = [row for row in rows if row.status is Status.QUEUED]
         for row in random.sample(waiting, min(BATCH, len(waiting))):
-            await self._jobs.claim(row.job_id, former_owner=row.owner)
+            await self._jobs.claim_many({row.job_id: row.owner})
 
     async def _queue_is_empty(self) -> bool:
         queue = self._place.settings.queue
@@ -168,11 +169,9 @@ class Sweeper:
                 continue
             row = self._reconciler.rows.get(watched.job_id)
             if row is None or row.status is None or not _is_of(row, watched):
-                try:
+                # One namespace's rights, or one record, must not hold up the others.
+                with self._place.loops.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
                     await self._settle(watched)
-                except ClusterRefusedError as error:
-                    # One namespace's rights must not hold up the others.
-                    log.warning("stray pod not settled", pod=pod.name, namespace=pod.namespace, why=error.message)
 
     async def _settle(self, pod: Observation) -> None:
         record = await self._place.ledger.read_record(pod.job_id)
@@ -203,7 +202,7 @@ class Sweeper:
         (restored,) = await self._place.ledger.attempt([restore(record, Fence("", 1), event=event, fields=fields)])
         if restored.outcome is RestoreOutcome.RESTORED:
             log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
-            await self._jobs.claim(pod.job_id)
+            await self._jobs.claim_many({pod.job_id: ""})
 
 
 def _is_of(row: SurveyRow, pod: Observation) -> bool:

@@ -11,6 +11,7 @@ from worker.cluster import Cluster
 from worker.job_logs import Tails, discard
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
+from worker.loops import Loops
 from worker.pod_watch import PodWatches
 from worker.recent_log import ALL_BYTES
 from worker.settings import WorkerSettings
@@ -49,6 +50,7 @@ class Workplace:
     ledger: Ledger
     watches: PodWatches
     buffers: Buffers
+    loops: Loops = field(default_factory=Loops)
     lease_until: float = 0.0
     certain_from: float = 0.0
     tenure: int = 0

@@ -1,0 +1,121 @@
+"""Whatever is said to a worker, and whatever it is answered, it goes on: the next job succeeds on the same process."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from dispatcher import names
+from dispatcher.client import Dispatcher
+from dispatcher.spec import JobSpec
+from tests.processes import QUICK, Site, Worker, running_site
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with running_site() as running:
+        running.start_worker(**QUICK)
+        yield running
+        running.tell_all()
+
+
+@pytest.fixture
+def worker(site: Site) -> Worker:
+    return site.workers[0]
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[Dispatcher]:
+    with Dispatcher(site.client_settings()) as dispatcher:
+        yield dispatcher
+
+
+def a_job() -> JobSpec:
+    return JobSpec(image="busybox:1.37", command=("true",))
+
+
+def succeeds_on(worker: Worker, client: Dispatcher) -> None:
+    """A job that is submitted now succeeds, and the worker is the same process."""
+    spec = a_job()
+    client.submit(spec)
+    result = client.result(spec.id, 60)
+    assert result.succeeded, result
+    assert worker.is_alive
+
+
+def wait_for_line(worker: Worker, words: str, after: int) -> int:
+    """Wait until the worker has said this, after so many lines; returns how many there are then."""
+    while True:
+        lines = list(worker.lines)
+        if any(words in line for line in lines[after:]):
+            return len(lines)
+        assert worker.is_alive
+        os.sched_yield()
+
+
+CONTROL_JUNK = [
+    b"[" * 1000,
+    b'{"cancel":' * 100_000,
+    b"\xff\xfe",
+    b"null",
+    b'{"cancel": {"a": []}}',
+    b'{"offered": "\\ud800", "namespace": "default"}',
+    json.dumps({"offered": "x" * 1_000_000, "namespace": "default"}).encode(),
+    json.dumps({"wake": "x" * 1_000_000}).encode(),
+]
+
+
+def test_control_messages_of_every_kind_leave_the_worker_as_it_was(
+    site: Site, worker: Worker, client: Dispatcher
+) -> None:
+    for junk in CONTROL_JUNK:
+        assert site.redis_command("PUBLISH", names.control("default"), junk) >= 1  # type: ignore[arg-type]
+    for number in range(2000):
+        offer = json.dumps({"offered": f"nobody-{number}", "namespace": "default"})
+        site.redis_command("PUBLISH", names.control("default"), offer)
+    succeeds_on(worker, client)
+
+
+def test_a_script_of_another_application_that_blocks_redis_for_longer_than_the_lease_is_waited_out(
+    site: Site, worker: Worker, client: Dispatcher
+) -> None:
+    site.redis_command("CONFIG", "SET", "lua-time-limit", 100)
+    script = "local function at() local t = redis.call('TIME') return t[1] + t[2] / 1e6 end \
+local e = at() + 6 while at() < e do end return 1"
+
+    def block() -> None:
+        with redis.Redis.from_url(site.redis.url, protocol=2, socket_timeout=60) as other:
+            other.execute_command("EVAL", script, 0)
+
+    blocking = threading.Thread(target=block)
+    blocking.start()
+    blocking.join()
+    succeeds_on(worker, client)
+
+
+def test_a_right_that_is_taken_away_is_waited_for(site: Site, worker: Worker, client: Dispatcher) -> None:
+    site.redis_command("ACL", "SETUSER", "admin", "on", "nopass", "~*", "&*", "+@all")
+    with redis.Redis.from_url(site.redis.url, protocol=2, username="admin", password="any") as admin:
+        for rights in ("-@scripting", "-hset"):
+            told = len(worker.lines)
+            admin.execute_command("ACL", "SETUSER", "default", rights)
+            told = wait_for_line(worker, "heartbeat failed", told)
+            admin.execute_command("ACL", "SETUSER", "default", "+@all")
+            wait_for_line(worker, "heartbeat resumed", told)
+    succeeds_on(worker, client)
+
+
+@pytest.mark.parametrize("key", [names.active("default"), names.workers("default"), names.GENERATION])
+def test_a_key_of_the_worker_s_that_holds_something_else_is_waited_out(
+    site: Site, worker: Worker, client: Dispatcher, key: str
+) -> None:
+    """Redis answers WRONGTYPE to its steps, until somebody mends it."""
+    told = len(worker.lines)
+    site.redis_command("DEL", key)
+    site.redis_command("LPUSH", key, "x")
+    wait_for_line(worker, "WRONGTYPE", told)
+    site.redis_command("DEL", key)
+    succeeds_on(worker, client)

@@ -7,7 +7,7 @@ half a surrogate pair through, which no UTF-8 can carry: each of them raises lat
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 #: Deeper than any Kubernetes object; json and pydantic stop at twice that and more.
@@ -16,6 +16,7 @@ MAX_DEPTH: Final = 100
 #: A string, also one that never ends: it must be looked through once only, whatever is in it.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_PLAIN: Final = (int, bool, type(None))
 _HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -39,32 +40,36 @@ def check_bounded(value: object, *, max_nodes: int, max_depth: int = MAX_DEPTH) 
     may repeat a part without bound, or hold itself.
 
     Raises:
-        ValueError: it has more than ``max_nodes`` values, is nested deeper than ``max_depth``, or has half a pair.
+        ValueError: it has more than ``max_nodes`` values, is nested deeper than ``max_depth``, or has half a surrogate
+            pair or a number that is none.
     """
-    seen = 0
-    waiting: list[tuple[object, int]] = [(value, 0)]
-    while waiting:
-        node, depth = waiting.pop()
-        seen += 1
-        if isinstance(node, str):
-            _check_text(node)
-            continue
-        parts = _parts(node)
-        if parts and depth == max_depth:
+    seen, depth, level = 1, 0, [value]
+    while level:
+        below: list[object] = []
+        for node in level:
+            if type(node) in _PLAIN:
+                continue
+            below += _parts(node)
+            if seen + len(below) > max_nodes:
+                raise ValueError(f"more than {max_nodes} values")
+        if below and depth == max_depth:
             raise ValueError(f"nested deeper than {max_depth} levels")
-        if seen + len(waiting) + len(parts) > max_nodes:
-            raise ValueError(f"more than {max_nodes} values")
-        waiting += [(part, depth + 1) for part in parts]
+        seen, depth, level = seen + len(below), depth + 1, below
 
 
-def _parts(node: object) -> list[object]:
+def _parts(node: object) -> Iterable[object]:
     match node:
+        case str():
+            if not node.isascii() and (found := _HALF_A_PAIR.search(node)):
+                raise ValueError(f"half a surrogate pair (U+{ord(found[0]):04X}): no UTF-8 can carry it")
+        case float():
+            if not math.isfinite(node):
+                raise ValueError(f"{node} is no finite number")
         case Mapping():
             return [*node.keys(), *node.values()]
         case list() | tuple() | set() | frozenset():
-            return list(node)
-        case _:
-            return []
+            return node
+    return ()
 
 
 def _check_depth(data: bytes, max_depth: int) -> None:
@@ -76,11 +81,6 @@ def _check_depth(data: bytes, max_depth: int) -> None:
                 raise ValueError(f"nested deeper than {max_depth} levels")
         else:
             depth -= 1
-
-
-def _check_text(text: str) -> None:
-    if not text.isascii() and (found := _HALF_A_PAIR.search(text)):
-        raise ValueError(f"half a surrogate pair (U+{ord(found[0]):04X}): no UTF-8 can carry it")
 
 
 def _refuse(constant: str) -> NoReturn:

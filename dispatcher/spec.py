@@ -15,12 +15,27 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from dispatcher.bounded_json import check_bounded, loads_bounded
 from dispatcher.errors import InvalidSpecError
 from dispatcher.status import FailureReason
+
+#: A spec as JSON (:meth:`JobSpec.encode`), at most: what all annotations of a pod may hold together.
+SPEC_LIMIT_BYTES: Final = 256 * 1024
+#: Read from the wire, at most: more than any pod can hold that a version without that limit has made.
+_READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
+#: Top-level fields, at most; some 70 are known.
+_FIELDS_LIMIT: Final = 200
+#: Of all fields together, at most.
+_ENTRIES_LIMIT: Final = 10_000
+#: How many mistakes are told, and for how many a near name is looked for, which is slow.
+_PROBLEMS_TOLD: Final = 10
+_HINTS_TOLD: Final = 3
+#: Of a foreign name or text in a problem.
+_SHOWN_CHARACTERS: Final = 100
 
 #: A Kubernetes object as the API writes it in JSON.
 KubernetesObject = dict[str, Any]
@@ -148,6 +163,16 @@ class JobSpec(BaseModel):
     try_number: int | None = None
     submitted_by: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written(cls, data: object) -> object:
+        for name, value in data.items() if isinstance(data, Mapping) else ():
+            try:
+                check_bounded(value, max_nodes=_READ_LIMIT_BYTES)
+            except ValueError as error:
+                raise ValueError(f"{_shown(str(name))}: {error}") from None
+        return data
+
     @field_validator("env", mode="before")
     @classmethod
     def _env_from_mapping(cls, value: object) -> object:
@@ -197,12 +222,16 @@ def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:
     """Make a spec of plain data (YAML, JSON, keyword arguments).
 
     Raises:
-        InvalidSpecError: with one problem per mistake, its path, and the nearest known name for a misspelled field.
+        InvalidSpecError: with one problem per mistake (the first ten), its path, and the nearest known name for a
+            misspelled field.
     """
-    try:
-        return JobSpec.model_validate(dict(data))
-    except ValidationError as error:
-        raise InvalidSpecError([_problem(e) for e in error.errors(include_url=False)], source) from None
+    if problems := _too_many(data):
+        raise InvalidSpecError(problems, source)
+    spec = _validated(data, source)
+    if (size := len(spec.encode())) > SPEC_LIMIT_BYTES:
+        text = f"{size} bytes as JSON, at most {SPEC_LIMIT_BYTES} are taken: put data into a config map, or a volume"
+        raise InvalidSpecError([text], source)
+    return spec
 
 
 def decode_spec(text: str | bytes) -> JobSpec:
@@ -212,12 +241,34 @@ def decode_spec(text: str | bytes) -> JobSpec:
         InvalidSpecError: what is there is no spec.
     """
     try:
-        data = json.loads(text)
+        data = loads_bounded(text if isinstance(text, bytes) else text.encode(), max_bytes=_READ_LIMIT_BYTES)
     except ValueError as error:
         raise InvalidSpecError([f"not JSON: {error}"]) from error
     if not isinstance(data, dict):
         raise InvalidSpecError(["must be a JSON object"])
-    return parse_spec({name: value for name, value in data.items() if name in JobSpec.model_fields})
+    return _validated({name: value for name, value in data.items() if name in JobSpec.model_fields}, "spec")
+
+
+def _too_many(data: Mapping[str, Any]) -> list[str]:
+    """What would be slow to look through only to say that all of it is wrong."""
+    if len(data) > _FIELDS_LIMIT:
+        return [f"{len(data)} fields: no spec has more than {_FIELDS_LIMIT}"]
+    entries = {name: len(value) for name, value in data.items() if isinstance(value, Mapping | list | tuple)}
+    if sum(entries.values()) <= _ENTRIES_LIMIT:
+        return []
+    longest = max(entries, key=lambda name: entries[name])
+    return [f"{_shown(str(longest))}: {entries[longest]} entries, at most {_ENTRIES_LIMIT} are taken of all fields"]
+
+
+def _validated(data: Mapping[str, Any], source: str) -> JobSpec:
+    try:
+        return JobSpec.model_validate(dict(data))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        problems = [_problem(e, has_hint=i < _HINTS_TOLD) for i, e in enumerate(found[:_PROBLEMS_TOLD])]
+        if len(found) > _PROBLEMS_TOLD:
+            problems.append(f"and {len(found) - _PROBLEMS_TOLD} more")
+        raise InvalidSpecError(problems, source) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -226,10 +277,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def _problem(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+def _problem(error: Any, *, has_hint: bool) -> str:
+    path = ".".join(_shown(str(part)) for part in error["loc"][:_PROBLEMS_TOLD])
     if error["type"] == "extra_forbidden":
         owner = EnvVar if error["loc"][0] == "env" and len(error["loc"]) > 1 else JobSpec
-        return f"{path}: unknown field{nearest(str(error['loc'][-1]), owner.model_fields)}"
+        return f"{path}: unknown field{nearest(str(error['loc'][-1]), owner.model_fields) if has_hint else ''}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{path}: {message}" if path else message
+
+
+def _shown(text: str) -> str:
+    """Somebody else's text within one of ours: short, and in characters that move no cursor."""
+    short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)

@@ -7,6 +7,7 @@ from golden_files import golden
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatcher import spec as spec_module
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import JobSpec, OnFinish, Priority, decode_spec, parse_spec
 from dispatcher.status import FailureReason
@@ -133,3 +134,53 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_template_with_an_image_needs_no_other() -> None:
     assert JobSpec(pod_template={"spec": {"containers": [{"name": "base", "image": "x"}]}})
+
+
+def nested(depth: int) -> object:
+    found: object = "x"
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"pod_template": {"spec": {"a": nested(100_000)}}}, "pod_template: nested deeper than 100 levels"),
+        ({"affinity": {"a": nested(300)}}, "affinity: nested deeper than 100 levels"),
+        ({"id": "a\ud800"}, "id: half a surrogate pair"),
+        ({"labels": {"a\udfff": "b"}}, "labels: half a surrogate pair"),
+        ({"resources": {"limits": {"cpu": float("inf")}}}, "resources: inf is no finite number"),
+        ({"id": "a\0b"}, "id: String should match pattern"),
+        ({"args": ["x" * 300_000]}, "300034 bytes as JSON, at most 262144 are taken"),
+        ({"env": [1] * 100_000}, "env: 100000 entries, at most 10000 are taken of all fields"),
+        ({f"f{i}": i for i in range(20_000)}, "20002 fields: no spec has more than 200"),
+        ({"\x1b[2J" + "x" * 10_000: 1}, r"\x1b[2J" + "x" * 96 + "…: unknown field"),
+    ],
+)
+def test_what_is_out_of_all_bounds_is_refused_before_it_costs_anything(asked: dict[str, object], problem: str) -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"id": "j", "image": "x", **asked})
+    (told,) = raised.value.problems
+    assert told.startswith(problem)
+
+
+def test_of_many_mistakes_the_first_ten_are_told_and_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_for: list[str] = []
+    monkeypatch.setattr(spec_module, "nearest", lambda name, known: looked_for.append(name) or "")
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "x", **{f"imag{i}": 1 for i in range(150)}})
+    assert len(raised.value.problems) == 11
+    assert raised.value.problems[-1] == "and 140 more"
+    assert len(looked_for) == 3, "a hint costs a comparison with every field"
+
+
+def test_a_large_spec_of_a_version_without_the_limit_is_still_read() -> None:
+    large = JobSpec(id="j", image="x", args=("x" * 300_000,))
+    assert decode_spec(large.encode()) == large
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"image": "\\ud800"}', '{"image": NaN}', "{", "[]", b"\xff"])
+def test_what_is_no_spec_on_the_wire_is_an_invalid_spec(text: str | bytes) -> None:
+    with pytest.raises(InvalidSpecError):
+        decode_spec(text)

@@ -92,6 +92,11 @@ def dead_letters(queue: str) -> str:
     return f"podrelay:queue:{queue}:dead"
 
 
+def dead_letters_size(queue: str) -> str:
+    """How many dead letters the queue has, and their bytes (string)."""
+    return f"podrelay:queue:{queue}:dead:size"
+
+
 def queues() -> str:
     """Every queue that was ever used (set)."""
     return "podrelay:queues"

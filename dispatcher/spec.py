@@ -27,6 +27,8 @@ from dispatcher.status import FailureReason
 SPEC_LIMIT_BYTES: Final = 256 * 1024
 #: Read from the wire, at most: more than any pod can hold that a version without that limit has made.
 _READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
+#: Of each field: what is around it must fit into what readers take too.
+_DEPTH_LIMIT: Final = 90
 #: Top-level fields, at most; some 70 are known.
 _FIELDS_LIMIT: Final = 200
 #: Of all fields together, at most.
@@ -40,8 +42,10 @@ _SHOWN_CHARACTERS: Final = 100
 #: A Kubernetes object as the API writes it in JSON.
 KubernetesObject = dict[str, Any]
 
-QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
+QUEUE_NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+JOB_ID_PATTERN: Final = r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+QueueName = Annotated[str, StringConstraints(pattern=QUEUE_NAME_PATTERN)]
+JobId = Annotated[str, StringConstraints(pattern=JOB_ID_PATTERN)]
 ContainerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400)]
 
@@ -168,7 +172,7 @@ class JobSpec(BaseModel):
     def _can_be_written(cls, data: object) -> object:
         for name, value in data.items() if isinstance(data, Mapping) else ():
             try:
-                check_bounded(value, max_nodes=_READ_LIMIT_BYTES)
+                check_bounded(value, max_nodes=_READ_LIMIT_BYTES, max_depth=_DEPTH_LIMIT)
             except ValueError as error:
                 raise ValueError(f"{_shown(str(name))}: {error}") from None
         return data

@@ -66,6 +66,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
+        "worker_enable_prefetch_count_reduction": False,
     }
 
 
@@ -87,9 +88,9 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
         supervisor = self._supervisor = Supervisor(settings, set_consuming=self._set_consuming)
 
         # No message is taken before start(), so no task runs before its supervisor.
-        @app.task(name=names.LAUNCH_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-        def launch_task(job: Any) -> str:
-            return launch(job, supervisor=supervisor, dead_letters=dead_letters)
+        @app.task(name=names.LAUNCH_TASK, ignore_result=True, acks_late=True)  # type: ignore[untyped-decorator]
+        def launch_task(job: str, deliveries: int) -> str:
+            return launch(job, deliveries, supervisor=supervisor, dead_letters=dead_letters)
 
         self._on_shutting_down = lambda **_: supervisor.begin_hand_over()
         self._on_shutdown = lambda **_: supervisor.stop()

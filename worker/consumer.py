@@ -1,23 +1,33 @@
-"""Celery's consumer and kombu's transport, made to survive what is no message of ours.
+"""Celery's consumer and kombu's transport, made to survive whatever is in Redis.
 
-Anything can be pushed to a Redis list. kombu would let such an item break the connection, Celery would drop it: here it
-goes to the dead letters, and the worker goes on. Of the consumer's steps only those are kept that a launcher needs:
-no gossip, no mingling, no remote control.
+Anything can be pushed to a Redis list, and written to the hash in which kombu keeps what is not acknowledged. Each item
+passes the gate (:mod:`worker.gate`) before kombu or Celery sees it, and what they see is a message of our own making;
+all else goes to the dead letters, and the worker goes on. Of the consumer's steps only those are kept that a launcher
+needs: no gossip, no mingling, no remote control.
 """
 
 import json
 import time
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
+import structlog
 from celery.worker.consumer import Connection, Consumer, Tasks
 from celery.worker.consumer.consumer import Evloop
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.transport.virtual import Empty
+from redis.exceptions import ResponseError
 
-from dispatcher.connection import UNAVAILABLE
+from dispatcher import connection
+from dispatcher.message import launch_message
+from dispatcher.spec import JobSpec
 from worker.dead_letters import DeadLetters
+from worker.gate import DELIVERIES_HEADER, Launch, Refusal, admit, readmit
 
-#: Between two tries to consume from a Redis that is full or read-only.
+log = structlog.get_logger("podrelay.worker")
+
+#: Between two tries to consume from a Redis that answers, and refuses (full, read-only, a key of another type).
 REFUSED_PAUSE_S: Final = 2.0
 
 _dead_letters: list[DeadLetters] = []
@@ -28,9 +38,9 @@ def keep_dead_letters(dead_letters: DeadLetters) -> None:
     _dead_letters[:] = [dead_letters]
 
 
-def _put(message: bytes, reason: str) -> None:
+def _set_aside(message: bytes, refusal: Refusal) -> None:
     for letters in _dead_letters:
-        letters.put(message, reason)
+        letters.put(message, refusal)
 
 
 class Launches(Tasks):  # type: ignore[misc]
@@ -45,6 +55,10 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
     #: Made by the step that sends Celery's monitoring events, which is left out.
     event_dispatcher = None
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._told_until: dict[str, float] = {}
+        super().__init__(*arguments, **options)
+
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
         default_steps: ClassVar[list[Any]] = [Connection, Launches, Evloop]
 
@@ -53,58 +67,128 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
         super().on_connection_error_before_connected(exc)
         time.sleep(REFUSED_PAUSE_S)
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:
-        self._set_aside(message, "not a Celery task message: its headers name no task")
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        super().on_connection_error_after_connected(exc)
+        self._tell(exc)
+        if isinstance(exc, ResponseError):  # the same
+            time.sleep(REFUSED_PAUSE_S)
 
-    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        self._set_aside(message, f"unknown task {message.headers.get('task')!r}: the task is podrelay.launch")
+    def _tell(self, exc: BaseException) -> None:
+        """Once a minute for each reason."""
+        why = str(exc) or type(exc).__name__
+        if time.monotonic() >= self._told_until.get(why, 0):
+            self._told_until = {why: time.monotonic() + 60}
+            log.warning("queue not read, trying again", why=why)
 
-    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        self._set_aside(message, f"invalid task message: {exc}")
 
-    def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        self._set_aside(message, f"the body cannot be decoded: {exc}")
+class Message(virtual.Message):  # type: ignore[misc]
+    """A launch as kombu and Celery know it. Nothing in it is from outside but the one argument, and that is a text: job
+    id or spec. (kombu's JSON makes objects of some mappings.)"""
 
-    def _set_aside(self, message: Any, reason: str) -> None:
-        body = message.body
-        _put(body if isinstance(body, bytes) else str(body).encode(), reason)
-        message.ack_log_error(None, self.connection_errors)
+    def __init__(self, launch: Launch, channel: Any = None, **options: Any) -> None:
+        kept = _kept_form(launch)
+        argument = launch.job.encode() if isinstance(launch.job, JobSpec) else launch.job
+        properties = {**kept["properties"], "body_encoding": None}
+        body = json.dumps([[argument, launch.deliveries], {}, {}])
+        super().__init__({**kept, "properties": properties, "body": body}, channel=channel, **options)
+        #: What is kept until it is acknowledged, and comes back to some worker if it never is.
+        self._raw = kept
+
+
+def _kept_form(launch: Launch) -> dict[str, Any]:
+    """The message that any worker can take, also one of an earlier version."""
+    job = json.loads(launch.job.encode()) if isinstance(launch.job, JobSpec) else launch.job
+    message = launch_message(job, queue=launch.queue, bucket=launch.bucket)
+    message["headers"][DELIVERIES_HEADER] = launch.deliveries
+    return message
+
+
+class QoS(kombu_redis.QoS):  # type: ignore[misc]
+    """What is kept of a message until it is acknowledged. Redis may refuse to keep it (full; a key of another type):
+    the message is at hand, and is launched all the same."""
+
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        try:
+            super().append(message, delivery_tag)
+        except connection.REFUSED as error:
+            log.warning("message not kept while it is launched: Redis refuses", why=str(error))
+            virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: Any) -> None:
+        try:
+            super().ack(delivery_tag)
+        except connection.REFUSED as error:
+            # It comes again, and then its job is launched already.
+            log.warning("message not acknowledged: Redis refuses", why=str(error))
+            virtual.QoS.ack(self, delivery_tag)
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put back what was kept of a message, if it passes the gate: once more taken, and not launched."""
+        refused: list[tuple[bytes, Refusal]] = []
+
+        def restore(pipe: Any) -> None:
+            kept = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            self._remove_from_indices(tag, pipe)
+            refused.clear()
+            match readmit(kept) if kept is not None else None:
+                case Launch() as launch:
+                    self.channel.put_back(pipe, replace(launch, deliveries=launch.deliveries + 1), leftmost=leftmost)
+                case Refusal() as refusal:
+                    refused.append((kept, refusal))
+
+        with self.channel.conn_or_acquire(client) as client:
+            client.transaction(restore, self.unacked_key)
+        for message, refusal in refused:
+            _set_aside(message, refusal)
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
-    """Sets items aside that are not JSON. They were popped already, so nothing comes of raising."""
+    """Takes an item from the lists, through the gate."""
 
-    def _brpop_read(self, **options: Any) -> Any:
+    QoS = QoS
+    Message = Message
+
+    def _brpop_read(self, **options: Any) -> bool:
         try:
-            return super()._brpop_read(**options)
-        except json.JSONDecodeError as error:
-            _put(error.doc.encode("utf-8", "surrogateescape"), f"not JSON: {error}")
-        except UnicodeDecodeError as error:
-            _put(error.object, f"not JSON: {error}")
-        raise Empty
+            popped = self._popped(options)
+            if not popped:
+                raise Empty
+            key, item = popped
+            queue, _, bucket = key.decode().partition(self.sep)
+            self._queue_cycle.rotate(queue)
+            match admit(item, queue=queue, bucket=int(bucket or 0)):
+                case Refusal() as refusal:
+                    _set_aside(item, refusal)
+                case Launch() as launch:
+                    self.connection._deliver(launch, queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def put_back(self, client: Any, launch: Launch, *, leftmost: bool = False) -> None:
+        """Into its list, as the next to be taken (``leftmost``: the last)."""
+        push = client.lpush if leftmost else client.rpush
+        push(self._q_for_pri(launch.queue, launch.bucket), json.dumps(_kept_form(launch)))
+
+    def _popped(self, options: dict[str, Any]) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()  # so that the next try connects again
+            raise
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Sets items aside that are JSON and no message, and takes a Redis that is full or read-only for one that is away:
-    Celery connects again. It would end the process otherwise."""
+    """Takes whatever Redis may answer for a Redis that is away: Celery connects again. It would end the process
+    otherwise."""
 
     Channel = Channel
-    connection_errors = (*kombu_redis.Transport.connection_errors, *UNAVAILABLE)
+    connection_errors = (*kombu_redis.Transport.connection_errors, *connection.REFUSED)
 
-    def _deliver(self, message: Any, queue: str) -> None:
-        problem = _not_a_message(message)
-        if problem is None:
-            super()._deliver(message, queue)
-        else:
-            _put(json.dumps(message).encode(), f"not a message: {problem}")
-
-
-def _not_a_message(message: Any) -> str | None:
-    if not isinstance(message, dict):
-        return "must be a JSON object"
-    properties = message.get("properties")
-    if "body" not in message or not isinstance(properties, dict):
-        return "needs body and properties"
-    if not isinstance(properties.get("delivery_info"), dict) or "delivery_tag" not in properties:
-        return "properties needs delivery_tag and delivery_info"
-    return None
+    def _reject_inbound_message(self, raw_message: Launch) -> None:
+        """It was on its way when the queue was paused."""
+        channel = self.channels[0]
+        with channel.conn_or_acquire() as client:
+            channel.put_back(client, raw_message)

@@ -1,19 +1,15 @@
-"""Keeping messages that no worker can understand: their bytes and the reason, for whoever published them."""
+"""Setting messages aside that no worker can understand: their bytes and the reason, for whoever published them."""
 
-import base64
-import json
 import time
-from typing import Final
 
 import structlog
 
-from dispatcher import connection, names
+from dispatcher import connection
+from dispatcher.dead_letter import encode_letter, set_aside, sha256
 from dispatcher.settings import ClientSettings
+from worker.gate import Refusal
 
 log = structlog.get_logger("podrelay.worker")
-
-#: The newest are kept.
-KEPT: Final = 1000
 
 
 class DeadLetters:
@@ -25,14 +21,17 @@ class DeadLetters:
             settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=settings.redis_retries
         )
 
-    def put(self, message: bytes, reason: str) -> None:
-        """Keep a message. It was taken from the queue already: where Redis is away now, the log has it."""
-        log.error("message set aside", queue=self._queue, reason=reason, message=message[:2000])
-        letter = json.dumps(
-            {"bytes": base64.b64encode(message).decode(), "reason": reason, "at": time.time(), "queue": self._queue}
-        )
+    def put(self, message: bytes, refusal: Refusal) -> None:
+        """Keep a message that was taken from the queue.
+
+        The log tells what identifies it and nothing that it asks for, which may hold secrets. Where Redis does not take
+        the letter, that is all that is left of it.
+        """
+        told = {"queue": self._queue, "size": len(message), "sha256": sha256(message)}
+        sender = {f"message_{name}": text for name, text in refusal.sender.items()}
+        log.error("message set aside", reason=refusal.reason, **told, **sender)
+        letter = encode_letter(message, reason=refusal.reason, queue=self._queue, at=time.time())
         try:
-            self._client.lpush(names.dead_letters(self._queue), letter)
-            self._client.ltrim(names.dead_letters(self._queue), 0, KEPT - 1)
-        except connection.UNAVAILABLE as error:
-            log.error("message not kept, Redis unavailable", why=str(error))
+            connection.run(self._client, set_aside(letter, queue=self._queue))
+        except connection.REFUSED as error:
+            log.error("message lost: Redis does not take the dead letter", why=str(error), **told)

@@ -2,8 +2,11 @@
 
 import logging
 import sys
+import warnings
+from typing import Any
 
 import structlog
+from celery.exceptions import CPendingDeprecationWarning
 
 from worker.settings import WorkerSettings
 
@@ -36,13 +39,21 @@ def configure_logging(settings: WorkerSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_on_one_line, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # One line per launch from Celery says nothing that ours do not.
-    logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
-    logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
+    # One line per launch or connection from Celery says nothing that ours do not; the pool's tell arguments.
+    for name in ("worker.strategy", "app.trace", "worker.consumer.connection", "pool"):
+        logging.getLogger(f"celery.{name}").setLevel(max(level, logging.WARNING))
+    logging.getLogger("celery.worker.consumer.consumer").setLevel(max(level, logging.ERROR))
+    # Nine lines about a default of Celery 6 with each lost connection.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def _on_one_line(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Celery's texts end and begin with empty lines. Tracebacks are no part of them."""
+    return {**event, "event": " ".join(str(event["event"]).split())}

@@ -136,6 +136,24 @@ def make_result(
     )
 
 
+def plain_result(record: JobRecord, message: str) -> JobResult:
+    """The result of a job that its worker could not follow: from what the record's own fields tell, nothing else."""
+    is_cancelled = record.cancel_requested
+    return JobResult(
+        job_id=record.job_id,
+        status=Status.CANCELLED if is_cancelled else Status.FAILED,
+        reason=None if is_cancelled else FailureReason.CLUSTER_ERROR,
+        message=f"cancelled by {record.cancel_requested_by}; {message}" if is_cancelled else message,
+        attempt=record.attempt,
+        pod=record.pod,
+        pod_uid=record.pod_uid,
+        namespace=record.namespace,
+        node=record.node,
+        log_complete=record.pod is None,
+        cancelled_by=record.cancel_requested_by,
+    )
+
+
 def _is_unread(record: JobRecord, pod: Observation | None, logs: Mapping[str, LogSummary]) -> bool:
     """Whether the pod may have written something before it went, and nobody read any of it."""
     if not record.spec.get_logs or record.spec.container_logs == () or logs or record.pod is None:

@@ -6,6 +6,7 @@ control, or for the time that a verdict names.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence, expire, forget, release
 from worker.attempts import Conclude, Retry, next_step
 from worker.cluster import BackOff
-from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, read_return_value, read_warnings
+from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, plain_result, read_return_value, read_warnings
 from worker.followed_pod import FollowedPod
 from worker.job_logs import JobLogs, discard
 from worker.judge import Ended, MustEnd, Running, Settled, Starting, judge
@@ -30,6 +31,7 @@ from worker.log_follower import LetGoError
 from worker.manifest import namespace_of
 from worker.observation import Observation
 from worker.owned_job import LogLostError, MovedElsewhereError, OwnedJob
+from worker.patience import LONGEST_WAIT_S, Patience
 from worker.seen import Seen
 from worker.workplace import Finished, Workplace
 
@@ -59,6 +61,9 @@ class Follower:
         self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
         self._seen = Seen()
         self._is_in_question = False
+        self._is_forgotten = False
+        self._step = ""  #: what it is doing, for a person
+        self._patience = Patience()
         self._launch_back_off = BackOff(first_s=0.5, longest_s=30.0)
         self._log = log.bind(job_id=record.job_id)
 
@@ -146,7 +151,7 @@ class Follower:
         reached(Reached.CLAIMED)
         back_off = BackOff()
         try:
-            while not self.record.status.is_final:
+            while not self._is_forgotten:
                 try:
                     await self._go_on()
                     back_off.succeeded()
@@ -158,7 +163,10 @@ class Follower:
                     if not self.record.status.is_final:  # nobody has ended it: the record contradicts itself
                         self._log.warning("move refused", status=self.record.status.value)
                         await self._wait(back_off.failed())
-            await self._clean_up()
+                except LetGoError:
+                    raise
+                except Exception as error:  # noqa: BLE001 a defect of ours, or data that nobody has foreseen
+                    await self._failed(error)
         except LetGoError:
             self._log.info("let go", epoch=self.fence.epoch)
             discard(self._logs.tails)
@@ -166,10 +174,19 @@ class Follower:
             await self._logs.stop()
 
     async def _go_on(self) -> None:
-        if self._is_in_question:
+        if self.record.status.is_final:
+            self._step = "cleaning up"
+            await self._clean_up()
+        elif self._is_in_question:
+            self._step = "reading its record"
             self._is_in_question = False
             await self._job.reload()
-        elif self.record.unreadable is not None:
+        else:
+            self._step = "launching its pod" if self.record.pod is None else "following its pod"
+            await self._get_on()
+
+    async def _get_on(self) -> None:
+        if self.record.unreadable is not None:
             text = f"this worker's version cannot read the spec: {self.record.unreadable}. Upgrade the workers first."
             await self._conclude(Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False))
         elif (finished := self._ended_before()) is not None:
@@ -194,6 +211,63 @@ class Follower:
         finished = self._place.finished.get(self.record.job_id)
         is_new = self.record.attempt == 0 and self.record.pod is None
         return finished if finished and is_new and finished.record.digest == self.record.digest else None
+
+    # Failing
+
+    async def _failed(self, error: Exception) -> None:
+        """It failed at a step: try again for a while, and say so; then end the job by its record's fields alone."""
+        record, now = self.record, asyncio.get_running_loop().time()
+        self._place.loops.failed("job", error, job_id=record.job_id, step=self._step)
+        step = (self._step, str(record.attempt), record.status.value)
+        failed = self._patience.failed(step, now, has_pod=record.pod is not None)
+        text = f"this worker failed {failed.times} times at {self._step}: {type(error).__name__}: {error}"[:1000]
+        if failed.wait_s is None:
+            await self._best(self._leave() if record.status.is_final else self._give_up(text))
+        elif failed.times > 1 and not record.status.is_final:
+            await self._best(self._tell_failure(text))
+        has_got_on = self._is_forgotten or self.record.status is not record.status
+        await asyncio.sleep(0 if has_got_on else failed.wait_s or LONGEST_WAIT_S)
+
+    async def _best(self, doing: Coroutine[Any, Any, None]) -> None:
+        """Do it if it can be done: it may need what has failed."""
+        try:
+            await doing
+        except LetGoError:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever kept the job from getting on
+            self._place.loops.failed("job", error, job_id=self.record.job_id)
+
+    async def _tell_failure(self, text: str) -> None:
+        record = self.record
+        event = StatusChanged(
+            status=record.status, detail=text, attempt=record.attempt, pod=record.pod, namespace=record.namespace
+        )
+        await self._job.move(event=event, fields={"detail": text}, only_from=(record.status,), detail=text)
+
+    async def _give_up(self, text: str) -> None:
+        await self._logs.stop()
+        result = plain_result(self.record, text)
+        reason = result.reason.value if result.reason else ""
+        fields = {
+            "result": result.model_dump_json(exclude_none=True),
+            "reason": reason,
+            "intent": DeletionIntent.FINISHED.value,
+            "wait": "",
+            "detail": "",
+        }
+        try:
+            await self._job.end_plainly(EndedEvent(result=result), fields)
+        except MovedElsewhereError:
+            await self._job.reload()
+        else:
+            self._log.error("given up", status=result.status.value, reason=reason or None, why=text)
+
+    async def _leave(self) -> None:
+        """Clean-up fails: ask for the pod's deletion by its name, and leave the rest to the sweep of stray pods."""
+        record = self.record
+        if record.namespace and record.pod and record.pod_uid:
+            await self._best(self._delete(record.namespace, record.pod, record.pod_uid))
+        await self._forget()
 
     # Launching
 
@@ -432,6 +506,7 @@ class Follower:
 
     async def _conclude(self, ended: Ended, pod: Observation | None = None) -> None:
         """Gather what belongs to the result, and append it."""
+        self._step = "gathering its result"
         place, return_value = self._place, ReturnValue()
         if self.record.spec.return_value and ended.status is Status.SUCCEEDED and pod is not None:
             return_value, logs = await self._collect(ended, pod)
@@ -510,7 +585,14 @@ class Follower:
                 await self._pod.patch(pod, {"labels": {names.LABEL_DONE: "true"}})
             else:
                 await self._remove(pod)
+        await self._forget()
+
+    async def _delete(self, namespace: str, pod: str, uid: str) -> None:
+        await self._place.cluster.delete_pod(namespace, pod, uid=uid)
+
+    async def _forget(self) -> None:
         reply = await self._place.ledger.persist(forget(self.record.job_id, self.fence, self.record.spec.queue))
+        self._is_forgotten = True
         self._log.info("forgotten", reply=reply)
         reached(Reached.FORGOTTEN)
 

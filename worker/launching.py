@@ -56,8 +56,8 @@ async def ensure_pod(
 ) -> Launched | Refused | Unserved | Later:
     """Create the pod of the attempt, or adopt it. ``may_create`` is asked right before: whether the job is surely still
     this worker's."""
-    namespace = namespace_of(record.spec, place.default_namespace)
     try:
+        namespace = namespace_of(record.spec, place.default_namespace)
         pod = manifest(
             record.spec,
             attempt=attempt,
@@ -65,9 +65,13 @@ async def ensure_pod(
             installation=place.settings.installation,
             return_value_image=place.settings.return_value_image,
         )
+        problems = forbidden(pod, namespaces=place.watches.namespaces)
     except InvalidSpecError as error:
         return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
-    if problems := forbidden(pod, namespaces=place.watches.namespaces):
+    except Exception as error:  # noqa: BLE001 text only: what it raises once it raises at each try
+        text = f"no pod can be made of this spec ({type(error).__name__}: {error})"
+        return Refused(FailureReason.INVALID_SPEC, f"{text}. Mend the shape of its Kubernetes objects.")
+    if problems:
         return Refused(FailureReason.POLICY, "the worker's policy does not allow this pod: " + "; ".join(problems))
     watch = await place.watches.of(namespace)
     if watch.refusal:

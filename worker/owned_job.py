@@ -96,6 +96,34 @@ class OwnedJob:
         if moved.cancel_by:
             self.cancel_requested(moved.cancel_by)
 
+    async def end_plainly(self, event: Ended, fields: Mapping[str, str]) -> None:
+        """End the job whatever else is known of it: for an owner that failed at everything else. Says nothing of its
+        logs, and asks for nothing but the fence.
+
+        Raises:
+            LetGoError: another incarnation owns the job.
+            MovedElsewhereError: somebody has ended it.
+        """
+        async with self._turn:
+            result = event.result
+            while True:
+                step = move(self.record.job_id, self.fence, target=result.status, event=event, fields=fields)
+                moved = await self._ledger.persist(step)
+                if moved.outcome is MoveOutcome.APPLIED:
+                    break
+                await self._make_good(moved.outcome)
+            reached_at = {**self.record.reached, result.status.value.lower(): moved.at}
+            self.record = replace(
+                self.record,
+                status=result.status,
+                reason=result.reason,
+                result=result,
+                reached=reached_at,
+                last_step=moved.step,
+                wait=None,
+                detail="",
+            )
+
     def _step(self, **given: Any) -> Step[Moved]:
         return move(self.record.job_id, self.fence, after=self.record.last_step, known=self._logs.known, **given)
 

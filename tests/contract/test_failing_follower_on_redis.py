@@ -1,0 +1,179 @@
+"""A follower that fails at the same step again and again ends its job, with the words of what it met."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from job_driver import Store, a_spec
+
+from devcluster.redis_server import RedisServer
+from dispatcher import connection, names
+from dispatcher.status import FailureReason, Status
+from worker import patience
+from worker.cluster import Cluster
+from worker.follower import Follower
+from worker.ledger import Ledger
+from worker.log_follower import Buffers
+from worker.settings import WorkerSettings
+from worker.workplace import Workplace
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
+        yield Store(client, "real")
+
+
+class OddCluster:
+    """A cluster that answers each request with something that nobody has foreseen."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.default_namespace = "default"
+
+    async def create_pod(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("an odd answer to a create")
+
+    async def read_pod(self, *_: Any) -> Any:
+        raise RuntimeError("an odd pod")
+
+    async def delete_pod(self, _: str, name: str, **__: Any) -> bool:
+        self.deleted.append(name)
+        return True
+
+
+class Watches:
+    """Watches that have listed their namespace and show nothing."""
+
+    namespaces = served = ("default",)
+
+    async def of(self, _: str) -> Any:
+        return SimpleNamespace(refusal="", is_synced=True)
+
+    def pod(self, *_: str) -> None:
+        return None
+
+    gone = pod
+
+
+@pytest.fixture
+async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workplace]:
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
+    watches: Any = Watches()
+    cluster: Any = OddCluster()
+    yield Workplace(
+        settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
+        incarnation="w1",
+        cluster=cluster,
+        ledger=Ledger(client),
+        watches=watches,
+        buffers=Buffers(0),
+        lease_until=math.inf,
+    )
+    await client.aclose()
+
+
+def claimed(store: Store, **fields: Any) -> str:
+    spec = a_spec(**fields)
+    store.submit(spec)
+    worker = store.worker("w1")
+    worker.beat()
+    worker.claim(spec.id)
+    return spec.id
+
+
+def with_pod(store: Store, **fields: Any) -> str:
+    job_id = claimed(store, **fields)
+    pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
+    store.client.hset(names.job(job_id), mapping={"status": "STARTING", **pod})
+    return job_id
+
+
+async def followed(place: Workplace, store: Store, job_id: str) -> None:
+    """Follow the job until it is forgotten."""
+    async with asyncio.timeout(30):
+        await Follower(place, store.record(job_id)).run()
+
+
+async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(place: Workplace, store: Store) -> None:
+    job_id = claimed(store)
+    await followed(place, store, job_id)
+    record = store.record(job_id)
+    assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
+    assert record.result is not None
+    assert "this worker failed 5 times at launching its pod: RuntimeError: an odd answer to a create" in (
+        record.result.message
+    )
+    assert record.is_forgotten
+
+
+async def test_its_detail_says_meanwhile_what_fails(place: Workplace, store: Store) -> None:
+    job_id = claimed(store)
+    await followed(place, store, job_id)
+    told = b"\n".join(fields[b"e"] for _, fields in store.events(job_id))
+    assert b'"detail":"this worker failed 2 times at launching its pod: RuntimeError' in told
+
+
+async def test_a_job_whose_pod_cannot_be_understood_ends_and_its_pod_is_deleted_by_its_name(
+    place: Workplace, store: Store
+) -> None:
+    job_id = with_pod(store)
+    await followed(place, store, job_id)
+    record = store.record(job_id)
+    assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
+    assert record.result is not None
+    assert "RuntimeError: an odd pod" in record.result.message
+    assert not record.result.log_complete
+    assert record.is_forgotten
+    cluster: Any = place.cluster
+    assert cluster.deleted == ["p"]
+
+
+async def test_a_cancelled_job_ends_as_cancelled_although_nothing_else_works(place: Workplace, store: Store) -> None:
+    job_id = with_pod(store)
+    store.client.hset(names.job(job_id), "cancel_by", "ann")
+    await followed(place, store, job_id)
+    record = store.record(job_id)
+    assert record.status is Status.CANCELLED
+    assert record.result is not None
+    assert record.result.cancelled_by == "ann"
+    assert "an odd pod" in record.result.message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"spec": {"containers": [{"name": "base", "image": "x", "env": ["R=north"]}]}},
+        {"spec": {"containers": [{"name": "base", "image": "x"}], "initContainers": ["busybox"]}},
+        {"metadata": "x", "spec": {"containers": [{"name": "base", "image": "x"}]}},
+    ],
+)
+async def test_a_spec_of_which_no_pod_can_be_made_is_refused_at_the_first_try(
+    place: Workplace, store: Store, template: Any
+) -> None:
+    job_id = claimed(store, env={"A": "1"})
+    record = store.record(job_id)
+    spec = record.spec.model_copy(update={"pod_template": template})  # past every check, as one that is missed
+    async with asyncio.timeout(30):
+        await Follower(place, replace(record, spec=spec)).run()
+    ended = store.record(job_id)
+    assert (ended.status, ended.reason) == (Status.FAILED, FailureReason.INVALID_SPEC)
+
+
+async def test_another_owner_s_job_is_let_go_of_and_not_ended(place: Workplace, store: Store) -> None:
+    job_id = with_pod(store)
+    record = store.record(job_id)
+    store.client.hset(names.job(job_id), mapping={"owner": "w2", "epoch": str(record.epoch + 1)})
+    async with asyncio.timeout(30):
+        await Follower(place, record).run()
+    assert store.record(job_id).status is Status.STARTING
+
+
+def test_the_verbs_of_the_odd_cluster_are_the_cluster_s() -> None:
+    for verb in ("create_pod", "read_pod", "delete_pod"):
+        assert hasattr(Cluster, verb)

@@ -1,8 +1,8 @@
 """The door to Kubernetes: the few calls that podrelay makes, on raw JSON, with foreign errors translated once.
 
-``kubernetes.aio`` is used for configuration and authentication only, its session for everything else: its models decode
-some 3,000 watch events a second, plain JSON ten times as many, and a default pool of 100 connections would starve the
-log streams.
+On aiohttp alone: a generated client decodes some 3,000 watch events a second, plain JSON ten times as many, and none
+renews what a kubeconfig points to (:mod:`worker.credentials`). What an answer means is decided in
+:mod:`worker.answers`, before anybody believes it.
 """
 
 import asyncio
@@ -10,75 +10,99 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlencode
+from importlib.metadata import version
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlencode
 
 import aiohttp
-from kubernetes.aio import client as kubernetes_client
-from kubernetes.aio import config as kubernetes_config
+import structlog
+from yarl import URL
 
-_SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+from worker.answers import (
+    Answer,
+    AnswerTooLargeError,
+    ClusterRefusedError,
+    ClusterUnavailableError,
+    CredentialsError,
+    Question,
+    WatchEvent,
+    meant,
+    not_the_api,
+    page,
+    watch_event,
+)
+from worker.back_off import BackOff
+from worker.credentials import Access, Credentials
+from worker.kubeconfig import ClusterConfiguration, ConfigurationError, load
+
+__all__ = ["BackOff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
+
+log = structlog.get_logger("podrelay.worker")
 
 #: A short request that is not answered within this is tried again; a create may be answered late by slow admission.
-_REQUEST_S = 30.0
+_REQUEST_S: Final = 30.0
 #: Nothing was heard of a watch for this long (bookmarks come every minute): it is dead.
-WATCH_SILENCE_S = 100.0
+WATCH_SILENCE_S: Final = 100.0
+#: A watch that ended sooner, without an event, has not been one.
+_SHORTEST_WATCH_S: Final = 1.0
+#: What is read of an answer, and of a line of a watch: etcd takes objects of some 1.5 MB.
+_LONGEST_ANSWER: Final = 16 * 1024 * 1024
+#: A page of a list, which is asked for in smaller pages where it is longer.
+_LONGEST_PAGE: Final = 64 * 1024 * 1024
+_PAGE: Final = 500
+#: Of an answer that is an error only so much is read.
+_LONGEST_ERROR: Final = 1024 * 1024
+
+#: aiohttp's own; a ValueError is a header, host or URL that cannot be sent, an EOFError a broken compressed body.
+_TRANSPORT_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, EOFError)
 
 
-class ClusterUnavailableError(Exception):
-    """The API server cannot be reached, is overloaded or answers nonsense: try again. ``retry_after_s``: its wish."""
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class ClusterRefusedError(Exception):
-    """The API server has answered, and the answer is no. ``reason`` and ``causes`` are its own words."""
-
-    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
-        self.status = status
-        self.reason = str(body.get("reason") or "")
-        self.message = str(body.get("message") or f"HTTP {status}")
-        details = body.get("details") or {}
-        self.causes = [
-            f"{cause.get('field', '')}: {cause.get('message', '')}".removeprefix(": ")
-            for cause in details.get("causes") or ()
-        ]
-        super().__init__(self.message)
-
-    @property
-    def is_quota(self) -> bool:
-        """A resource quota is used up: it may have room later."""
-        return self.status == 403 and "exceeded quota" in self.message
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """One line of a watch: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR, and the object as the API wrote it."""
+class _Request:
+    """What is sent, apart from credentials."""
 
-    type: str
-    object: dict[str, Any]
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    content_type: str = "application/json"
+    longest: int = _LONGEST_ANSWER
+
+    @property
+    def target(self) -> str:
+        return self.path + (f"?{urlencode(self.query)}" if self.query else "")
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 class Cluster:
     """One API server. Use as an async context manager; belongs to one event loop.
 
     Attributes:
-        is_well: set while pods can be listed and watched. What many jobs would ask for each waits for it, so that an
-            API server that suffers is asked by a few watches only.
+        is_well: set while pods can be listed and watched and the worker's credentials are taken. What many jobs would
+            ask for each waits for it, so that an API server that suffers is asked by a few watches only.
     """
 
-    def __init__(self, api: Any, default_namespace: str, connections: int) -> None:
-        self.default_namespace = default_namespace
-        self._api = api
-        self._host = str(api.configuration.host).rstrip("/")
-        self._session: aiohttp.ClientSession = api.rest_client.pool_manager
+    def __init__(self, configuration: ClusterConfiguration, credentials: Credentials, connections: int) -> None:
+        self.default_namespace = configuration.namespace
+        self._configuration = configuration
+        self._credentials = credentials
         self._slots = asyncio.Semaphore(connections)
+        self._watching: set[aiohttp.ClientResponse] = set()
+        self._session = aiohttp.ClientSession(
+            # Log streams are many; short requests have slots of their own.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept": "application/json", "User-Agent": f"podrelay-worker/{version('podrelay')}"},
+            read_bufsize=2**21,
+        )
         self.is_well = asyncio.Event()
         self.is_well.set()
 
@@ -87,24 +111,23 @@ class Cluster:
         """Read ``KUBECONFIG`` (default ``~/.kube/config``) or, in a pod, its service account. Sends nothing.
 
         Raises:
-            ClusterUnavailableError: there is no usable configuration.
+            ConfigurationError: there is no usable configuration.
         """
-        configuration = kubernetes_client.Configuration()
-        configuration.connection_pool_maxsize = 0  # log streams are many; short requests have slots of their own
-        try:
-            own_namespace = await asyncio.to_thread(_own_namespace)
-            namespace = await _load(configuration, own_namespace)
-        except kubernetes_config.ConfigException as error:
-            raise ClusterUnavailableError(
-                f"no usable cluster configuration (KUBECONFIG or in-cluster): {error}"
-            ) from error
-        return cls(kubernetes_client.ApiClient(configuration), namespace, connections)
+        configuration = await asyncio.to_thread(load, os.environ)
+        credentials = Credentials(configuration)
+        await asyncio.to_thread(credentials.check)
+        proxy = str(URL(configuration.proxy).with_user(None)) if configuration.proxy else None
+        log.info("cluster", server=configuration.server, source=configuration.source, proxy=proxy)
+        if configuration.ignored:
+            log.warning("unknown fields are ignored", source=configuration.source, fields=list(configuration.ignored))
+        return cls(configuration, credentials, connections)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._api.close()
+        await self._credentials.close()
+        await self._session.close()
 
     # Pods
 
@@ -117,15 +140,17 @@ class Cluster:
         Raises:
             ClusterUnavailableError: also where it may not be sent.
         """
-        path = f"/api/v1/namespaces/{namespace}/pods"
-        return await self._call("POST", path, {"fieldValidation": "Strict"}, body=manifest, may_send=may_send)
+        question = Question("create", namespace, manifest["metadata"]["name"])
+        query = (("fieldValidation", "Strict"),)
+        request = _Request("POST", _pods(namespace), query, json.dumps(manifest).encode())
+        return await self._call(question, request, may_send=may_send)
 
     async def read_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
         """GET the pod; None where the API server proves that there is none of this name."""
         try:
-            return await self._call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+            return await self._call(Question("get", namespace, name), _Request("GET", _pod(namespace, name)))
         except ClusterRefusedError as error:
-            if error.status == 404:
+            if error.is_absence:
                 return None
             raise
 
@@ -134,64 +159,75 @@ class Cluster:
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
-        try:
-            await self._call("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", body=body)
-        except ClusterRefusedError as error:
-            if error.status in (404, 409):
-                return False
-            raise
-        return True
+        request = _Request("DELETE", _pod(namespace, name), body=json.dumps(body).encode())
+        return await self._change(Question("delete", namespace, name, uid), request)
 
     async def patch_pod(self, namespace: str, name: str, metadata: dict[str, Any]) -> bool:
         """Merge labels and annotations (``metadata`` with the pod's uid, so that it is no other). False: it is gone."""
-        try:
-            path = f"/api/v1/namespaces/{namespace}/pods/{name}"
-            await self._call("PATCH", path, body={"metadata": metadata}, content_type="application/merge-patch+json")
-        except ClusterRefusedError as error:
-            if error.status in (404, 409):
-                return False
-            raise
-        return True
+        body = json.dumps({"metadata": metadata}).encode()
+        request = _Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
+        return await self._change(Question("patch", namespace, name, metadata["uid"]), request)
 
     async def pod_warnings(self, namespace: str, uid: str) -> list[dict[str, Any]]:
         """The warning events about a pod (core/v1 Event objects)."""
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": "50"}
-        found = await self._call("GET", f"/api/v1/namespaces/{namespace}/events", query)
-        return list(found.get("items") or ())
+        query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
+        request = _Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
+        items, _, _ = page(await self._call(Question("list", namespace, kind="EventList"), request))
+        return items
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
         """Every pod of the selector, and the resource version from which to watch."""
         items: list[dict[str, Any]] = []
-        query = {"labelSelector": selector, "limit": "500"}
+        goes_on, limit, seen = "", _PAGE, set[str]()
         while True:
-            with self._telling_health():
-                page = await self._call("GET", f"/api/v1/namespaces/{namespace}/pods", query)
-            items += page.get("items") or ()
-            metadata = page.get("metadata") or {}
-            if not metadata.get("continue"):
-                return items, str(metadata.get("resourceVersion", ""))
-            query = {**query, "continue": metadata["continue"]}
+            query = [("labelSelector", selector), ("limit", str(limit))]
+            if goes_on:
+                query.append(("continue", goes_on))
+            request = _Request("GET", _pods(namespace), tuple(query), longest=_LONGEST_PAGE)
+            try:
+                with self._telling_health():
+                    body = await self._call(Question("list", namespace, kind="PodList"), request)
+            except AnswerTooLargeError:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 5)
+                continue
+            found, resource_version, goes_on = page(body)
+            items += found
+            if not goes_on:
+                return items, resource_version
+            if goes_on in seen:
+                raise ClusterUnavailableError(f"{request}: the list goes on where it has been")
+            seen.add(goes_on)
 
     async def watch_pods(self, namespace: str, selector: str, resource_version: str) -> AsyncIterator[WatchEvent]:
         """The pods' changes after ``resource_version``, until the API server or the network ends the stream.
 
         Raises:
             ClusterRefusedError: with status 410 when that version is too old: list again.
-            ClusterUnavailableError: the stream broke, or was silent for longer than bookmarks allow.
+            ClusterUnavailableError: the stream broke, was none, or was silent for longer than bookmarks allow.
         """
-        query = {
-            "labelSelector": selector,
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
-            "timeoutSeconds": str(random.randint(300, 600)),
-        }
-        path = f"/api/v1/namespaces/{namespace}/pods"
+        query = (
+            ("labelSelector", selector),
+            ("watch", "1"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", resource_version),
+            ("timeoutSeconds", str(random.randint(300, 600))),
+        )
+        request = _Request("GET", _pods(namespace), query)
+        began, has_come = time.monotonic(), False
         with self._telling_health():
-            async with self._stream(path, query, read_s=WATCH_SILENCE_S) as response:
+            async with self._stream(Question("watch", namespace), request, read_s=WATCH_SILENCE_S) as response:
                 self.is_well.set()
-                async for event in _events(response):
-                    yield event
+                self._watching.add(response)
+                try:
+                    async for line in _lines(request, response):
+                        has_come = True
+                        yield watch_event(line, namespace)
+                finally:
+                    self._watching.discard(response)
+            if not has_come and time.monotonic() - began < _SHORTEST_WATCH_S:
+                raise ClusterUnavailableError(f"{request}: the watch ended at once, without an event")
 
     @asynccontextmanager
     async def log(
@@ -200,15 +236,17 @@ class Cluster:
         """The container's log with timestamps, as pieces of any size. ``since``: RFC 3339, whole seconds count.
 
         Raises:
-            ClusterRefusedError: e.g. status 400 while the container has not started.
+            ClusterRefusedError: the pod is not there (``is_absence``), or e.g. status 400 while the container has not
+                started. A kubelet that does not know the pod yet is neither.
             ClusterUnavailableError: also while iterating, when the stream breaks.
         """
-        query = {"container": container, "timestamps": "true", "follow": "true" if follow else "false"}
+        query = [("container", container), ("timestamps", "true"), ("follow", "true" if follow else "false")]
         if since is not None:
-            query["sinceTime"] = since
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}/log"
-        async with self._stream(path, query, read_s=None if follow else _REQUEST_S) as response:
-            yield _pieces(response)
+            query.append(("sinceTime", since))
+        request = _Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
+        read_s = None if follow else _REQUEST_S
+        async with self._stream(Question("log", namespace, name), request, read_s=read_s) as response:
+            yield _pieces(request, response)
 
     # Plumbing
 
@@ -224,143 +262,155 @@ class Cluster:
             self.is_well.set()  # that is an answer
             raise
 
-    async def _headers(self) -> dict[str, str]:
-        # Tokens expire: the client refreshes them here.
-        headers: dict[str, str] = {"Accept": "application/json"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"])
-        return headers
-
-    def _url(self, path: str, query: Mapping[str, str] | None) -> str:
-        return f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
+    async def _change(self, question: Question, request: _Request) -> bool:
+        try:
+            await self._call(question, request)
+        except ClusterRefusedError as error:
+            if error.is_absence or error.is_another:
+                return False
+            raise
+        return True
 
     async def _call(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        *,
-        body: dict[str, Any] | None = None,
-        content_type: str = "application/json",
-        may_send: Callable[[], bool] = lambda: True,
+        self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
-        timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
-        data = None if body is None else json.dumps(body).encode()
+        async def ask(access: Access) -> dict[str, Any]:
+            if not may_send():
+                raise ClusterUnavailableError(f"{request}: not sent, the worker's lease was lost meanwhile")
+            timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
+            with _translated(request):
+                async with await self._send(request, access, timeout) as response:
+                    return meant(question, await _answer(request, response))
+
         async with self._slots:
-            try:
-                headers = {**await self._headers(), "Content-Type": content_type}
-                if not may_send():
-                    raise ClusterUnavailableError(f"{method} {path}: not sent, the worker's lease was lost meanwhile")
-                async with self._session.request(
-                    method, self._url(path, query), data=data, headers=headers, timeout=timeout
-                ) as response:
-                    return _answer(response, await response.read())
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise ClusterUnavailableError(f"{method} {path}: {_said(error)}") from error
+            return await self._as_accepted(ask)
 
     @asynccontextmanager
     async def _stream(
-        self, path: str, query: Mapping[str, str], *, read_s: float | None
+        self, question: Question, request: _Request, *, read_s: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
+        """The response while it streams. What breaks off later is told to who reads it."""
+
+        async def ask(access: Access) -> aiohttp.ClientResponse:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
+            with _translated(request):
+                response = await self._send(request, access, timeout)
+                try:
+                    await _check_stream(question, request, response)
+                except BaseException:
+                    response.close()
+                    raise
+            return response
+
+        response = await self._as_accepted(ask)
         try:
-            headers = await self._headers()
-            async with self._session.get(self._url(path, query), headers=headers, timeout=timeout) as response:
-                if response.status != 200:
-                    _answer(response, await response.read())
-                yield response
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ClusterUnavailableError(f"GET {path}: {_said(error)}") from error
+            yield response
+        finally:
+            response.close()
+
+    async def _as_accepted(self, ask: Callable[[Access], Awaitable[T]]) -> T:
+        """Ask with credentials that the API server takes: renewed once where it does not."""
+        try:
+            access = await self._credentials.current()
+            try:
+                return await ask(access)
+            except CredentialsError:
+                renewed = await self._credentials.after_refusal(access)
+                if renewed is access:
+                    raise
+                return await ask(renewed)
+        except CredentialsError as error:
+            self._lose()
+            source = self._configuration.source
+            raise CredentialsError(f"the worker's credentials ({source}) are not accepted: {error}") from error
+
+    def _lose(self) -> None:
+        """Without credentials nothing is well, even while a watch that began with them goes on: it ends, and begins
+        again when it may, which tells that all is well again."""
+        self.is_well.clear()
+        for response in self._watching:
+            response.close()
+
+    async def _send(self, request: _Request, access: Access, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        headers = list(access.headers)
+        if request.body is not None:
+            headers.append(("Content-Type", request.content_type))
+        return await self._session.request(
+            request.method,
+            URL(self._configuration.server + request.target, encoded=True),
+            data=request.body,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,  # it would take the credentials somewhere else
+            proxy=self._configuration.proxy,
+            server_hostname=self._configuration.tls_server_name,
+            ssl=access.tls or True,
+        )
 
 
-def _own_namespace() -> str | None:
-    """The namespace of the pod that this process runs in; None outside of a cluster."""
-    return _SERVICE_ACCOUNT_NAMESPACE.read_text().strip() if _SERVICE_ACCOUNT_NAMESPACE.exists() else None
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
 
 
-async def _load(configuration: Any, own_namespace: str | None) -> str:
-    """Fill the configuration; returns the default namespace it names."""
-    if "KUBECONFIG" not in os.environ and own_namespace is not None:
-        kubernetes_config.load_incluster_config(client_configuration=configuration)
-        return own_namespace
-    await kubernetes_config.load_kube_config(client_configuration=configuration)
-    _, context = kubernetes_config.list_kube_config_contexts()
-    return str((context.get("context") or {}).get("namespace") or "default")
+def _pod(namespace: str, name: str) -> str:
+    return f"{_pods(namespace)}/{quote(name, safe='')}"
 
 
-def _answer(response: aiohttp.ClientResponse, data: bytes) -> dict[str, Any]:
+@contextmanager
+def _translated(request: _Request) -> Iterator[None]:
     try:
-        body = json.loads(data)
-    except ValueError:
-        body = {"message": data[:500].decode("utf-8", "replace").strip()}
-    if not isinstance(body, dict):
-        body = {"message": str(body)[:500]}
-    if response.status < 300:
-        return body
-    if response.status in (408, 429) or response.status >= 500:
-        message = body.get("message") or f"HTTP {response.status}"
-        raise ClusterUnavailableError(str(message), _retry_after_s(response))
-    raise ClusterRefusedError(response.status, body)
+        yield
+    except _TRANSPORT_ERRORS as error:
+        raise ClusterUnavailableError(f"{request}: {str(error) or type(error).__name__}") from error
 
 
-def _retry_after_s(response: aiohttp.ClientResponse) -> float:
-    try:
-        return min(60.0, float(response.headers.get("Retry-After", "0")))
-    except ValueError:
-        return 0.0
+async def _answer(request: _Request, response: aiohttp.ClientResponse) -> Answer:
+    is_error = response.status >= 300
+    longest = _LONGEST_ERROR if is_error else request.longest
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) > longest:
+            response.close()
+            if is_error:
+                break  # what has come will do to say what it is
+            raise AnswerTooLargeError(f"{request}: an answer of more than {longest} bytes")
+    headers = response.headers
+    return Answer(response.status, headers.get("Content-Type", ""), bytes(body), headers.get("Retry-After", ""))
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]:
+async def _check_stream(question: Question, request: _Request, response: aiohttp.ClientResponse) -> None:
+    """Whether it is a watch, or a log: those of the API come with 200 and their own content type."""
+    if response.status != 200:
+        answer = await _answer(request, response)
+        if response.status >= 300:
+            meant(question, answer)
+        raise not_the_api(answer)
+    kind = response.headers.get("Content-Type", "")
+    if not kind.startswith("application/json" if question.verb == "watch" else "text/plain"):
+        start = await response.content.readany()
+        raise not_the_api(Answer(response.status, kind, start))
+
+
+async def _lines(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     buffer = bytearray()
-    async for data in response.content.iter_any():
+    async for data in _pieces(request, response):
         buffer += data
-        if b"\n" not in data:
-            continue
-        *lines, rest = bytes(buffer).split(b"\n")
-        buffer = bytearray(rest)
-        for line in lines:
-            if line:
-                yield _watch_event(line)
+        if b"\n" in data:
+            *lines, rest = bytes(buffer).split(b"\n")
+            buffer = bytearray(rest)
+            for line in lines:
+                if line:
+                    yield line
+        if len(buffer) > _LONGEST_ANSWER:
+            raise ClusterUnavailableError(f"{request}: a line of more than {_LONGEST_ANSWER} bytes")
 
 
-def _watch_event(line: bytes) -> WatchEvent:
-    try:
-        found = json.loads(line)
-        event = WatchEvent(found["type"], found["object"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClusterUnavailableError(f"the watch sent a line that is no event: {line[:200]!r}") from error
-    if event.type != "ERROR":
-        return event
-    status = int(event.object.get("code") or 500)
-    if status == 410:
-        raise ClusterRefusedError(status, event.object)
-    raise ClusterUnavailableError(str(event.object.get("message") or "the watch ended with an error"))
-
-
-async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async for data in response.content.iter_any():
+async def _pieces(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    pieces = response.content.iter_any()
+    while True:
+        with _translated(request):
+            data = await anext(pieces, b"")
+        if not data:
+            return
         yield data
-
-
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
-class BackOff:
-    """How long to wait before the next try: jittered, doubling, up to ``longest_s``; the server's own wish counts."""
-
-    def __init__(self, *, first_s: float = 0.2, longest_s: float = 10.0) -> None:
-        self._first_s = first_s
-        self._longest_s = longest_s
-        self._failures = 0
-        self.since: float | None = None  #: monotonic seconds of the first failure in a row
-
-    def failed(self, error: BaseException | None = None) -> float:
-        """Count a failure; returns the seconds to wait."""
-        self.since = self.since or time.monotonic()
-        wait_s = min(self._longest_s, self._first_s * 2.0 ** min(self._failures, 20))
-        self._failures += 1
-        wish_s = error.retry_after_s if isinstance(error, ClusterUnavailableError) else 0.0
-        return max(wait_s * random.uniform(0.5, 1.0), wish_s * random.uniform(1.0, 1.2))
-
-    def succeeded(self) -> None:
-        self._failures, self.since = 0, None

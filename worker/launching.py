@@ -4,6 +4,7 @@ An answer to a create may be lost, and two workers may have raced: the pod's nam
 server decides, and whoever hears 409 looks whose the pod is.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -116,9 +117,9 @@ async def _create(
     except ClusterUnavailableError as error:
         return Later("api_server", f"the API server does not take the pod: {error}", error)
     except ClusterRefusedError as error:
-        if error.status == 409:
+        if error.reason == "AlreadyExists":
             return await _existing(place, record, attempt, namespace, pod["metadata"]["name"], error)
-        return refusal(error, namespace)
+        return refusal(error, namespace, sent_bytes=len(json.dumps(pod)))
 
 
 async def _existing(
@@ -129,7 +130,7 @@ async def _existing(
     except ClusterUnavailableError as unavailable:
         return Later("api_server", f"the API server does not answer: {unavailable}", unavailable)
     if found is None:
-        # It was deleted meanwhile, or the conflict was about something else (a quota's own bookkeeping).
+        # It was deleted meanwhile.
         return Later("api_server", f"the API server asks to try again: {error.message}", error)
     return await _adopt(place, record, attempt, observe(found))
 
@@ -160,25 +161,36 @@ async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod:
     return Later("api_server", f"pod {pod.name} of the same key has gone")
 
 
-def refusal(error: ClusterRefusedError, namespace: str) -> Refused | Later:
-    """What the API server's no to a create means."""
+def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
+    """What the API server's no to a create means. ``sent_bytes``: how large the pod was, as JSON."""
     said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
-    match error.status:
-        case 403 if error.is_quota:
-            return Later("quota", f"waiting for quota in namespace {namespace}: {error.message}", error)
-        case 401:
-            return Later("api_server", f"the API server does not accept the worker's credentials: {said}", error)
-        case 404:
+    if error.is_too_large:
+        text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"
+        return Refused(FailureReason.INVALID_SPEC, text)
+    if error.is_webhooks:
+        return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+    match error.reason:
+        case "NotFound":
             text = f"namespace {namespace!r} does not exist: create it, or name another one in the spec"
             return Refused(FailureReason.INVALID_SPEC, f"{text} ({said})")
-        case 403 if "is being terminated" in said:
-            return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
-        case 403 if "cannot create resource" in said:
-            text = "the worker's service account may not create pods: give it the Role of deploy/rbac.yaml"
-            return Later("api_server", f"{text} ({said})", error)
-        case 403 if "serviceaccount" in said:
-            return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
-        case 403:
+        case "Forbidden":
+            return _forbidden(error, namespace, said)
+        case "Unauthorized":  # a policy's word: refused credentials are no refusal of a pod
             return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
         case _:
             return Refused(FailureReason.INVALID_SPEC, f"the API server refused the pod: {said}")
+
+
+def _forbidden(error: ClusterRefusedError, namespace: str, said: str) -> Refused | Later:
+    if error.is_quota:
+        return Later("quota", f"waiting for quota in namespace {namespace}: {error.message}", error)
+    if "is being terminated" in said:
+        return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
+    if "cannot create resource" in said:
+        text = "the worker's service account may not create pods: give it the Role of deploy/rbac.yaml"
+        return Later("api_server", f"{text} ({said})", error)
+    if "not yet ready to handle request" in said:  # admission of an API server that has just started
+        return Later("api_server", f"the API server does not take the pod yet: {said}", error)
+    if "serviceaccount" in said:
+        return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
+    return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")

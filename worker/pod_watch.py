@@ -21,6 +21,9 @@ from worker.observation import Observation, UnreadablePodError, observe
 
 log = structlog.get_logger("podrelay.worker")
 
+#: After so many watches in a row that broke off without an event the pods are listed again.
+BARREN_AT_MOST: Final = 2
+
 #: How many of the last deleted pods are remembered: their last look tells whoever takes their job over why they went.
 GONE_KEPT: Final = 2048
 
@@ -49,6 +52,7 @@ class PodWatch:
         self.pods: dict[str, Observation] = {}  #: by pod name
         self.gone: dict[str, Observation] = {}  #: the last deleted pods by uid, oldest first
         self.unreadable = 0  #: how often something stood where a pod should
+        self._barren = 0  # watches in a row that broke off without an event
         self._cluster = cluster
         self._listener = listener
         self._selector = f"{names.LABEL_INSTALLATION}={installation},{names.LABEL_QUEUE}={queue},!{names.LABEL_DONE}"
@@ -59,8 +63,9 @@ class PodWatch:
         while True:
             try:
                 version = await self._list()
-                while True:
+                while self._barren < BARREN_AT_MOST:
                     version = await self._watch(version, back_off)
+                self._barren = 0
             except ClusterRefusedError as error:
                 # 410: too old a version, the ordinary reason to list again. A refused list has said so.
                 if error.status != 410 and not self.refusal:
@@ -105,14 +110,17 @@ class PodWatch:
         self.looked.set()
 
     async def _watch(self, version: str, back_off: BackOff) -> str:
-        """One watch request; returns the version to go on from when it ends in the ordinary way."""
+        """One watch request; returns the version to go on from when it ends."""
         try:
             async for event in self._cluster.watch_pods(self.namespace, self._selector, version):
                 back_off.succeeded()
+                self._barren = 0
                 version = _version(event) or version
                 self._take(event)
         except ClusterUnavailableError as error:
-            # The version still holds: go on from it, without listing everything again.
+            # The version still holds: go on from it, without listing everything again; but not for ever where it
+            # brings nothing, e.g. always the same line that is no event.
+            self._barren += 1
             log.info("watch interrupted", namespace=self.namespace, why=str(error))
             await asyncio.sleep(back_off.failed(error))
         return version

@@ -23,7 +23,7 @@ def dev(
     PODRELAY_REDIS_URL and KUBECONFIG select a Redis and a cluster that are there already. The pocket cluster runs
     containers as plain processes of yours: nothing is isolated, and few images exist in it.
     """
-    need("celery", "kubernetes", "aiohttp", extra="worker")
+    need("celery", "aiohttp", extra="worker")
     from dispatcher.cli.processes import ChildFailedError, Processes, ended_by_signals, hear_no_more_signals
 
     def sink(name: str, line: str) -> None:

@@ -15,7 +15,7 @@ def worker(context: typer.Context) -> None:
 
     In this process' place; options go to `python -m worker`.
     """
-    need("celery", "kubernetes", extra="worker")
+    need("celery", "aiohttp", extra="worker")
     os.execv(sys.executable, [sys.executable, "-m", "worker", *context.args])
 
 

@@ -10,6 +10,9 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+#: An object of the API, as JSON.
+Json = dict[str, Any]
+
 
 class ApiObject(dict[str, Any]):
     """A Kubernetes object given as an object: true even when it is empty, as a model object is.
@@ -21,7 +24,7 @@ class ApiObject(dict[str, Any]):
         return True
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Translate a value to plain JSON data; fields that are None are left out.
 
     Raises:
@@ -42,12 +45,12 @@ def to_json(value: Any) -> Any:
     return _object_to_json(value)
 
 
-def type_of(mapping: Mapping[Any, Any]) -> type[dict[str, Any]]:
+def type_of(mapping: Mapping[Any, object]) -> type[Json]:
     """The kind of dict that keeps the mapping's truth value."""
     return ApiObject if isinstance(mapping, ApiObject) else dict
 
 
-def _object_to_json(value: Any) -> Any:
+def _object_to_json(value: object) -> Any:
     names = getattr(value, "attribute_map", None)
     if isinstance(names, Mapping):
         given = ((json_name, getattr(value, name, None)) for name, json_name in names.items())
@@ -59,22 +62,22 @@ def _object_to_json(value: Any) -> Any:
     raise TypeError(f"expected a Kubernetes object or plain data, got {type(value).__name__}: {value!r}")
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The same data in plain dicts and lists."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list) else value
 
 
-def objects(values: Iterable[Any] | None) -> list[Any]:
+def objects(values: Iterable[object] | None) -> list[Json]:
     """A list of objects as JSON; None is an empty list."""
     return [to_json(value) for value in values or ()]
 
 
-def texts(mapping: Mapping[str, Any] | None) -> dict[str, str]:
+def texts(mapping: Mapping[str, object] | None) -> dict[str, str]:
     """Labels or annotations as the API takes them: texts; None becomes the empty text, as KPO makes it."""
     return {key: "" if value is None else _text(value) for key, value in (mapping or {}).items()}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)

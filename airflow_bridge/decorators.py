@@ -14,7 +14,7 @@ from airflow.sdk.definitions.context import context_merge
 
 from airflow_bridge import script
 from airflow_bridge.operator import PodRelayOperator
-from airflow_bridge.pod_arguments import env_variables
+from airflow_bridge.parameters import env_variables
 
 
 class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):

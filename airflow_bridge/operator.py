@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_bridge.callbacks import ExecutionMode, JobClient, PodView, call, listed, path_of
 from airflow_bridge.links import PodLogLink
-from airflow_bridge.parameters import warn_of_ignored
+from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
 if TYPE_CHECKING:
     from airflow_bridge.hook import PodRelayHook, Relay
@@ -176,70 +176,28 @@ class PodRelayOperator(BaseOperator):
         log_formatter: Callable[[str, str], str] | None = None,
         **kwargs: Any,
     ) -> None:
-        warn_of_ignored(locals(), stacklevel=3)
+        given = locals()
+        warn_of_ignored(given, stacklevel=3)
         super().__init__(**kwargs)
-        # Where it runs, and as what.
+        for parameter, value in attributes(given):
+            setattr(self, parameter, value)
+        # What is ours, what another default or another form, and what is read below.
         self.podrelay_conn_id = podrelay_conn_id
         self.podrelay_queue = podrelay_queue
         self.podrelay_options = podrelay_options or {}
         self.durable = _first_given(durable, reattach_on_restart, True)
         self.reattach_on_restart = self.durable
         self.deferrable = deferrable
-        # The pod.
-        self.namespace = namespace
         self.name = name
-        self.labels = labels or {}
-        self.annotations = annotations or {}
-        self.full_pod_spec = full_pod_spec
-        self.pod_template_file = pod_template_file
-        self.pod_template_dict = pod_template_dict
-        self.runtime_class_name = runtime_class_name
-        self.node_selector = node_selector or {}
-        self.affinity = affinity or {}
-        self.tolerations = tolerations or []
-        self.init_containers = init_containers or []
-        self.host_aliases = host_aliases
-        self.image_pull_secrets = image_pull_secrets or []
-        self.service_account_name = service_account_name
-        self.automount_service_account_token = automount_service_account_token
-        self.hostnetwork = hostnetwork
-        self.hostname = hostname
-        self.subdomain = subdomain
-        self.security_context = security_context or {}
-        self.dnspolicy = dnspolicy
-        self.dns_config = dns_config
-        self.schedulername = schedulername
-        self.priority_class_name = priority_class_name
-        self.volumes = volumes or []
-        self.secrets = secrets or []
-        self.active_deadline_seconds = active_deadline_seconds
-        self.termination_grace_period = termination_grace_period
-        # Its base container. The class variable is read here so that a subclass may replace it, as in KPO.
+        # The class variable is read here so that a subclass may replace it, as in KPO.
         self.base_container_name = base_container_name or self.BASE_CONTAINER_NAME
-        self.image = image
-        self.image_pull_policy = image_pull_policy
-        self.cmds = cmds or []
-        self.arguments = arguments or []
-        self.ports = ports or []
-        self.volume_mounts = volume_mounts or []
-        self.env_vars = env_vars or []
-        self.env_from = env_from or []
-        self.configmaps = configmaps or []
-        self.pod_runtime_info_envs = pod_runtime_info_envs or []
-        self.container_resources = container_resources
-        self.container_security_context = container_security_context
-        self.termination_message_policy = termination_message_policy
-        # Time limits, and what to do at the end.
-        self.startup_timeout_seconds = startup_timeout_seconds
+        self.env_vars: list[Any] | dict[str, str]
+        self.secrets = secrets or []
         self.schedule_timeout_seconds = schedule_timeout_seconds or None
         self.on_finish_action = _one_of("on_finish_action", on_finish_action, _FINISH_ACTIONS)
         self.on_kill_action = _one_of("on_kill_action", on_kill_action, _KILL_ACTIONS)
         self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
         self.do_xcom_push = do_xcom_push
-        # What is shown.
-        self.get_logs = get_logs
-        self._container_logs = container_logs
-        self.init_container_logs = init_container_logs
         self.log_events_on_failure = log_events_on_failure
         self.log_events_on_startup = log_events_on_startup
         self.log_pod_spec_on_failure = log_pod_spec_on_failure
@@ -247,17 +205,6 @@ class PodRelayOperator(BaseOperator):
         self.log_formatter = log_formatter
         self.callbacks = listed(callbacks)
         self.trigger_kwargs = trigger_kwargs
-        # Ignored, kept for subclasses and because some are template fields.
-        self.kubernetes_conn_id = kubernetes_conn_id
-        self.in_cluster = in_cluster
-        self.cluster_context = cluster_context
-        self.config_file = config_file
-        self.random_name_suffix = random_name_suffix
-        self.startup_check_interval_seconds = startup_check_interval_seconds
-        self.base_container_status_polling_interval = base_container_status_polling_interval
-        self.poll_interval = poll_interval
-        self.logging_interval = logging_interval
-        self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
         # While it runs.
         self.log_url: str | None = None
         self._relay: Relay | None = None
@@ -304,17 +251,16 @@ class PodRelayOperator(BaseOperator):
 
     def build_pod_request_obj(self, context: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The pod's manifest, as the API writes it, without the task instance's labels; a seam for subclasses."""
-        from airflow_bridge.pod_arguments import PodArguments, pod_manifest
+        from airflow_bridge.pod_arguments import pod_manifest
 
-        return pod_manifest(PodArguments.of(self))
+        return pod_manifest(arguments_of(self))
 
     def build_job_spec(self, manifest: dict[str, Any], context: Mapping[str, Any]) -> "JobSpec":
         """The job that asks for the manifest's pod."""
-        from airflow_bridge.pod_arguments import JobArguments, job_spec
+        from airflow_bridge.pod_arguments import job_spec
 
-        defaults = self._resolved().defaults
-        identity, job = self._identity(context), JobArguments.of(self)
-        spec = job_spec(manifest, job, identity, base_container=self.base_container_name, defaults=defaults)
+        identity, defaults = self._identity(context), self._resolved().defaults
+        spec = job_spec(manifest, arguments_of(self), identity, defaults=defaults)
         trace = getattr(context["ti"], "context_carrier", None) or {}
         return spec.model_copy(update={"trace": {name: str(value) for name, value in trace.items()}})
 

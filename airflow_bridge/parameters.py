@@ -1,24 +1,88 @@
-"""Every parameter of KPO's constructor and what becomes of it: the one table behind warnings, tests and documentation.
+"""Every parameter of KPO's constructor and what becomes of it: the one table from which all else is made.
 
-A parameter is supported with KPO's meaning, or accepted and ignored with a warning that says why. A test compares this
-table with the constructor of the provider that is installed, so that a newer provider's additions are noticed.
+When KPO gets a parameter, add it to the operator's signature, which Airflow reads, and add a row here. The row makes
+the operator's attribute, the field of pod or job, the warning, and the line in ``docs/migrating-from-kpo.md``. A test
+compares the table with the constructor of the installed provider, so that an addition is noticed.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from airflow_bridge.api_json import Json, objects, texts, to_json
 
 
 class IgnoredParameterWarning(UserWarning):
     """A parameter was given that has no meaning here. The task does what it did."""
 
 
+class PodArgumentsError(ValueError):
+    """An argument that KPO would refuse too."""
+
+
+def as_it_is(value: object) -> object:
+    """The value, which is already what the API takes."""
+    return value
+
+
+def env_variables(env_vars: object) -> list[Json]:
+    """``env_vars`` as a list of variables: a mapping of texts, or a list of objects."""
+    if isinstance(env_vars, Mapping):
+        return [{"name": name, "value": value} for name, value in env_vars.items()]
+    if isinstance(env_vars, list | tuple):
+        return objects(env_vars)
+    raise PodArgumentsError(f"env_vars: expected a dict or a list, got {type(env_vars).__name__}")
+
+
+def pull_secrets(given: str | Iterable[object]) -> list[Json]:
+    """``image_pull_secrets`` as a list of references: objects, or names with commas between them."""
+    return [{"name": name} for name in given.split(",")] if isinstance(given, str) else objects(given)
+
+
+def config_maps(names: Iterable[str]) -> list[Json]:
+    """``configmaps``, which are names, as sources of variables."""
+    return [{"configMapRef": {"name": name}} for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class PodField:
+    """Supported, as a field of the pod.
+
+    Attributes:
+        path: where the API has the field, e.g. ``spec.hostNetwork``; ``container.…`` is the base container. Parameters
+            of the same field are lists, which are joined in the table's order.
+        note: for the migration page, where the meaning needs a word; empty: exactly as in KPO.
+        convert: what users give, as the API's JSON.
+        empty: makes the operator's attribute where nothing is given.
+    """
+
+    path: str
+    note: str = ""
+    convert: Callable[[Any], object] = as_it_is
+    empty: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobField:
+    """Supported, as a field of :class:`dispatcher.spec.JobSpec`."""
+
+    field: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Supported by code of its own, in the operator or in :mod:`airflow_bridge.pod_arguments`."""
+
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """``default``: KPO's; giving it is no reason to warn."""
+    """Accepted without effect. ``default``: KPO's; giving it is no reason to warn."""
 
-    default: Any
+    default: object
     why: str
 
 
@@ -26,8 +90,88 @@ _NO_CREDENTIALS = (
     "tasks hold no cluster credentials; the queue (podrelay_queue, or the connection's) chooses the cluster"
 )
 _NOTHING_POLLED = "nothing is polled: every change is told as it happens"
+_OBJECT, _OBJECTS = "object or dict", "objects or dicts"
 
-IGNORED: dict[str, Ignored] = {
+PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
+    # The pod.
+    "name": PodField("metadata.name", "the pod's name is made from it: `<name>-<hash>-<attempt>`"),
+    "namespace": PodField(
+        "metadata.namespace", "where neither task nor template says it: the connection's, then the worker's own"
+    ),
+    "labels": PodField("metadata.labels", convert=texts, empty=dict),
+    "annotations": PodField("metadata.annotations", convert=texts, empty=dict),
+    "runtime_class_name": PodField("spec.runtimeClassName"),
+    "node_selector": PodField("spec.nodeSelector", convert=to_json, empty=dict),
+    "affinity": PodField("spec.affinity", _OBJECT, to_json, empty=dict),
+    "tolerations": PodField("spec.tolerations", _OBJECTS, objects, empty=list),
+    "init_containers": PodField("spec.initContainers", _OBJECTS, objects, empty=list),
+    "host_aliases": PodField("spec.hostAliases", _OBJECTS, objects),
+    "image_pull_secrets": PodField(
+        "spec.imagePullSecrets", "objects, dicts or a comma-separated text", pull_secrets, empty=list
+    ),
+    "service_account_name": PodField("spec.serviceAccountName"),
+    "automount_service_account_token": PodField("spec.automountServiceAccountToken"),
+    "hostnetwork": PodField("spec.hostNetwork", "the cluster's policy decides"),
+    "hostname": PodField("spec.hostname"),
+    "subdomain": PodField("spec.subdomain"),
+    "security_context": PodField("spec.securityContext", _OBJECT, to_json, empty=dict),
+    "dnspolicy": PodField("spec.dnsPolicy"),
+    "dns_config": PodField("spec.dnsConfig", _OBJECT, to_json),
+    "schedulername": PodField("spec.schedulerName"),
+    "priority_class_name": PodField("spec.priorityClassName"),
+    "volumes": PodField("spec.volumes", _OBJECTS, objects, empty=list),
+    "active_deadline_seconds": PodField("spec.activeDeadlineSeconds"),
+    "termination_grace_period": PodField("spec.terminationGracePeriodSeconds"),
+    # Its base container.
+    "base_container_name": PodField("container.name"),
+    "image": PodField("container.image"),
+    "cmds": PodField("container.command", convert=list, empty=list),
+    "arguments": PodField("container.args", convert=list, empty=list),
+    "ports": PodField("container.ports", _OBJECTS, objects, empty=list),
+    "image_pull_policy": PodField("container.imagePullPolicy"),
+    "container_resources": PodField("container.resources", _OBJECT, to_json),
+    "volume_mounts": PodField("container.volumeMounts", _OBJECTS, objects, empty=list),
+    "env_vars": PodField("container.env", "dict, objects or dicts", env_variables, empty=list),
+    "pod_runtime_info_envs": PodField("container.env", _OBJECTS, objects, empty=list),
+    "env_from": PodField("container.envFrom", _OBJECTS, objects, empty=list),
+    "configmaps": PodField("container.envFrom", convert=config_maps, empty=list),
+    "container_security_context": PodField("container.securityContext", _OBJECT, to_json),
+    "termination_message_policy": PodField("container.terminationMessagePolicy"),
+    # What the pod is made of besides.
+    "full_pod_spec": Behaviour(_OBJECT),
+    "pod_template_file": Behaviour("unknown fields are refused by the API server instead of being dropped"),
+    "pod_template_dict": Behaviour("as `pod_template_file`"),
+    "secrets": Behaviour(
+        "the provider's `Secret`, or anything with its attributes; a volume's name is derived, not random"
+    ),
+    # The job around it.
+    "do_xcom_push": JobField(
+        "return_value", "up to 1 MiB, without exec rights: the value passes through the sidecar's log"
+    ),
+    "startup_timeout_seconds": JobField("startup_timeout_s", "counts from when the pod has a node"),
+    "schedule_timeout_seconds": JobField(
+        "schedule_timeout_s", "where it is not given, the pod waits for a node until `queue_timeout_s`"
+    ),
+    "on_finish_action": JobField("on_finish"),
+    "durable": Behaviour(
+        "False: every try is a job of its own; True: a retry attaches to the job, also when it has succeeded"
+    ),
+    "reattach_on_restart": Behaviour("as `durable`"),
+    "get_logs": Behaviour("False keeps the log out of Redis; the link *Pod log* leads to the site's own log store"),
+    "container_logs": Behaviour(),
+    "init_container_logs": Behaviour(),
+    # The task.
+    "deferrable": Behaviour(),
+    "trigger_kwargs": Behaviour(),
+    "on_kill_action": Behaviour("an execution timeout always cancels"),
+    "skip_on_exit_code": Behaviour("never for a pod that was stopped from outside"),
+    "callbacks": Behaviour("with our own objects for client and pod; see the table of hooks"),
+    "log_events_on_failure": Behaviour("the failure's message has the last three warnings in any case"),
+    "log_events_on_startup": Behaviour("False: what a starting pod waits for is not logged"),
+    "log_pod_spec_on_failure": Behaviour("logged as what was asked for, not inside the exception"),
+    "log_formatter": Behaviour("while deferred: only a function that the triggerer can import"),
+    "container_name_log_prefix_enabled": Behaviour(),
+    # Without effect; kept as attributes for subclasses, and because some are template fields.
     "kubernetes_conn_id": Ignored("kubernetes_default", _NO_CREDENTIALS),
     "in_cluster": Ignored(None, _NO_CREDENTIALS),
     "cluster_context": Ignored(None, _NO_CREDENTIALS),
@@ -46,71 +190,6 @@ IGNORED: dict[str, Ignored] = {
     "is_delete_operator_pod": Ignored(None, "KPO itself does not read it any more: use `on_finish_action`"),
 }
 
-#: Supported, with what is worth saying where the meaning needs a word. The empty text: exactly as in KPO.
-SUPPORTED: dict[str, str] = {
-    "namespace": "where neither task nor template says it: the connection's, then the worker's own",
-    "image": "",
-    "name": "the pod's name is made from it: `<name>-<hash>-<attempt>`",
-    "cmds": "",
-    "arguments": "",
-    "ports": "objects or dicts",
-    "volume_mounts": "objects or dicts",
-    "volumes": "objects or dicts",
-    "env_vars": "dict, objects or dicts",
-    "env_from": "objects or dicts",
-    "secrets": "the provider's `Secret`, or anything with its attributes; a volume's name is derived, not random",
-    "labels": "",
-    "reattach_on_restart": "as `durable`",
-    "durable": "False: every try is a job of its own; True: a retry attaches to the job, also when it has succeeded",
-    "startup_timeout_seconds": "counts from when the pod has a node",
-    "schedule_timeout_seconds": "where it is not given, the pod waits for a node until `queue_timeout_s`",
-    "get_logs": "False keeps the log out of Redis; the link *Pod log* leads to the site's own log store",
-    "base_container_name": "",
-    "init_container_logs": "",
-    "container_logs": "",
-    "image_pull_policy": "",
-    "annotations": "",
-    "container_resources": "object or dict",
-    "affinity": "object or dict",
-    "runtime_class_name": "",
-    "node_selector": "",
-    "image_pull_secrets": "objects, dicts or a comma-separated text",
-    "service_account_name": "",
-    "automount_service_account_token": "",
-    "hostnetwork": "the cluster's policy decides",
-    "host_aliases": "objects or dicts",
-    "tolerations": "objects or dicts",
-    "security_context": "object or dict",
-    "container_security_context": "object or dict",
-    "dnspolicy": "",
-    "dns_config": "object or dict",
-    "hostname": "",
-    "subdomain": "",
-    "schedulername": "",
-    "full_pod_spec": "object or dict",
-    "init_containers": "objects or dicts",
-    "log_events_on_failure": "the failure's message has the last three warnings in any case",
-    "log_events_on_startup": "False: what a starting pod waits for is not logged",
-    "do_xcom_push": "up to 1 MiB, without exec rights: the value passes through the sidecar's log",
-    "pod_template_file": "unknown fields are refused by the API server instead of being dropped",
-    "pod_template_dict": "as `pod_template_file`",
-    "priority_class_name": "",
-    "pod_runtime_info_envs": "objects or dicts",
-    "termination_grace_period": "",
-    "configmaps": "",
-    "skip_on_exit_code": "never for a pod that was stopped from outside",
-    "deferrable": "",
-    "log_pod_spec_on_failure": "logged as what was asked for, not inside the exception",
-    "on_finish_action": "",
-    "on_kill_action": "an execution timeout always cancels",
-    "termination_message_policy": "",
-    "active_deadline_seconds": "",
-    "callbacks": "with our own objects for client and pod; see the table of hooks",
-    "trigger_kwargs": "",
-    "container_name_log_prefix_enabled": "",
-    "log_formatter": "while deferred: only a function that the triggerer can import",
-}
-
 #: Ours alone.
 ADDED: dict[str, str] = {
     "podrelay_conn_id": "the connection of type podrelay; default `podrelay_default`",
@@ -119,10 +198,25 @@ ADDED: dict[str, str] = {
 }
 
 
-def warn_of_ignored(given: Mapping[str, Any], *, stacklevel: int) -> None:
+def warn_of_ignored(given: Mapping[str, object], *, stacklevel: int) -> None:
     """Warn once for each parameter that was given and has no meaning here."""
-    for name, ignored in IGNORED.items():
-        if given[name] != ignored.default:
+    for name, parameter in PARAMETERS.items():
+        if isinstance(parameter, Ignored) and given[name] != parameter.default:
             warnings.warn(
-                f"PodRelayOperator ignores {name}: {ignored.why}", IgnoredParameterWarning, stacklevel=stacklevel + 1
+                f"PodRelayOperator ignores {name}: {parameter.why}", IgnoredParameterWarning, stacklevel=stacklevel + 1
             )
+
+
+def attributes(given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """The constructor's arguments as the operator keeps them until they are rendered."""
+    for name, parameter in PARAMETERS.items():
+        if isinstance(parameter, PodField) and parameter.empty is not None:
+            yield name, given[name] or parameter.empty()
+        else:
+            yield name, given[name]
+
+
+def arguments_of(operator: object) -> dict[str, Any]:
+    """What the operator's attributes are now, by the names of the parameters that mean something here."""
+    meant = [name for name, parameter in PARAMETERS.items() if not isinstance(parameter, Ignored)]
+    return {name: getattr(operator, name) for name in (*meant, *ADDED)}

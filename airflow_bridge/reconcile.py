@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from airflow_bridge.api_json import type_of
-
-Json = dict[str, Any]
+from airflow_bridge.api_json import Json, type_of
 
 _APPENDED = ("volumeMounts", "env", "envFrom", "ports", "volumeDevices")
 

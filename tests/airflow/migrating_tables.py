@@ -3,16 +3,18 @@
 import re
 from pathlib import Path
 
-from airflow_bridge.parameters import ADDED, IGNORED, SUPPORTED
+from airflow_bridge.parameters import ADDED, PARAMETERS, Ignored
 
 PAGE = Path(__file__).parents[2] / "docs" / "migrating-from-kpo.md"
 
 
 def parameters() -> str:
     """Every parameter of KPO's constructor, in alphabetical order."""
-    supported = {name: ("as in KPO", note) for name, note in SUPPORTED.items()}
-    ignored = {name: ("ignored, with a warning", each.why) for name, each in IGNORED.items()}
-    return _table("parameter | what becomes of it | note", {**supported, **ignored})
+    rows = {
+        name: ("ignored, with a warning", each.why) if isinstance(each, Ignored) else ("as in KPO", each.note)
+        for name, each in PARAMETERS.items()
+    }
+    return _table("parameter | what becomes of it | note", rows)
 
 
 def added() -> str:

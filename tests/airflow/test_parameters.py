@@ -1,7 +1,9 @@
-"""No parameter of KPO is dropped silently, whichever provider is installed."""
+"""No parameter of KPO is dropped silently, whichever provider is installed; and one more is one more row of a table."""
 
+import ast
 import inspect
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,14 @@ from airflow.sdk import BaseOperator
 from task_run import TaskRun
 
 from airflow_bridge.operator import PodRelayOperator
-from airflow_bridge.parameters import ADDED, IGNORED, SUPPORTED, IgnoredParameterWarning
+from airflow_bridge.parameters import (
+    ADDED,
+    PARAMETERS,
+    Ignored,
+    IgnoredParameterWarning,
+    JobField,
+    PodField,
+)
 
 
 def parameters_of(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
@@ -19,11 +28,11 @@ def parameters_of(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
 
 
 KPO, OURS = parameters_of(KubernetesPodOperator), parameters_of(PodRelayOperator)
+IGNORED = {name: parameter for name, parameter in PARAMETERS.items() if isinstance(parameter, Ignored)}
 
 
 def test_the_table_has_every_parameter_of_the_installed_provider_and_no_other() -> None:
-    assert set(SUPPORTED) | set(IGNORED) == set(KPO)
-    assert not set(SUPPORTED) & set(IGNORED)
+    assert set(PARAMETERS) == set(KPO)
 
 
 def test_our_constructor_takes_them_all_and_what_the_table_adds() -> None:
@@ -92,6 +101,65 @@ def test_durable_wins_over_reattach_on_restart(
     reattach_on_restart: bool, durable: bool | None, expected: bool, task_run: TaskRun
 ) -> None:
     assert task_run.make(reattach_on_restart=reattach_on_restart, durable=durable).durable is expected
+
+
+# One more parameter
+
+
+class OneMore(PodRelayOperator):
+    """As the operator will be when KPO has got ``share_process_namespace``: its signature, and a row."""
+
+    def __init__(self, *, share_process_namespace: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share_process_namespace = share_process_namespace
+
+
+def test_a_row_makes_a_field_of_the_pod(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = OneMore(task_id="t", image="i", share_process_namespace=True)
+    monkeypatch.setitem(PARAMETERS, "share_process_namespace", PodField("spec.shareProcessNamespace"))
+    assert operator.build_pod_request_obj()["spec"]["shareProcessNamespace"] is True
+
+
+def test_a_row_makes_a_field_of_the_job(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = OneMore(task_id="t", image="i", share_process_namespace=True)
+    monkeypatch.setitem(PARAMETERS, "share_process_namespace", JobField("return_value"))
+    spec = operator.build_job_spec(operator.build_pod_request_obj(), task_run.context)
+    assert spec.return_value
+
+
+def test_a_row_makes_the_operators_attribute(task_run: TaskRun) -> None:
+    plain = [name for name, parameter in PARAMETERS.items() if isinstance(parameter, PodField | JobField | Ignored)]
+    operator = task_run.make()
+    assert [name for name in plain if not hasattr(operator, name)] == []
+    assert (operator.tolerations, operator.affinity, operator.host_aliases) == ([], {}, None)
+
+
+#: What a field's row cannot say: a template that renders in its own way, a default of another parameter, a check.
+NAMED_ELSEWHERE = {"name", "env_vars", "base_container_name", "labels", "annotations", "namespace"} | {
+    "do_xcom_push",
+    "schedule_timeout_seconds",
+    "startup_timeout_seconds",
+    "on_finish_action",
+    "cmds",
+    "arguments",
+}
+
+
+def test_what_is_a_field_of_pod_or_job_is_named_in_the_signature_and_in_the_table_only() -> None:
+    fields = {name for name, parameter in PARAMETERS.items() if isinstance(parameter, PodField | JobField)}
+    named = {name: modules for name in sorted(fields - NAMED_ELSEWHERE) if (modules := modules_that_read(name))}
+    assert named == {}
+
+
+def modules_that_read(parameter: str) -> list[str]:
+    """The modules whose code names it: as an attribute, or as a variable. (A template field is a text.)"""
+    package = Path(inspect.getfile(PodRelayOperator)).parent
+    found = {
+        path.stem: {getattr(node, "attr", None) or getattr(node, "id", None) for node in ast.walk(ast.parse(text))}
+        for path in sorted(package.glob("*.py"))
+        if parameter in (text := path.read_text())
+    }
+    return [module for module, names in found.items() if parameter in names]
 
 
 @pytest.mark.parametrize("name", ["on_finish_action", "on_kill_action"])

@@ -21,7 +21,8 @@ from kubernetes import client as k8s
 from task_run import StandInTaskInstance
 
 from airflow_bridge.operator import PodRelayOperator
-from airflow_bridge.pod_arguments import JobArguments, job_spec
+from airflow_bridge.parameters import arguments_of
+from airflow_bridge.pod_arguments import job_spec
 from airflow_bridge.reconcile import without_empty
 from airflow_bridge.task_identity import TaskIdentity
 from worker.manifest import manifest
@@ -61,9 +62,8 @@ def our_pod(arguments: dict[str, Any]) -> dict[str, Any]:
     identity = TaskIdentity.of(CONTEXT, deployment="here", airflow_version=__version__)
     spec = job_spec(
         operator.build_pod_request_obj(CONTEXT),
-        JobArguments.of(operator),
+        arguments_of(operator),
         identity,
-        base_container=operator.base_container_name,
         defaults={"queue": "default", "namespace": None},
     )
     made = manifest(spec, attempt=1, namespace="default", installation="podrelay", return_value_image="busybox")

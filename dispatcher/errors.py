@@ -21,9 +21,9 @@ class InvalidSpecError(PodrelayError):
     """A spec that cannot be honoured. ``problems`` holds one line per mistake: path, what is wrong, what to do."""
 
     def __init__(self, problems: list[str], source: str = "spec") -> None:
-        self.problems = problems
+        self.problems = [line for problem in problems for line in problem.split("\n")]
         self.source = source
-        super().__init__(f"{source}: " + "; ".join(problems))
+        super().__init__(f"{source}: " + "; ".join(self.problems))
 
 
 class SettingsError(PodrelayError):

@@ -30,6 +30,8 @@ LABEL_DONE: Final = "podrelay.dev/done"
 ANNOTATION_DIGEST: Final = "podrelay.dev/spec-digest"
 ANNOTATION_KEY: Final = "podrelay.dev/key"
 ANNOTATION_SPEC: Final = "podrelay.dev/spec"
+#: The same, compressed (zlib, base64), where it would be too long.
+ANNOTATION_SPEC_ZLIB: Final = "podrelay.dev/spec-zlib"
 
 #: The native sidecar that prints the return value, and where user code writes it (the same path as Airflow's provider).
 RETURN_VALUE_CONTAINER: Final = "podrelay-return-value"

@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from dispatcher.bounded_json import check_bounded, loads_bounded
 from dispatcher.errors import InvalidSpecError
+from dispatcher.pod_shape import SPEC as SHAPED_FIELDS
+from dispatcher.pod_shape import shape_problems
 from dispatcher.status import FailureReason
 
 #: A spec as JSON (:meth:`JobSpec.encode`), at most: what all annotations of a pod may hold together.
@@ -38,6 +40,10 @@ _PROBLEMS_TOLD: Final = 10
 _HINTS_TOLD: Final = 3
 #: Of a foreign name or text in a problem.
 _SHOWN_CHARACTERS: Final = 100
+#: All annotations of a pod together, names and values, at most (``apimachinery``'s ``TotalAnnotationSizeLimitB``).
+ANNOTATION_LIMIT_BYTES: Final = 256 * 1024
+#: Of these for the spec's: podrelay's own (digest, key's hash) must have room.
+USER_ANNOTATION_BYTES: Final = ANNOTATION_LIMIT_BYTES - 512
 
 #: A Kubernetes object as the API writes it in JSON.
 KubernetesObject = dict[str, Any]
@@ -189,17 +195,29 @@ class JobSpec(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_honoured(self) -> Self:
-        template = self.pod_template or {}
-        pod_spec = template.get("spec") or {}
-        if not isinstance(pod_spec, dict):
-            raise ValueError("pod_template.spec: must be a Kubernetes pod spec (a mapping)")
-        if pod_spec.get("restartPolicy", "Never") != "Never":
-            raise ValueError("pod_template.spec.restartPolicy: only Never is accepted: a job is one run of its pod")
+        problems = shape_problems({name: getattr(self, name) for name in SHAPED_FIELDS})
+        pod_spec = _mapping(_mapping(self.pod_template).get("spec"))
+        if pod_spec.get("restartPolicy") not in (None, "Never"):
+            problems.append("pod_template.spec.restartPolicy: only Never is accepted: a job is one run of its pod")
         if self.image is None and not _template_has_image(pod_spec, self.base_container):
-            raise ValueError(f"image: required, unless pod_template has a container {self.base_container!r} with one")
+            problems.append(f"image: required, unless pod_template has a container {self.base_container!r} with one")
         if not self.get_logs and (self.container_logs is not None or self.init_container_logs):
-            raise ValueError("get_logs: false contradicts container_logs and init_container_logs")
+            problems.append("get_logs: false contradicts container_logs and init_container_logs")
+        if (size := self.annotation_bytes) > USER_ANNOTATION_BYTES:
+            problems.append(
+                f"annotations: {size} bytes in all, names and the template's included; a pod takes at most "
+                f"{USER_ANNOTATION_BYTES} ({ANNOTATION_LIMIT_BYTES} without podrelay's own)"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def annotation_bytes(self) -> int:
+        """How many bytes the pod's annotations have as asked, as the API server counts them."""
+        of_template = _mapping(_mapping(_mapping(self.pod_template).get("metadata")).get("annotations"))
+        asked = {**of_template, **self.annotations}
+        return sum(len(str(text or "").encode("utf-8", "replace")) for pair in asked.items() for text in pair)
 
     @property
     def digest(self) -> str:
@@ -213,6 +231,10 @@ class JobSpec(BaseModel):
     def encode(self) -> str:
         """The spec as it crosses the wire: JSON without the fields that have their default value; the id always."""
         return json.dumps({"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":"))
+
+
+def _mapping(value: object) -> KubernetesObject:
+    return value if isinstance(value, dict) else {}
 
 
 def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool:

@@ -187,7 +187,7 @@ class Follower:
 
     async def _get_on(self) -> None:
         if self.record.unreadable is not None:
-            text = f"this worker's version cannot read the spec: {self.record.unreadable}. Upgrade the workers first."
+            text = f"this worker cannot read the spec: {self.record.unreadable}. Mend it, or upgrade the workers."
             await self._conclude(Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False))
         elif (finished := self._ended_before()) is not None:
             await self.append_again(finished)

@@ -17,6 +17,7 @@ from worker.cluster import ClusterRefusedError, ClusterUnavailableError
 from worker.manifest import manifest, namespace_of
 from worker.observation import Observation, observe
 from worker.policy import forbidden
+from worker.spec_copy import spec_copy
 from worker.workplace import Workplace
 
 
@@ -151,7 +152,7 @@ async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod:
     metadata = {
         "uid": pod.uid,
         "labels": {names.LABEL_JOB: record.job_id, names.LABEL_ATTEMPT: str(attempt)},
-        "annotations": {names.ANNOTATION_SPEC: record.spec.encode()},
+        "annotations": spec_copy(record.spec),
     }
     try:
         if await place.cluster.patch_pod(pod.namespace, pod.name, metadata):

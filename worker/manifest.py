@@ -11,14 +11,17 @@ from typing import Any, Final
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import EnvVar, JobSpec, KubernetesObject
-
-#: Annotations may be 256 KiB in all. A spec that is longer is left out: its job cannot be rebuilt from the pod.
-_MAX_SPEC_ANNOTATION_BYTES: Final = 200 * 1024
+from worker.one_run import reruns
+from worker.spec_copy import spec_copy
 
 _OURS: Final = "podrelay.dev/"
 
-#: What a template may say of itself; the rest (uid, resourceVersion, generateName …) belongs to some other pod.
-_TEMPLATE_METADATA: Final = ("labels", "annotations", "finalizers", "ownerReferences")
+#: What a template says of itself and no job may have; labels and annotations are taken, the rest (uid, generateName …)
+#: belongs to some other pod.
+_REFUSED_METADATA: Final = {
+    "finalizers": "a pod that cannot go would hold a worker's capacity for ever",
+    "ownerReferences": "the garbage collector deletes a pod whose owner it does not find",
+}
 
 #: Lists whose members merge by a name of their own; all other lists are replaced.
 _LIST_KEYS: Final = {"containers": "name", "initContainers": "name", "volumeMounts": "mountPath"}
@@ -67,7 +70,7 @@ def manifest(
     pod["containers"] = _with_member(pod.get("containers") or [], base)
     pod["restartPolicy"] = "Never"
     metadata = _metadata(spec, attempt, namespace, installation)
-    if problems := _problems(metadata, pod):
+    if problems := [*_problems_of_template(template), *_problems(metadata, pod)]:
         raise InvalidSpecError(problems)
     metadata["labels"] |= _labels(spec, attempt, installation)
     metadata["annotations"] |= _annotations(spec)
@@ -89,9 +92,11 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> KubernetesObje
         old = result.get(name)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             result[name] = merged(old, value)
-        elif isinstance(old, list) and name in _REPLACED_MEMBERS:
+        elif not isinstance(old, list) or not isinstance(value, list | tuple):
+            result[name] = value
+        elif name in _REPLACED_MEMBERS:
             result[name] = _merged_list(old, value, _REPLACED_MEMBERS[name], replace=True)
-        elif isinstance(old, list) and name in _LIST_KEYS:
+        elif name in _LIST_KEYS:
             result[name] = _merged_list(old, value, _LIST_KEYS[name], replace=False)
         else:
             result[name] = value
@@ -99,6 +104,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> KubernetesObje
 
 
 def _merged_list(below: Iterable[Any], above: Iterable[Any], key: str, *, replace: bool) -> list[Any]:
+    below, above = list(below), list(above)
+    if not all(isinstance(member, Mapping) and isinstance(member.get(key), str) for member in (*below, *above)):
+        return above  # a list of this name in some other place
     members = {member.get(key): member for member in below}
     for member in above:
         old = members.get(member.get(key))
@@ -179,8 +187,7 @@ def _env(variable: EnvVar) -> KubernetesObject:
 
 def _metadata(spec: JobSpec, attempt: int, namespace: str, installation: str) -> KubernetesObject:
     template = (spec.pod_template or {}).get("metadata") or {}
-    metadata = {name: template[name] for name in _TEMPLATE_METADATA if template.get(name)}
-    return metadata | {
+    return {
         "name": names.pod_name(name=spec.name, installation=installation, job_id=spec.id, attempt=attempt),
         "namespace": namespace_of(spec, namespace),
         "labels": {**(template.get("labels") or {}), **spec.labels, **spec.volatile_labels},
@@ -198,15 +205,16 @@ def _labels(spec: JobSpec, attempt: int, installation: str) -> dict[str, str]:
 
 
 def _annotations(spec: JobSpec) -> dict[str, str]:
-    text = spec.encode()
-    fits = len(text.encode()) <= _MAX_SPEC_ANNOTATION_BYTES
+    key_hash = names.key_hash(spec.key) if spec.key else None
     return _given(
-        **{
-            names.ANNOTATION_DIGEST: spec.digest,
-            names.ANNOTATION_KEY: names.key_hash(spec.key) if spec.key else None,
-            names.ANNOTATION_SPEC: text if fits else None,
-        }
+        **{names.ANNOTATION_DIGEST: spec.digest, names.ANNOTATION_KEY: key_hash, **spec_copy(spec)},
     )
+
+
+def _problems_of_template(template: KubernetesObject) -> list[str]:
+    metadata = template.get("metadata") or {}
+    found = [(name, why) for name, why in _REFUSED_METADATA.items() if metadata.get(name)]
+    return [f"pod_template.metadata.{name}: remove it: {why}" for name, why in found]
 
 
 def _problems(metadata: KubernetesObject, pod: KubernetesObject) -> list[str]:
@@ -216,10 +224,8 @@ def _problems(metadata: KubernetesObject, pod: KubernetesObject) -> list[str]:
         for name in metadata[field]
         if name.startswith(_OURS)
     ]
-    for container in pod["containers"]:
-        if container.get("restartPolicy", "Never") != "Never" or container.get("restartPolicyRules"):
-            text = "a job is one run of its pod; only Never is accepted"
-            problems.append(f"containers.{container.get('name')}.restartPolicy: {text}")
+    only = "a job is one run of its pod: no rules, only Never, and Always for a sidecar among the init containers"
+    problems += [f"{found}: {only}" for found in reruns(pod)]
     for field in ("containers", "initContainers", "volumes"):
         if any(member.get("name") == names.RETURN_VALUE_CONTAINER for member in pod.get(field) or []):
             problems.append(f"{field}.{names.RETURN_VALUE_CONTAINER}: the name is podrelay's own; use another")

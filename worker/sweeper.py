@@ -17,7 +17,6 @@ from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Notice
 from dispatcher.message import MESSAGE_BUCKETS
 from dispatcher.record import JobRecord
-from dispatcher.spec import decode_spec
 from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
 from worker.cluster import BackOff, ClusterRefusedError, ClusterUnavailableError
@@ -25,6 +24,7 @@ from worker.follower import Follower
 from worker.heartbeat import REBUILT_AFTER_LEASES, Heartbeat
 from worker.observation import Observation
 from worker.reconciler import Reconciler
+from worker.spec_copy import copied_spec
 from worker.workplace import Workplace
 
 log = structlog.get_logger("podrelay.worker")
@@ -190,9 +190,10 @@ class Sweeper:
         if not self._is_rebuilt(max(self._heartbeat.trusted_since, self._heartbeat.started_at)):
             return
         found = await self._place.cluster.read_pod(pod.namespace, pod.name)
-        annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
+        annotations = ((found or {}).get("metadata") or {}).get("annotations")
         try:
-            spec = decode_spec(annotations.get(names.ANNOTATION_SPEC, ""))
+            found_in = annotations if isinstance(annotations, dict) else {}
+            spec = copied_spec(found_in, job_id=pod.job_id, queue=pod.queue)
         except InvalidSpecError as error:
             log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))
             return

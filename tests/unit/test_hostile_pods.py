@@ -4,12 +4,12 @@ The watch reads thousands of pods with the same loop; one that cannot be read mu
 """
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from junk import JUNK, places, replaced
 from recorded import SITUATIONS, steps
 
 from dispatcher.events import JobResult
@@ -21,34 +21,6 @@ from worker.observation import Observation, UnreadablePodError, container_ends, 
 from worker.seen import Seen
 
 PODS = [step.pod for situation in SITUATIONS for step in steps(situation)[-3:]]
-
-JUNK: list[Any] = [
-    *(None, True, False, 0, -1, 1, 10**30, 0.5, float("nan"), float("inf"), "", "x", "9" * 5000, "²", "\ud800", "None"),
-    *(
-        "0001-01-01T00:00:00Z",
-        "9999-12-31T23:59:59-23:59",
-        "2026-13-01T00:00:00Z",
-        "2026-01-01",
-        "1970-01-01T00:00:00Z",
-    ),
-    *([], [[]], [None], ["x"], [{}], [{"name": None}], [{"name": 5, "type": {}}], {}, {"": None}, {"x": {"x": []}}),
-]
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every position in a JSON value."""
-    yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, member in inside:
-        yield from places(member, (*path, key))
-
-
-def replaced(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
-    if not path:
-        return junk
-    result = copy.copy(value)
-    result[path[0]] = replaced(value[path[0]], path[1:], junk)
-    return result
 
 
 def look(pod: Any) -> Observation | None:

@@ -203,6 +203,28 @@ def test_building_changes_neither_spec_nor_template() -> None:
         ({}, {"containers": [{"name": "base", "restartPolicy": "Always"}]}, {}, "containers.base.restartPolicy"),
         ({}, {"containers": [{"name": "base", "restartPolicyRules": [{}]}]}, {}, "containers.base.restartPolicy"),
         ({}, {"initContainers": [{"name": "podrelay-return-value"}]}, {}, "initContainers.podrelay-return-value"),
+        ({}, {"initContainers": [{"name": "i", "restartPolicy": "OnFailure"}]}, {}, "initContainers.i.restartPolicy"),
+        (
+            {},
+            {"initContainers": [{"name": "i", "restartPolicy": "Always", "restartPolicyRules": [{"action": "X"}]}]},
+            {},
+            "initContainers.i.restartPolicyRules: X: a job is one run",
+        ),
+        ({}, {"ephemeralContainers": [{"name": "e", "restartPolicyRules": [{}]}]}, {}, "ephemeralContainers.e.restart"),
+        (
+            {},
+            {},
+            {"init_containers": ({"name": "i", "restartPolicyRules": [{}]},)},
+            "initContainers.i.restartPolicyRules",
+        ),
+        ({}, {}, {"containers": ({"name": "c", "restartPolicy": "Always"},)}, "containers.c.restartPolicy: 'Always'"),
+        (
+            {"finalizers": ["example.com/hold"]},
+            {},
+            {},
+            "pod_template.metadata.finalizers: remove it: a pod that cannot",
+        ),
+        ({"ownerReferences": [{"uid": "x"}]}, {}, {}, "pod_template.metadata.ownerReferences: remove it: the garbage"),
     ],
 )
 def test_what_is_podrelays_own_cannot_be_set(

@@ -109,7 +109,7 @@ def test_what_is_no_spec_is_an_invalid_spec(text: str) -> None:
         ({"image": "x", "id": "../x"}, "id: String should match pattern"),
         ({"image": "x", "retry_on": ["tired"]}, "retry_on.0: Input should be "),
         ({"pod_template": {"spec": []}}, "image: required"),
-        ({"pod_template": {"spec": "x"}}, "pod_template.spec: must be a Kubernetes pod spec"),
+        ({"pod_template": {"spec": "x"}}, "pod_template.spec: must be a mapping, not the text 'x'"),
         ({"pod_template": {"spec": {"containers": 5}}}, "image: required"),
         ({"pod_template": {"spec": {"containers": ["x"]}}}, "image: required"),
         (

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from dispatcher import names
@@ -11,9 +12,10 @@ from dispatcher.events import ClusterEvent, JobResult, LogSummary, ReturnValueOu
 from dispatcher.record import JobRecord
 from dispatcher.status import FailureReason, Status
 from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.failures import BACKGROUND_WARNINGS, quoted
 from worker.judge import Ended
 from worker.log_lines import LogLines
-from worker.observation import Observation, container_ends, observe
+from worker.observation import Observation, container_ends, observe, text_of
 from worker.return_value import parse_return_value
 
 #: How long the sidecar may take to print, after all other containers have ended.
@@ -81,23 +83,36 @@ async def _sidecar(cluster: Cluster, namespace: str, pod: str) -> Literal["runni
 
 
 async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:
-    """The last warning events about the pod; none where the API server does not tell (they explain, they do not
-    decide)."""
+    """The last warning events about the pod, those that explain nothing before the others; none where the API server
+    does not tell (they explain, they do not decide)."""
     try:
         found = await cluster.pod_warnings(namespace, uid)
     except (ClusterRefusedError, ClusterUnavailableError):
         return ()
-    events = [
-        ClusterEvent(
-            reason=event.get("reason") or "",
-            message=event.get("message") or "",
-            count=event.get("count") or (event.get("series") or {}).get("count") or 1,
+    events = [event for event in map(_cluster_event, found) if event is not None]
+    events.sort(key=lambda event: (event.reason not in BACKGROUND_WARNINGS, _seen_at(event)))
+    return tuple(events[-MOST_WARNINGS:])
+
+
+def _seen_at(event: ClusterEvent) -> datetime:
+    seen_at = event.last_seen_at or datetime.min.replace(tzinfo=UTC)
+    return seen_at if seen_at.tzinfo else seen_at.replace(tzinfo=UTC)
+
+
+def _cluster_event(event: Any) -> ClusterEvent | None:
+    """The event as the result tells it; None for what nobody could read: anybody may write events about a pod."""
+    if not isinstance(event, dict):
+        return None
+    series = event.get("series")
+    try:
+        return ClusterEvent(
+            reason=text_of(event.get("reason")),
+            message=quoted(text_of(event.get("message"))),
+            count=event.get("count") or (series.get("count") if isinstance(series, dict) else None) or 1,
             last_seen_at=event.get("lastTimestamp") or event.get("eventTime"),
         )
-        for event in found
-    ]
-    events.sort(key=lambda event: event.last_seen_at.timestamp() if event.last_seen_at else 0.0)
-    return tuple(events[-MOST_WARNINGS:])
+    except ValueError:
+        return None
 
 
 def make_result(

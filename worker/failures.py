@@ -39,6 +39,11 @@ _IMAGE_MAY_HEAL: Final = frozenset(
 _CONFIG: Final = frozenset({"CreateContainerConfigError"})
 _START: Final = frozenset({"CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError"})
 
+#: Warnings that a node or a cluster gives for each of its pods: they explain no pod's failure.
+BACKGROUND_WARNINGS: Final = frozenset(
+    {"MissingClusterDNS", "DNSConfigForming", "CheckLimitsForResolvConf", "PossibleMemoryBackedVolumesOnDisk"}
+)
+
 #: ``status.reason`` of a pod that the kubelet ended.
 _STATUS_REASONS: Final = {
     "DeadlineExceeded": FailureReason.RUN_TIMEOUT,

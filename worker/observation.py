@@ -166,26 +166,26 @@ def observe(pod: Any) -> Observation:
     """
     metadata, spec, status = _parts(pod)
     labels, annotations = _map(metadata.get("labels")), _map(metadata.get("annotations"))
-    conditions = {_text(c.get("type")): c for c in _maps(status.get("conditions"))}
+    conditions = {text_of(c.get("type")): c for c in _maps(status.get("conditions"))}
     due_at = _time(metadata.get("deletionTimestamp"))
     grace_s = _seconds(metadata.get("deletionGracePeriodSeconds"))
     return Observation(
-        name=_text(metadata["name"]),
-        namespace=_text(metadata.get("namespace")),
-        uid=_text(metadata.get("uid")),
-        resource_version=_text(metadata.get("resourceVersion")),
-        phase=_text(status.get("phase")) or "Pending",
+        name=text_of(metadata["name"]),
+        namespace=text_of(metadata.get("namespace")),
+        uid=text_of(metadata.get("uid")),
+        resource_version=text_of(metadata.get("resourceVersion")),
+        phase=text_of(status.get("phase")) or "Pending",
         containers=_containers(spec, status),
         scheduling=_scheduling(metadata, spec, conditions.get("PodScheduled")),
-        reason=_text(status.get("reason")),
-        message=_text(status.get("message")),
-        node=_text(spec.get("nodeName")) or None,
-        installation=_text(labels.get(names.LABEL_INSTALLATION)),
-        queue=_text(labels.get(names.LABEL_QUEUE)),
-        job_id=_text(labels.get(names.LABEL_JOB)),
+        reason=text_of(status.get("reason")),
+        message=text_of(status.get("message")),
+        node=text_of(spec.get("nodeName")) or None,
+        installation=text_of(labels.get(names.LABEL_INSTALLATION)),
+        queue=text_of(labels.get(names.LABEL_QUEUE)),
+        job_id=text_of(labels.get(names.LABEL_JOB)),
         attempt=_attempt(labels.get(names.LABEL_ATTEMPT)),
-        digest=_text(annotations.get(names.ANNOTATION_DIGEST)),
-        key_hash=_text(annotations.get(names.ANNOTATION_KEY)),
+        digest=text_of(annotations.get(names.ANNOTATION_DIGEST)),
+        key_hash=text_of(annotations.get(names.ANNOTATION_KEY)),
         is_done=names.LABEL_DONE in labels,
         is_sandbox_ready=_is_true(conditions.get("PodReadyToStartContainers")),
         disruption=_disruption(conditions.get("TerminationTarget")) or _disruption(conditions.get("DisruptionTarget")),
@@ -202,7 +202,7 @@ def _parts(pod: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The pod's metadata, spec and status."""
     if not isinstance(pod, dict) or not isinstance(pod.get("metadata"), dict):
         raise UnreadablePodError("not a pod: it has no metadata")
-    if not _text(pod["metadata"].get("name")):
+    if not text_of(pod["metadata"].get("name")):
         raise UnreadablePodError("not a pod: its metadata has no name")
     return pod["metadata"], _map(pod.get("spec")), _map(pod.get("status"))
 
@@ -244,16 +244,16 @@ def _deletion_asked_at(
 
 def _containers(spec: dict[str, Any], status: dict[str, Any]) -> tuple[Container, ...]:
     statuses = {
-        _text(s.get("name")): s
+        text_of(s.get("name")): s
         for field in ("initContainerStatuses", "containerStatuses")
         for s in _maps(status.get(field))
     }
     found = []
     for c in _maps(spec.get("initContainers")):
         kind: Kind = "sidecar" if c.get("restartPolicy") == "Always" else "init"
-        found.append(_container(_text(c.get("name")), kind, statuses))
+        found.append(_container(text_of(c.get("name")), kind, statuses))
     for c in _maps(spec.get("containers")):
-        found.append(_container(_text(c.get("name")), "main", statuses))
+        found.append(_container(text_of(c.get("name")), "main", statuses))
     return tuple(container for container in found if container.name)
 
 
@@ -275,16 +275,16 @@ def _state(container: Container, state: dict[str, Any]) -> Container:
     if isinstance(ended := state.get("terminated"), dict):
         return _terminated(container, ended)
     waiting = _map(state.get("waiting"))
-    return replace(container, reason=_text(waiting.get("reason")), message=_text(waiting.get("message")))
+    return replace(container, reason=text_of(waiting.get("reason")), message=text_of(waiting.get("message")))
 
 
 def _terminated(container: Container, ended: dict[str, Any]) -> Container:
-    reason, started_at = _text(ended.get("reason")), _time(ended.get("startedAt"))
+    reason, started_at = text_of(ended.get("reason")), _time(ended.get("startedAt"))
     return replace(
         container,
         state="terminated",
         reason=reason,
-        message=_text(ended.get("message")),
+        message=text_of(ended.get("message")),
         exit_code=_int(ended.get("exitCode")),
         signal=_int(ended.get("signal")) or None,
         started_at=started_at,
@@ -295,10 +295,10 @@ def _terminated(container: Container, ended: dict[str, Any]) -> Container:
 
 def _scheduling(metadata: dict[str, Any], spec: dict[str, Any], condition: dict[str, Any] | None) -> Scheduling:
     condition = condition or {}
-    if _text(spec.get("nodeName")):
+    if text_of(spec.get("nodeName")):
         return Scheduling(True, waited_s=_waited_s(metadata, condition))
-    reason, message = _text(condition.get("reason")), _text(condition.get("message"))
-    gates = ", ".join(_text(g.get("name")) for g in _maps(spec.get("schedulingGates")))
+    reason, message = text_of(condition.get("reason")), text_of(condition.get("message"))
+    gates = ", ".join(text_of(g.get("name")) for g in _maps(spec.get("schedulingGates")))
     if gates:
         return Scheduling(False, "SchedulingGated", f"held by scheduling gates: {gates}")
     if reason == "SchedulingGated":
@@ -319,7 +319,7 @@ def _disruption(condition: dict[str, Any] | None) -> Disruption | None:
         return None
     kind: Literal["kueue", "kubernetes"] = "kueue" if condition.get("type") == "TerminationTarget" else "kubernetes"
     since = _time(condition.get("lastTransitionTime"))
-    return Disruption(_text(condition.get("reason")), _text(condition.get("message")), since, by=kind)
+    return Disruption(text_of(condition.get("reason")), text_of(condition.get("message")), since, by=kind)
 
 
 def _node_is_silent(ready: dict[str, Any] | None) -> bool:
@@ -330,7 +330,7 @@ def _node_is_silent(ready: dict[str, Any] | None) -> bool:
     """
     if ready is None:
         return False
-    status, reason = ready.get("status"), _text(ready.get("reason"))
+    status, reason = ready.get("status"), text_of(ready.get("reason"))
     return status == "Unknown" or (status == "False" and reason in _SILENCE)
 
 
@@ -341,7 +341,8 @@ def _is_true(condition: dict[str, Any] | None) -> bool:
 # Reading JSON of which nothing is certain: what has another type than it should was not said.
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A text of the API's JSON as it can be written again; empty for what is none."""
     if not isinstance(value, str):
         return ""
     # What cannot be written as UTF-8 (a lone surrogate) could be written nowhere else either.

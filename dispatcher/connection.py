@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -18,7 +19,7 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
-from dispatcher.errors import RedisUnavailableError
+from dispatcher.errors import RedisUnavailableError, SettingsError
 from dispatcher.settings import mask_url
 from dispatcher.steps import Step, script_sha, script_text
 
@@ -70,6 +71,22 @@ def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":
     return redis.Redis.from_url(
         url, retry=redis.retry.Retry(_backoff(), retries), retry_on_error=list(UNAVAILABLE), **_options(timeout_s)
     )
+
+
+def check_url(url: str) -> None:
+    """Make sure that a client can be made of the URL. Sends nothing.
+
+    Raises:
+        SettingsError: it cannot, or it means something else than it says.
+    """
+    try:
+        database = urlsplit(url).path.strip("/") if not url.startswith("unix:") else ""
+        if database and not database.isdecimal():
+            raise ValueError(f"the database must be a number, found {database[:20]!r}")
+        with connect(url, timeout_s=1, retries=0) as client:
+            client.connection_pool.make_connection()
+    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
+        raise SettingsError(f"PODRELAY_REDIS_URL: {mask_url(url)}: {error}") from None
 
 
 def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: int = 8) -> "redis.asyncio.Redis":

@@ -4,28 +4,41 @@ Importing this module reads the settings, because it *is* a process' entry point
 """
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
+import structlog
 from celery import Celery, bootsteps, signals
+from celery.apps import worker as celery_worker
+from celery.exceptions import WorkerShutdown
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from dispatcher import names
-from dispatcher.errors import SettingsError
+from dispatcher import connection, names
+from dispatcher.errors import PodrelayError, SettingsError
 from dispatcher.message import MESSAGE_BUCKETS
 from worker.consumer import keep_dead_letters
 from worker.dead_letters import DeadLetters
+from worker.last_words import FAILED, LastWords, last_words, tell
 from worker.launch import launch
 from worker.logging import configure_logging
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
+log = structlog.get_logger("podrelay.worker")
+
+
+def _end(words: LastWords) -> NoReturn:
+    tell(words)
+    sys.exit(words.code)
+
 
 def _settings() -> WorkerSettings:
     try:
-        return WorkerSettings.from_environment()
+        settings = WorkerSettings.from_environment()
+        connection.check_url(settings.redis_url.get_secret_value())
     except SettingsError as error:
-        sys.exit(f"podrelay: {error}")
+        _end(last_words(error, redis_url=""))
+    return settings
 
 
 settings = _settings()
@@ -71,6 +84,8 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
 
 
 TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.consumer:Transport"
+# Its words to a terminal, amid the log, also where that is JSON.
+celery_worker.safe_say = lambda *_: None
 app = Celery("podrelay", set_as_current=False)
 app.conf.update(configuration(settings))
 
@@ -92,17 +107,47 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
         def launch_task(job: str, deliveries: int) -> str:
             return launch(job, deliveries, supervisor=supervisor, dead_letters=dead_letters)
 
-        self._on_shutting_down = lambda **_: supervisor.begin_hand_over()
-        self._on_shutdown = lambda **_: supervisor.stop()
+        self._failure: BaseException | None = None
+        self._is_asked_to_end = False
         self._on_ready = lambda **_: supervisor.tell_ready()
         signals.worker_ready.connect(self._on_ready)
         signals.worker_shutting_down.connect(self._on_shutting_down)
         signals.worker_shutdown.connect(self._on_shutdown)
 
     def start(self, worker: Any) -> None:
-        self._supervisor.start()
-        if settings.metrics_port:
-            self._supervisor.metrics.serve(settings.metrics_port)
+        try:
+            self._serve_metrics()  # before a job can be its own
+            self._supervisor.start()
+        except Exception as error:
+            self._failure = error
+            raise WorkerShutdown(FAILED) from error
+
+    def _serve_metrics(self) -> None:
+        if port := settings.metrics_port:
+            try:
+                self._supervisor.metrics.serve(port)
+            except (OSError, OverflowError) as error:
+                raise SettingsError(f"PODRELAY_METRICS_PORT: cannot listen on port {port}: {error}") from error
+
+    def _on_shutting_down(self, **_: Any) -> None:
+        """A signal; the supervisor's own, when it has failed, is one too."""
+        self._is_asked_to_end = True
+        self._supervisor.begin_hand_over()
+
+    def _on_shutdown(self, sender: Any, **_: Any) -> None:
+        """All is over. Says why, unless it was asked for."""
+        self._supervisor.stop()
+        failure = self._failure or self._supervisor.failure
+        if failure is None:
+            if self._is_asked_to_end:
+                sender.exitcode = 0
+                return
+            failure = PodrelayError("the worker failed: its log says why")
+        words = last_words(failure, redis_url=settings.redis_url.get_secret_value())
+        if words.is_defect:
+            log.critical("the worker failed", exc_info=failure)
+        tell(words)
+        sender.exitcode = words.code
 
     def stop(self, worker: Any) -> None:
         # The pool drains after this: its last launches are claimed by nobody here, and by others from the record.

@@ -88,6 +88,11 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What has ended it, if it was not told to end."""
+        return self._failure
+
     def launch(self, job: str | JobSpec) -> ClaimOutcome:
         """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first.
 
@@ -115,18 +120,18 @@ class Supervisor:
     def stop(self, timeout_s: float = 8.0) -> None:
         """Hand over, then end the thread."""
         self.begin_hand_over()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     # The loop
 
     def _run_loop(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 the process says so at its end
             self._failure = error
             if self._is_ready.is_set():
                 # A worker without its supervisor would take jobs and follow none: it ends, others take over.
-                log.critical("supervisor failed, the worker ends", exc_info=True)
                 os.kill(os.getpid(), signal.SIGTERM)
         finally:
             self._is_ready.set()

@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from airflow_bridge.callbacks import ExecutionMode, JobClient, PodView, call, listed, path_of
 from airflow_bridge.links import PodLogLink
@@ -22,6 +22,7 @@ from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
 if TYPE_CHECKING:
     from airflow_bridge.hook import PodRelayHook, Relay
+    from airflow_bridge.narration import Line
     from airflow_bridge.task_identity import TaskIdentity
     from dispatcher.client import Dispatcher
     from dispatcher.events import Heard, JobResult, StatusChanged
@@ -197,10 +198,7 @@ class PodRelayOperator(BaseOperator):
         self.on_finish_action = _one_of("on_finish_action", on_finish_action, _FINISH_ACTIONS)
         self.on_kill_action = _one_of("on_kill_action", on_kill_action, _KILL_ACTIONS)
         self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
-        self.do_xcom_push = do_xcom_push
-        self.log_events_on_failure = log_events_on_failure
         self.log_events_on_startup = log_events_on_startup
-        self.log_pod_spec_on_failure = log_pod_spec_on_failure
         self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
         self.log_formatter = log_formatter
         self.callbacks = listed(callbacks)
@@ -323,17 +321,10 @@ class PodRelayOperator(BaseOperator):
 
         for plugin in hooks_that_are_not_applied():
             self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
-        known = {"client": JobClient(dispatcher, None), "operator": self}
-        call(self.callbacks, "on_sync_client_creation", **known)
+        client = JobClient(dispatcher, None)
+        call(self.callbacks, "on_sync_client_creation", client=client, operator=self)
         manifest = self.build_pod_request_obj(context)
-        call(
-            self.callbacks,
-            "on_pod_manifest_created",
-            pod_request=manifest,
-            mode=ExecutionMode.SYNC,
-            context=context,
-            **known,
-        )
+        self._call("on_pod_manifest_created", pod_request=manifest, client=client, context=context)
         spec = self.build_job_spec(manifest, context)
         self._submit_spec(dispatcher, context, spec)
         return manifest
@@ -400,15 +391,13 @@ class PodRelayOperator(BaseOperator):
             self._moved(heard.event, client, context)
 
     def _moved(self, change: "StatusChanged", client: JobClient, context: Any) -> None:
-        from airflow_bridge.finish import push_pod
-
         former, self._pod = self._pod, PodView.of_move(self._known_job_id(), change)
-        known = {"pod": self._pod, "client": client, "mode": ExecutionMode.SYNC, "context": context, "operator": self}
+        known = {"pod": self._pod, "client": client, "context": context}
         if former is None or former.metadata.name != change.pod:
-            push_pod(context, change.pod, change.namespace)
-            call(self.callbacks, "on_pod_creation", **known)
+            self._push_pod(context, self._pod)
+            self._call("on_pod_creation", **known)
         if change.status == "RUNNING" and (former is None or former.status.phase != "Running"):
-            call(self.callbacks, "on_pod_starting", **known)
+            self._call("on_pod_starting", **known)
 
     def _style(self) -> Any:
         from airflow_bridge.narration import Style
@@ -416,9 +405,62 @@ class PodRelayOperator(BaseOperator):
         return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)
 
     def _finish(self, dispatcher: "Dispatcher", context: Any, result: "JobResult", manifest: Mapping[str, Any]) -> Any:
-        from airflow_bridge.finish import Finishing
+        """Turn the job's end into the task's: hooks, XComs, the outcome, and last the acknowledgement.
 
-        return Finishing(self, context, dispatcher, result, manifest).run()
+        The acknowledgement says that the result is taken, so that a next try (a clear) makes a new job. A process that
+        dies before has its next try take the same result.
+
+        Raises:
+            AirflowSkipException: the exit code says so.
+            PodRelayFailure: anything but success.
+        """
+        from airflow_bridge.outcome import Failure, PodRelayFailure, Skip, Success, outcome_of
+
+        self.log_url = result.log_url
+        pod = PodView.of_result(result)
+        self._push_pod(context, pod)
+        hook = partial(self._call, pod=pod, client=JobClient(dispatcher, result.job_id), context=context)
+        hook("on_pod_completion")
+        hook("on_pod_teardown")
+        arguments, multiple_outputs = arguments_of(self), self.multiple_outputs
+        match outcome_of(result, arguments, multiple_outputs=multiple_outputs, manifest=manifest):
+            case Success(value, lines):
+                hook("on_pod_cleanup")
+                self.raise_if_killed()
+                dispatcher.acknowledge(result.job_id)
+                self._write(lines)
+                return value
+            case Skip(message):
+                self._acknowledge_failure(dispatcher, result.job_id)
+                raise AirflowSkipException(message)
+            case Failure(message, lines, xcoms):
+                for key, value in xcoms.items():
+                    context["ti"].xcom_push(key=key, value=value)
+                self._write(lines)
+                self._acknowledge_failure(dispatcher, result.job_id)
+                raise PodRelayFailure(message, result)
+
+    def _acknowledge_failure(self, dispatcher: "Dispatcher", job_id: str) -> None:
+        """Only to free memory earlier: a failed job's key makes a new one in any case."""
+        from dispatcher.errors import PodrelayError
+
+        try:
+            dispatcher.acknowledge(job_id)
+        except PodrelayError as error:
+            self.log.debug("not acknowledged: %s", error)
+
+    def _call(self, hook: str, **arguments: Any) -> None:
+        call(self.callbacks, hook, mode=ExecutionMode.SYNC, operator=self, **arguments)
+
+    def _push_pod(self, context: Any, pod: PodView) -> None:
+        """KPO's XComs ``pod_name`` and ``pod_namespace``."""
+        if pod.metadata.name:
+            context["ti"].xcom_push(key="pod_name", value=pod.metadata.name)
+            context["ti"].xcom_push(key="pod_namespace", value=pod.metadata.namespace)
+
+    def _write(self, lines: "Iterable[Line]") -> None:
+        for line in lines:
+            self.log.log(line.level, line.text)
 
     def _known_job_id(self) -> str:
         if self._job_id is None:
@@ -490,16 +532,8 @@ class PodRelayOperator(BaseOperator):
     def _call_resuming(
         self, dispatcher: "Dispatcher", context: Any, event: dict[str, Any], result: "JobResult"
     ) -> None:
-        call(
-            self.callbacks,
-            "on_operator_resuming",
-            pod=PodView.of_result(result),
-            event=event,
-            client=JobClient(dispatcher, result.job_id),
-            mode=ExecutionMode.SYNC,
-            operator=self,
-            context=context,
-        )
+        client = JobClient(dispatcher, result.job_id)
+        self._call("on_operator_resuming", pod=PodView.of_result(result), event=event, client=client, context=context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """Airflow resumes a deferred task: also one that it gave up on (``__fail__``), whose job is then ended.

@@ -1,18 +1,22 @@
-"""What a job's result is for Airflow's task: a value, a skip or a failure that tells what to do next. Pure.
+"""What a job's result is for Airflow's task: a value, a skip or a failure, with the lines and XComs that go with it.
 
-A job that was cancelled, or whose pod somebody deleted, is never anything but a failure, whatever exit code its process
-had when it was stopped.
+Pure: it decides, the operator carries it out. A job that was cancelled, or whose pod somebody deleted, is always a
+failure, whatever exit code its process had when it was stopped.
 """
 
-from collections.abc import Container
+import json
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_bridge.narration import Line
 from dispatcher.status import Blame, FailureReason, Status
 
 if TYPE_CHECKING:
+    from airflow_bridge.parameters import Arguments
     from dispatcher.events import JobResult
 
 #: Reasons that say that the pod was stopped from outside: its exit code is not the code's own.
@@ -47,32 +51,87 @@ class PodRelayFailure(AirflowException):
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The task succeeds; ``value`` is for XCom."""
+    """The task succeeds with this value."""
 
-    value: Any
+    value: object
+    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
+    """The task is skipped."""
+
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    """The task fails. ``xcoms``: the return value that it has all the same."""
+
     message: str
+    lines: tuple[Line, ...]
+    xcoms: Mapping[str, object]
 
 
 Outcome = Success | Skip | Failure
 
 
-def outcome_of(result: "JobResult", skip_on_exit_code: Container[int]) -> Outcome:
-    """Decide; ``skip_on_exit_code`` as KPO takes it."""
+def outcome_of(
+    result: "JobResult", arguments: "Arguments", *, multiple_outputs: bool, manifest: Mapping[str, object]
+) -> Outcome:
+    """Decide.
+
+    Args:
+        result: how the job ended.
+        arguments: the operator's.
+        multiple_outputs: Airflow's own: a returned dict is spread over XComs of its keys.
+        manifest: the pod as it was asked for.
+
+    Raises:
+        TypeError: ``multiple_outputs`` is wanted of a failed task, and its value is no dict (as in KPO).
+    """
     is_own_end = result.status is not Status.CANCELLED and result.reason not in _STOPPED
-    if is_own_end and result.exit_code is not None and result.exit_code in skip_on_exit_code:
+    if is_own_end and result.exit_code is not None and result.exit_code in arguments["skip_on_exit_code"]:
         return Skip(f"Pod {result.pod} returned exit code {result.exit_code}. Skipping.")
+    is_value_wanted = bool(arguments["do_xcom_push"])
     if result.status is Status.SUCCEEDED:
-        return Success(result.return_value)
-    return Failure(failure_message(result))
+        value = result.return_value if is_value_wanted else None
+        return Success(value, tuple(_lines_of_success(result, is_value_wanted=is_value_wanted)))
+    xcoms = _xcoms(result.return_value, multiple_outputs=multiple_outputs) if is_value_wanted else {}
+    message = failure_message(result)
+    return Failure(message, tuple(_lines_of_failure(result, message, arguments, manifest)), xcoms)
+
+
+def _lines_of_success(result: "JobResult", *, is_value_wanted: bool) -> Iterator[Line]:
+    yield Line(logging.INFO, f"Job {result.job_id} succeeded in pod {result.namespace}/{result.pod}.")
+    if is_value_wanted and result.return_value_outcome == "missing":
+        yield Line(logging.INFO, "No return value: the container wrote no /airflow/xcom/return.json.")
+
+
+def _lines_of_failure(
+    result: "JobResult", message: str, arguments: "Arguments", manifest: Mapping[str, object]
+) -> Iterator[Line]:
+    if arguments["log_events_on_failure"]:
+        yield from (Line(logging.INFO, text) for text in container_states(result))
+        yield from (Line(logging.WARNING, f"Pod Event: {w.reason} - {w.message}") for w in result.warnings)
+    if arguments["log_pod_spec_on_failure"]:
+        # Folded up on the task's page, so that what the container wrote last stays near what is said of it.
+        yield Line(logging.INFO, "::group::The pod as it was asked for")
+        yield Line(logging.INFO, json.dumps(manifest, indent=1))
+        yield Line(logging.INFO, "::endgroup::")
+    # Of an exception the page shows only what fits beside the traceback.
+    yield from (Line(logging.ERROR, text) for text in message.splitlines())
+
+
+def _xcoms(value: object, *, multiple_outputs: bool) -> dict[str, object]:
+    """The return value of a task that fails, as KPO pushes it."""
+    if value is None:
+        return {}
+    if not multiple_outputs:
+        return {"return_value": value}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Returned output was type {type(value)} expected dictionary for multiple_outputs")
+    return {**value, "return_value": value}
 
 
 def failure_message(result: "JobResult") -> str:

@@ -12,6 +12,9 @@ from typing import Any
 
 from airflow_bridge.api_json import Json, objects, texts, to_json
 
+#: What a user said, after rendering, by KPO's names: see :func:`arguments_of`.
+Arguments = Mapping[str, Any]
+
 
 class IgnoredParameterWarning(UserWarning):
     """A parameter was given that has no meaning here. The task does what it did."""

@@ -7,20 +7,17 @@ change between tries, because a random one would make every try another job.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bridge.api_json import ApiObject, Json, objects, plain, texts, to_json
-from airflow_bridge.parameters import PARAMETERS, JobField, PodArgumentsError, PodField
+from airflow_bridge.parameters import PARAMETERS, Arguments, JobField, PodArgumentsError, PodField
 from airflow_bridge.reconcile import reconcile_pods, without_empty
 from airflow_bridge.task_identity import TaskIdentity
 
 if TYPE_CHECKING:
     from dispatcher.spec import JobSpec
-
-#: What a user said, after rendering, by KPO's names: :func:`airflow_bridge.parameters.arguments_of`.
-Arguments = Mapping[str, Any]
 
 
 def pod_manifest(arguments: Arguments) -> Json:

@@ -1,0 +1,66 @@
+"""What a result is for the task, decided without a task: values, skips and failures with their lines and XComs."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from airflow_bridge.narration import Line
+from airflow_bridge.outcome import Failure, Outcome, Skip, Success, outcome_of
+from dispatcher.events import JobResult
+from dispatcher.status import FailureReason, Status
+
+DEFAULTS = {
+    "do_xcom_push": False,
+    "skip_on_exit_code": (),
+    "log_events_on_failure": False,
+    "log_pod_spec_on_failure": False,
+}
+
+
+def decided(result: dict[str, Any], *, multiple_outputs: bool = False, **arguments: Any) -> Outcome:
+    job = JobResult(job_id="j", pod="p", namespace="n", **result)
+    return outcome_of(job, {**DEFAULTS, **arguments}, multiple_outputs=multiple_outputs, manifest={"kind": "Pod"})
+
+
+SUCCEEDED = {"status": Status.SUCCEEDED, "exit_code": 0, "return_value": {"rows": 1}}
+FAILED = {"status": Status.FAILED, "reason": FailureReason.EXIT_CODE, "exit_code": 1, "return_value": {"rows": 1}}
+SAID = Line(logging.INFO, "Job j succeeded in pod n/p.")
+
+
+@pytest.mark.parametrize(("do_xcom_push", "value"), [(True, {"rows": 1}), (False, None)])
+def test_a_success_has_the_value_that_was_asked_for(do_xcom_push: bool, value: object) -> None:
+    assert decided(SUCCEEDED, do_xcom_push=do_xcom_push) == Success(value, (SAID,))
+
+
+def test_an_exit_code_that_skips_is_asked_before_all_else() -> None:
+    assert decided(FAILED, skip_on_exit_code=(1,)) == Skip("Pod p returned exit code 1. Skipping.")
+    assert decided(SUCCEEDED, skip_on_exit_code=(0,)) == Skip("Pod p returned exit code 0. Skipping.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "xcoms"),
+    [
+        ({}, {}),
+        ({"do_xcom_push": True}, {"return_value": {"rows": 1}}),
+        ({"do_xcom_push": True, "multiple_outputs": True}, {"rows": 1, "return_value": {"rows": 1}}),
+    ],
+)
+def test_a_failure_has_the_value_all_the_same(arguments: dict[str, Any], xcoms: dict[str, Any]) -> None:
+    failure = decided(FAILED, **arguments)
+    assert isinstance(failure, Failure)
+    assert failure.xcoms == xcoms
+
+
+def test_a_value_that_cannot_be_spread_is_refused_as_in_kpo() -> None:
+    with pytest.raises(TypeError, match="expected dictionary for multiple_outputs"):
+        decided({**FAILED, "return_value": [1]}, do_xcom_push=True, multiple_outputs=True)
+
+
+def test_a_failures_lines_are_what_was_asked_for_and_end_with_its_message() -> None:
+    failure = decided(FAILED, log_pod_spec_on_failure=True)
+    assert isinstance(failure, Failure)
+    texts = [line.text for line in failure.lines]
+    assert texts[:3] == ["::group::The pod as it was asked for", '{\n "kind": "Pod"\n}', "::endgroup::"]
+    assert texts[3:] == failure.message.splitlines()
+    assert {line.level for line in failure.lines[3:]} == {logging.ERROR}

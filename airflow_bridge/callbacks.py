@@ -8,7 +8,7 @@ or a coroutine function, wherever it is called. Which hook is called where: ``do
 import asyncio
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,20 @@ class PodView:
         status = PodStatus(_PHASES.get(result.status.value, "Failed"))
         metadata = PodMetadata(result.pod, result.namespace, result.pod_uid)
         return cls(result.job_id, metadata, status, result.node, result.attempt, result)
+
+
+@dataclass(frozen=True, slots=True)
+class HookCall:
+    """A hook that is due. ``details``: what it is told besides the pod and its caller."""
+
+    hook: str
+    pod: PodView | None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    def arguments(self, *, client: object, mode: ExecutionMode, operator: object, context: object) -> dict[str, object]:
+        """All that the hook is told. As in KPO, ``progress_callback`` learns nothing of the task."""
+        task = {} if self.hook == "progress_callback" else {"operator": operator, "context": context}
+        return {"pod": self.pod, **self.details, "client": client, "mode": mode, **task}
 
 
 @dataclass(frozen=True, slots=True)

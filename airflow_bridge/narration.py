@@ -1,14 +1,17 @@
-"""What a task's log says about a job: the containers' lines as KPO writes them, and our own messages between them.
+"""What a task's log says about a job, and which hooks are due: containers' lines as KPO writes them, our own messages.
 
-Pure: one thing heard becomes lines with a level; operator and trigger write them, each to its own log.
+Pure: what is read of a job's channel becomes lines and calls of hooks, in their order; operator and trigger carry them
+out, each in its own way.
 """
 
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from airflow_bridge.callbacks import HookCall, PodView
 from airflow_bridge.lines import ContainerLine, LineAssembler
 
 if TYPE_CHECKING:
@@ -25,11 +28,10 @@ Formatter = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the task's log. ``source``: what the container wrote, where it is a container's line."""
+    """One line of the task's log."""
 
     level: int
     text: str
-    source: ContainerLine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,55 +44,61 @@ class Style:
 
 
 class Narrator:
-    """Tells one job's story, each thing once."""
+    """Tells one job's story, each thing once. ``cursor``: where a former reader stopped."""
 
-    __slots__ = ("_assembler", "_cursor", "_style", "_told")
+    __slots__ = ("_assembler", "_cursor", "_pod", "_style", "_told")
 
     def __init__(self, style: Style, cursor: "Cursor | None" = None) -> None:
+        from dispatcher.events import Cursor
+
         self._style = style
         self._assembler = LineAssembler()
-        self._cursor = cursor
+        self._cursor = cursor or Cursor()
         self._told = ""
+        self._pod: PodView | None = None
 
     @property
-    def place(self) -> "Cursor | None":
+    def place(self) -> "Cursor":
         """From where a successor goes on so that nothing is told twice and nothing is lost."""
-        return self._cursor and self._assembler.place(self._cursor)
+        return self._assembler.place(self._cursor)
 
-    def tell(self, heard: "Heard") -> list[Line]:
-        """What to write about one thing heard."""
+    def tell(self, heard: "Heard") -> list[Line | HookCall]:
+        """What to write and which hooks to call for one thing heard."""
         from dispatcher import events
 
-        log_id_before = self._cursor.log_id if self._cursor else "0-0"
-        self._cursor = heard.cursor
+        log_id_before, self._cursor = self._cursor.log_id, heard.cursor
         match heard.event:
             case events.LogChunk() as chunk:
-                return self._container_lines(self._assembler.feed(chunk, log_id_before))
+                return self._container_lines(self._assembler.feed(chunk, log_id_before), heard.at)
             case events.LogGap() as gap:
                 return [_gap(gap)]
             case events.StatusChanged() as change:
-                ended = self._assembler.flush(before_attempt=change.attempt)
-                return self._container_lines(ended) + self._move(heard.job_id, change)
+                ended = self._container_lines(self._assembler.flush(before_attempt=change.attempt), heard.at)
+                return [*ended, *self._move(heard.job_id, change), *self._hooks_of_move(heard.job_id, change)]
             case events.Notice() as notice:
                 return [_notice(notice)]
             case events.Silence() as silence:
                 return [Line(logging.WARNING, f"Job {heard.job_id}: {silence.text}")]
             case events.Ended():
-                return self._container_lines(self._assembler.flush())
+                return self._container_lines(self._assembler.flush(), heard.at)
 
-    def _container_lines(self, lines: list[ContainerLine]) -> list[Line]:
-        return [self._container_line(line) for line in lines]
+    def _container_lines(self, lines: list[ContainerLine], at: datetime) -> list[Line | HookCall]:
+        due: list[Line | HookCall] = []
+        for line in lines:
+            details = {"line": line.text, "container_name": line.container, "timestamp": at}
+            due += [self._container_line(line), HookCall("progress_callback", self._pod, details)]
+        return due
 
     def _container_line(self, line: ContainerLine) -> Line:
         if line.text.startswith(("::group::", "::endgroup::")):
-            return Line(logging.INFO, line.text, line)
+            return Line(logging.INFO, line.text)
         if self._style.log_formatter is not None:
             text = self._style.log_formatter(line.container, line.text)
         elif self._style.container_name_log_prefix_enabled:
             text = f"[{line.container}] {line.text}"
         else:
             text = line.text
-        return Line(level_of(line.text), text, line)
+        return Line(level_of(line.text), text)
 
     def _move(self, job_id: str, change: "StatusChanged") -> list[Line]:
         detail = change.detail if self._style.log_events_on_startup or change.status != "STARTING" else ""
@@ -102,6 +110,17 @@ class Narrator:
             return []
         self._told = text
         return [Line(logging.INFO, text)]
+
+    def _hooks_of_move(self, job_id: str, change: "StatusChanged") -> list[HookCall]:
+        if not change.pod:
+            return []
+        former, self._pod = self._pod, PodView.of_move(job_id, change)
+        is_new = former is None or former.metadata.name != change.pod
+        was_running = former is not None and former.status.phase == "Running"
+        due = [HookCall("on_pod_creation", self._pod)] if is_new else []
+        if change.status == "RUNNING" and not was_running:
+            due.append(HookCall("on_pod_starting", self._pod))
+        return due
 
 
 def level_of(text: str) -> int:

@@ -16,16 +16,16 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
-from airflow_bridge.callbacks import ExecutionMode, JobClient, PodView, call, listed, path_of
+from airflow_bridge.callbacks import ExecutionMode, HookCall, JobClient, PodView, call, listed, path_of
 from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
 if TYPE_CHECKING:
     from airflow_bridge.hook import PodRelayHook, Relay
-    from airflow_bridge.narration import Line
+    from airflow_bridge.narration import Line, Style
     from airflow_bridge.task_identity import TaskIdentity
     from dispatcher.client import Dispatcher
-    from dispatcher.events import Heard, JobResult, StatusChanged
+    from dispatcher.events import JobResult
     from dispatcher.spec import JobSpec
 
 #: The XCom that names the job: `podrelay logs <id>`, and how a task that Airflow gave up on finds its job.
@@ -209,7 +209,6 @@ class PodRelayOperator(BaseOperator):
         self._job_id: str | None = None
         self._is_following = False
         self._is_killed = False
-        self._pod: PodView | None = None
 
     @property
     def container_logs(self) -> Any:
@@ -359,47 +358,31 @@ class PodRelayOperator(BaseOperator):
 
         narrator = Narrator(self._style())
         job_id = self._known_job_id()
+        client = JobClient(dispatcher, job_id)
         self._is_following = True
         try:
             self.raise_if_killed()
             for heard in dispatcher.follow(job_id):
-                self._hear(narrator, heard, dispatcher, context)
+                for due in narrator.tell(heard):
+                    self._carry_out(due, client, context)
                 if isinstance(heard.event, Ended):
                     return heard.event.result
         finally:
             self._is_following = False
         return dispatcher.result(job_id)
 
-    def _hear(self, narrator: Any, heard: "Heard", dispatcher: "Dispatcher", context: Any) -> None:
-        from dispatcher.events import StatusChanged
+    def _carry_out(self, due: "Line | HookCall", client: JobClient, context: Any) -> None:
+        from airflow_bridge.narration import Line
 
-        client = JobClient(dispatcher, heard.job_id)
-        for line in narrator.tell(heard):
-            self.log.log(line.level, line.text)
-            if line.source is not None:
-                call(
-                    self.callbacks,
-                    "progress_callback",
-                    line=line.source.text,
-                    container_name=line.source.container,
-                    timestamp=heard.at,
-                    client=client,
-                    mode=ExecutionMode.SYNC,
-                    pod=self._pod,
-                )
-        if isinstance(heard.event, StatusChanged) and heard.event.pod:
-            self._moved(heard.event, client, context)
+        if isinstance(due, Line):
+            self.log.log(due.level, due.text)
+            return
+        if due.hook == "on_pod_creation" and due.pod is not None:
+            self._push_pod(context, due.pod)
+        arguments = due.arguments(client=client, mode=ExecutionMode.SYNC, operator=self, context=context)
+        call(self.callbacks, due.hook, **arguments)
 
-    def _moved(self, change: "StatusChanged", client: JobClient, context: Any) -> None:
-        former, self._pod = self._pod, PodView.of_move(self._known_job_id(), change)
-        known = {"pod": self._pod, "client": client, "context": context}
-        if former is None or former.metadata.name != change.pod:
-            self._push_pod(context, self._pod)
-            self._call("on_pod_creation", **known)
-        if change.status == "RUNNING" and (former is None or former.status.phase != "Running"):
-            self._call("on_pod_starting", **known)
-
-    def _style(self) -> Any:
+    def _style(self) -> "Style":
         from airflow_bridge.narration import Style
 
         return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, PodView, acall, thing_at
+from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, HookCall, acall, thing_at
 from airflow_bridge.cleared import BY_A_USER
 from airflow_bridge.fired import Fired, FiredStatus
 from airflow_bridge.narration import Line, Narrator, Style
@@ -20,7 +20,7 @@ from dispatcher.errors import JobUnknownError, RedisUnavailableError
 
 if TYPE_CHECKING:
     from airflow_bridge.sharing import SharedClient
-    from dispatcher.events import Heard, JobResult
+    from dispatcher.events import JobResult
 
 #: The longest pause between two tries to reach Redis at the start; later the client waits by itself.
 LONGEST_PAUSE_S = 5.0
@@ -130,23 +130,41 @@ class PodRelayTrigger(BaseTrigger):
                 await asyncio.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(failures, 10)))
 
     async def _follow(self, client: "SharedClient") -> "tuple[JobResult, str]":
-        from dispatcher.events import Cursor
+        from dispatcher.events import Ended, LogChunk
 
         begun_at = await client.place(self.job_id, self.reader)
-        teller = _Teller(self, client, begun_at or Cursor())
+        narrator, callbacks = Narrator(_style(self), begun_at), _callbacks(self)
+        told_from = told_to = narrator.place
         is_done = False
         try:
             async with aclosing(client.dispatcher.follow(self.job_id, begun_at)) as following:
                 async for heard in following:
-                    result = await teller.tell(heard)
-                    if result is not None:
+                    for due in narrator.tell(heard):
+                        await self._carry_out(due, callbacks, client)
+                    told_to = narrator.place
+                    if isinstance(heard.event, Ended):
                         is_done = True
-                        return result, teller.place.encode()
+                        return heard.event.result, told_to.encode()
+                    if isinstance(heard.event, LogChunk):
+                        client.note_place(self.job_id, self.reader, told_to)
+                        await asyncio.sleep(0)  # a log that floods must not hold up the other triggers
             # The place was behind the end: a former trigger fired, and its event was lost.
-            return await client.dispatcher.result(self.job_id), teller.place.encode()
+            return await client.dispatcher.result(self.job_id), told_to.encode()
         finally:
-            if teller.has_told:
-                await client.keep_place(self.job_id, self.reader, teller.place, ended=is_done)
+            if told_to != told_from:
+                await client.keep_place(self.job_id, self.reader, told_to, ended=is_done)
+
+    async def _carry_out(self, due: Line | HookCall, callbacks: Callbacks, client: "SharedClient") -> None:
+        if isinstance(due, Line):
+            self.log.log(due.level, due.text)
+            return
+        job_client = AsyncJobClient(client.dispatcher, self.job_id)
+        context = {"ti": self.task_instance, "task_instance": self.task_instance}
+        arguments = due.arguments(client=job_client, mode=ExecutionMode.ASYNC, operator=None, context=context)
+        try:
+            await acall(callbacks, due.hook, **arguments)
+        except Exception:  # the user's code: it must not end the trigger, and with it the task
+            self.log.exception("callback %s failed", due.hook)
 
     def _ended(self, result: "JobResult", cursor: str) -> Fired:
         status = FiredStatus.SUCCESS if result.succeeded else FiredStatus.FAILED
@@ -161,63 +179,6 @@ class PodRelayTrigger(BaseTrigger):
 
     def _fired(self, status: FiredStatus, **told: Any) -> Fired:
         return Fired(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **told)
-
-
-class _Teller:
-    """Writes what is heard to the task's log and calls the hooks."""
-
-    def __init__(self, trigger: PodRelayTrigger, client: "SharedClient", place: Any) -> None:
-        self._trigger = trigger
-        self._client = client
-        self._narrator = Narrator(_style(trigger), place)
-        self._callbacks = _callbacks(trigger)
-        self._pod: PodView | None = None
-        self.place = place
-        self.has_told = False
-
-    async def tell(self, heard: "Heard") -> "JobResult | None":
-        """Tell one thing; returns the result when it was the last."""
-        from dispatcher.events import Ended, LogChunk, StatusChanged
-
-        for line in self._narrator.tell(heard):
-            self._trigger.log.log(line.level, line.text)
-            await self._progress(line, heard)
-        self.place, self.has_told = self._narrator.place or self.place, True
-        match heard.event:
-            case Ended(result=result):
-                return result
-            case StatusChanged() as change:
-                await self._moved(change)
-            case LogChunk():
-                self._client.note_place(self._trigger.job_id, self._trigger.reader, self.place)
-                await asyncio.sleep(0)  # a log that floods must not hold up the other triggers
-            case _:
-                pass
-        return None
-
-    async def _progress(self, line: Line, heard: "Heard") -> None:
-        if line.source is None or not self._callbacks:
-            return
-        arguments = {"line": line.source.text, "container_name": line.source.container, "timestamp": heard.at}
-        await self._call("progress_callback", pod=self._pod, **arguments)
-
-    async def _moved(self, change: Any) -> None:
-        if not self._callbacks or not change.pod:
-            return
-        former, self._pod = self._pod, PodView.of_move(self._trigger.job_id, change)
-        ti = self._trigger.task_instance
-        known = {"pod": self._pod, "operator": None, "context": {"ti": ti, "task_instance": ti}}
-        if former is None or former.metadata.name != change.pod:
-            await self._call("on_pod_creation", **known)
-        if change.status == "RUNNING" and (former is None or former.status.phase != "Running"):
-            await self._call("on_pod_starting", **known)
-
-    async def _call(self, hook: str, **arguments: Any) -> None:
-        client = AsyncJobClient(self._client.dispatcher, self._trigger.job_id)
-        try:
-            await acall(self._callbacks, hook, client=client, mode=ExecutionMode.ASYNC, **arguments)
-        except Exception:  # the user's code: it must not end the trigger, and with it the task
-            self._trigger.log.exception("callback %s failed", hook)
 
 
 def _style(trigger: PodRelayTrigger) -> Style:

@@ -6,9 +6,11 @@ import threading
 
 import pytest
 from airflow.triggers.base import TriggerEvent
-from scripted_worker import ScriptedWorker
+from scripted_worker import PlayedJob, ScriptedWorker
 from task_run import TaskLog, TaskRun, anew, fired_by
+from test_what_ends_a_task import Triggerer
 
+from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.fired import Fired, FiredStatus
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.sharing import borrowed_client
@@ -82,6 +84,34 @@ def test_a_formatter_that_cannot_be_imported_is_told_and_the_log_goes_on(task_ru
         fired_by(trigger)
     assert "[base] hello" in task_log.lines
     assert any("cannot import no_such_module:shout" in line for line in task_log.at("warning"))
+
+
+class Stuck(PodRelayCallback):
+    """Holds up the first trigger for good, and no other."""
+
+    is_stuck = threading.Event()
+
+    @staticmethod
+    async def progress_callback(**_: object) -> None:
+        if not Stuck.is_stuck.is_set():
+            Stuck.is_stuck.set()
+            await asyncio.Event().wait()
+
+
+def test_a_trigger_that_is_stopped_within_a_hook_loses_no_line(task_run: TaskRun, task_log: TaskLog) -> None:
+    """Its successor begins again with the chunk whose lines were not all told."""
+
+    def hello(job: PlayedJob) -> None:
+        job.running().log(b"one\ntwo\n")
+        task_log.wait_for("a second triggerer")
+        job.succeed()
+
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait):
+        trigger = task_run.defer(callbacks=Stuck).trigger
+        Triggerer(trigger).until(Stuck.is_stuck.wait)
+        task_log.hear(None, "info", {"event": "a second triggerer"})
+        fired_by(trigger)
+    assert task_log.containers_lines() == ["[base] one", "[base] one", "[base] two"]
 
 
 def test_a_job_that_redis_does_not_know_fails_the_task(task_run: TaskRun) -> None:

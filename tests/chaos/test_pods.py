@@ -62,6 +62,25 @@ async def test_a_pod_that_is_taken_away_is_reported_for_what_happened_to_it(*, h
             assert reasons == [*(FailureReason(reason) for reason in deeds.values()), FailureReason.POD_DELETED]
 
 
+@pytest.mark.parametrize("has_owner", [True, False], ids=["while it is followed", "while its worker is dead"])
+async def test_a_pod_that_is_forced_off_a_lost_node_tells_of_the_node(*, has_owner: bool) -> None:
+    """``kubectl delete --force`` leaves no word of the kubelet's: that the node was given up stands in the pod."""
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            (ada,) = await start(site, "ada", **QUICK)
+            jobs = [await caller.submit("--duration=600", "--lines=5") for _ in range(2)]
+            await caller.until_running(*jobs)
+            await start(site, "bob", **QUICK)
+            if not has_owner:
+                await asyncio.to_thread(ada.kill)
+            site.pocket.delete_pod((await caller.record(jobs[0])).pod or "", grace_s=0)
+            site.pocket.control("nodes/pocket-0/lose")
+            site.pocket.delete_pod((await caller.record(jobs[1])).pod or "", grace_s=0)
+            await until(lambda: all(job.results for job in jobs))
+            reasons = [job.result.reason for job in jobs if job.result]
+            assert reasons == [FailureReason.POD_DELETED, FailureReason.NODE_LOST]
+
+
 async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:
     """As a process frozen between its lease check and its POST would make it."""
     with running_site() as site:

@@ -57,6 +57,24 @@ PAGES: Final = {
     "starting503": _status(503, "ServiceUnavailable", "the server is currently unable to handle the request"),
 }
 
+#: What the kubelet, or what stands before it, answers in place of a log.
+LOG_PAGES: Final = {
+    "sentence": Page(200, "text/plain", b"unable to retrieve container logs for containerd://0a1b2c3d"),
+    "restarting": _status(
+        404,
+        "NotFound",
+        "the server could not find the requested resource ( pods/log job)",
+        {"name": "job", "kind": "pods/log"},
+    ),
+    "path404": PAGES["path404"],
+    "tls500": _status(500, "", 'Get "https://node:10250/containerLogs/…": remote error: tls: internal error'),
+    "html200": PAGES["html200"],
+    "html502": PAGES["html502"],
+}
+
+#: A refusal for good that comes as if it were none.
+TOO_LARGE: Final = _status(500, "", "etcdserver: request is too large")
+
 
 class ApiDoor:
     """Forwards HTTP to the API server. Use with ``async with``.
@@ -116,6 +134,11 @@ class ApiDoor:
         self.cut()
         await self._runner.cleanup()
         await self._session.close()
+
+    @property
+    def open_streams(self) -> int:
+        """Watches and logs that are open."""
+        return len(self._streams)
 
     def cut(self) -> None:
         """Break every stream off."""

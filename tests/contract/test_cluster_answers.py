@@ -1,0 +1,234 @@
+"""Whatever somebody on the way answers in place of the API server: the pods stay, and nothing is believed."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+import structlog.testing
+from aiohttp import web
+
+from devcluster.kubeconfig import write_kubeconfig
+from devcluster.server import PocketCluster
+from dispatcher import names
+from tests.chaos.api_door import LOG_PAGES, PAGES, TOO_LARGE, ApiDoor, Page
+from worker import cluster as cluster_module
+from worker.answers import ClusterRefusedError, ClusterUnavailableError
+from worker.cluster import Cluster
+from worker.observation import Observation
+from worker.pod_watch import PodWatch
+
+SELECTOR = f"{names.LABEL_INSTALLATION}=i"
+
+
+def manifest(name: str) -> dict[str, Any]:
+    labels = {names.LABEL_INSTALLATION: "i", names.LABEL_QUEUE: "q", names.LABEL_JOB: name, names.LABEL_ATTEMPT: "1"}
+    container = {"name": "base", "image": "simulated:latest", "args": ["--duration=600"]}
+    spec = {"containers": [container], "restartPolicy": "Never"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+class Site(NamedTuple):
+    door: ApiDoor
+    cluster: Cluster
+    pod: dict[str, Any]
+
+
+@pytest_asyncio.fixture(name="site")
+async def a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    async with AsyncExitStack() as stack:
+        pocket = await stack.enter_async_context(PocketCluster())
+        door = await stack.enter_async_context(ApiDoor(pocket.url, random.Random(1)))
+        write_kubeconfig(tmp_path / "kubeconfig", door.url, pocket.token)
+        cluster = await stack.enter_async_context(await Cluster.connect(connections=8))
+        yield Site(door, cluster, await cluster.create_pod("default", manifest("job"), may_send=lambda: True))
+
+
+async def watched(cluster: Cluster) -> None:
+    async for _ in cluster.watch_pods("default", SELECTOR, "1"):
+        pass
+
+
+async def logged(cluster: Cluster) -> bytes:
+    async with cluster.log("default", "job", "base", since=None, follow=False) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_no_page_is_taken_for_an_answer(site: Site, name: str) -> None:
+    cluster, uid = site.cluster, site.pod["metadata"]["uid"]
+    site.door.page = PAGES[name]
+    for ask in (
+        lambda: cluster.create_pod("default", manifest("new"), may_send=lambda: True),
+        lambda: cluster.read_pod("default", "job"),
+        lambda: cluster.delete_pod("default", "job", uid=uid),
+        lambda: cluster.patch_pod("default", "job", {"uid": uid, "labels": {"a": "b"}}),
+        lambda: cluster.pod_warnings("default", uid),
+        lambda: watched(cluster),
+        lambda: logged(cluster),
+        lambda: cluster.list_pods("default", SELECTOR),
+    ):
+        with pytest.raises(ClusterUnavailableError) as raised:
+            await ask()
+        assert len(str(raised.value)) < 600
+    assert not cluster.is_well.is_set()
+    site.door.page = None
+    items, _ = await cluster.list_pods("default", SELECTOR)
+    assert [item["metadata"]["uid"] for item in items] == [uid]
+    assert cluster.is_well.is_set()
+
+
+@pytest.mark.parametrize("name", LOG_PAGES)
+async def test_what_stands_in_place_of_a_log_is_no_word_about_the_pod(site: Site, name: str) -> None:
+    site.door.log_page = LOG_PAGES[name]
+    if name == "sentence":  # text/plain as a log's is: who reads the lines tells
+        assert await logged(site.cluster) == LOG_PAGES[name].body
+        return
+    with pytest.raises(ClusterUnavailableError):
+        await logged(site.cluster)
+
+
+async def test_what_etcd_will_never_take_is_refused_though_it_comes_as_an_error(site: Site) -> None:
+    site.door.create_page = TOO_LARGE
+    with pytest.raises(ClusterRefusedError) as raised:
+        await site.cluster.create_pod("default", manifest("new"), may_send=lambda: True)
+    assert raised.value.is_too_large
+
+
+async def test_the_pod_that_is_not_there_is_proved_by_its_own_name_only(site: Site) -> None:
+    assert await site.cluster.read_pod("default", "none") is None
+    assert not await site.cluster.delete_pod("default", "none", uid="u")
+    assert not await site.cluster.delete_pod("default", "job", uid="another")
+    assert not await site.cluster.patch_pod("default", "job", {"uid": "another", "labels": {"a": "b"}})
+    assert await site.cluster.read_pod("default", "job") is not None
+
+
+async def test_a_page_of_a_list_that_is_too_long_is_asked_for_in_smaller_ones(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        await site.cluster.create_pod("default", manifest(f"more-{number}"), may_send=lambda: True)
+    monkeypatch.setattr(cluster_module, "_LONGEST_PAGE", 9_000)
+    items, _ = await site.cluster.list_pods("default", SELECTOR)
+    assert len(items) == 8
+
+
+async def test_a_redirect_takes_the_token_nowhere(site: Site) -> None:
+    async with ApiDoor("http://127.0.0.1:9", random.Random(1)) as elsewhere:
+        site.door.page = Page(307, location=f"{elsewhere.url}/api/v1/namespaces/default/pods/job")
+        with pytest.raises(ClusterUnavailableError, match="HTTP 307"):
+            await site.cluster.read_pod("default", "job")
+        assert elsewhere.heard == []
+
+
+# The watch
+
+
+class Heard:
+    """What a worker hears of its pods."""
+
+    def __init__(self) -> None:
+        self.changed: list[str] = []
+        self.deleted: list[str] = []
+        self.lists = 0
+        self.news = asyncio.Event()
+
+    def pod_changed(self, pod: Observation) -> None:
+        self.changed.append(pod.name)
+        self.news.set()
+
+    def pod_deleted(self, pod: Observation) -> None:
+        self.deleted.append(pod.name)
+        self.news.set()
+
+    def pods_listed(self, namespace: str) -> None:
+        self.lists += 1
+        self.news.set()
+
+
+async def until(heard: Heard, is_so: Any) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():
+            heard.news.clear()
+            await heard.news.wait()
+
+
+@pytest_asyncio.fixture(name="heard")
+async def a_watch(site: Site) -> AsyncIterator[Heard]:
+    heard = Heard()
+    watch = PodWatch(site.cluster, "default", installation="i", queue="q", listener=heard)
+    running = asyncio.create_task(watch.run())
+    await until(heard, lambda: "job" in heard.changed)
+    async with asyncio.timeout(30):
+        while not site.door.open_streams:
+            await asyncio.sleep(0.01)
+    yield heard
+    assert not running.done()
+    running.cancel()
+
+
+@pytest.mark.parametrize("name", ["html200", "html404", "foreign200", "bare200", "empty200", "html403", "path404"])
+async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(site: Site, heard: Heard, name: str) -> None:
+    with structlog.testing.capture_logs() as told:
+        site.door.page = PAGES[name]
+        site.door.cut()
+        async with asyncio.timeout(30):
+            while site.door.refused[PAGES[name].status] < 4:
+                await asyncio.sleep(0.02)
+        assert (heard.lists, heard.deleted) == (1, [])
+        site.door.page = None
+        await site.cluster.create_pod("default", manifest("later"), may_send=lambda: True)
+        await until(heard, lambda: "later" in heard.changed)
+    assert heard.deleted == []
+    assert not [line for line in told if "not served" in line["event"]]
+
+
+class LyingWatch:
+    """Answers watches with the same line for ever, after the true list."""
+
+    def __init__(self, door: ApiDoor, line: bytes) -> None:
+        self._door = door
+        self._line = line
+        self._truth = door._answer
+        self.watches = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return await self._truth(request)
+        self.watches += 1
+        return web.Response(body=self._line, content_type="application/json")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>\n",
+        b'{"type":"ADDED"}\n',
+        b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","code":500,"message":"no"}}\n',
+        b"",
+    ],
+)
+async def test_a_watch_that_always_sends_the_same_bad_line_is_given_up_for_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    heard = Heard()
+    async with PocketCluster() as pocket:
+        door = ApiDoor(pocket.url, random.Random(1))
+        lie = LyingWatch(door, line)
+        monkeypatch.setattr(door, "_answer", lie.answer)
+        async with door:
+            write_kubeconfig(tmp_path / "kubeconfig", door.url, pocket.token)
+            async with await Cluster.connect(connections=8) as cluster:
+                watch = PodWatch(cluster, "default", installation="i", queue="q", listener=heard)
+                running = asyncio.create_task(watch.run())
+                await cluster.create_pod("default", manifest("job"), may_send=lambda: True)
+                await until(heard, lambda: heard.lists >= 3)
+                assert "job" in heard.changed  # by the list, where the watch brings nothing
+                assert lie.watches >= 4
+                running.cancel()

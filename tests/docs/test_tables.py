@@ -10,6 +10,7 @@ from dispatcher.cli.exits import MEANING
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason
+from worker import kubeconfig
 from worker.settings import WorkerSettings
 
 
@@ -61,6 +62,12 @@ def test_every_field_of_a_spec_stands_in_the_reference_with_its_default() -> Non
     assert listed.keys() == JobSpec.model_fields.keys()
     for name, field in JobSpec.model_fields.items():
         assert listed[name] == ("random" if field.default_factory else shown(field.default)), name
+
+
+def test_every_field_of_a_kubeconfig_stands_in_the_operations_page() -> None:
+    entries = (kubeconfig._ClusterEntry, kubeconfig._UserEntry, kubeconfig._ContextEntry, kubeconfig._ExecEntry)
+    known = {field.alias for entry in entries for field in entry.model_fields.values()}
+    assert known - set(re.findall(r"`([^`]+)`", section(page("docs/operations.md"), "## The cluster"))) == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

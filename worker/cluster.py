@@ -173,7 +173,7 @@ class Cluster:
         query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
         request = _Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
         items, _, _ = page(await self._call(Question("list", namespace, kind="EventList"), request))
-        return items
+        return [item for item in items if isinstance(item, dict)]
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
         """Every pod of the selector, and the resource version from which to watch."""

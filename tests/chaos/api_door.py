@@ -83,7 +83,8 @@ class ApiDoor:
     shown.
 
     Attributes:
-        page: answered in place of the API server (``log_page``: to requests for logs, ``create_page``: for a pod).
+        page: answered in place of the API server (``log_page``: to requests for logs, ``create_page``: for a pod,
+            ``list_page``: for a list of pods).
         accepts: whether it lets a bearer token in (401 else); None: that is left to the API server.
         heard: the headers of all requests, the last at the end.
         refusal: status to refuse with, and how often (0 to 1).
@@ -103,6 +104,7 @@ class ApiDoor:
         self.page: Page | None = None
         self.log_page: Page | None = None
         self.create_page: Page | None = None
+        self.list_page: Page | None = None
         self.accepts: Callable[[str], bool] | None = None
         self.heard: list[CIMultiDict[str]] = []
         self.refusal: tuple[int, float] | None = None
@@ -194,6 +196,8 @@ class ApiDoor:
             page = self.log_page
         if page is None and request.method == "POST":
             page = self.create_page
+        if page is None and request.method == "GET" and request.path.endswith("/pods") and "watch" not in request.query:
+            page = self.list_page
         if page is None and self.accepts is not None:
             token = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not self.accepts(token):

@@ -1,6 +1,7 @@
 """Somebody answers in place of the API server, or no longer takes the worker for who it is: jobs wait, none fails."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import yaml
 
 from devcluster.kubeconfig import write_kubeconfig
 from dispatcher.status import FailureReason, Status
-from tests.chaos.api_door import PAGES, TOO_LARGE, ApiDoor, in_time
+from tests.chaos.api_door import PAGES, TOO_LARGE, ApiDoor, Page, in_time
 from tests.chaos.caller import Caller, a_caller, slow, start, until
 from tests.processes import Site, running_site
 
@@ -73,6 +74,23 @@ async def test_pages_in_place_of_answers_end_no_job_and_no_pod(page: str) -> Non
         assert {pod["uid"] for pod in site.pocket.ever_created()} >= uids
         assert len(site.pocket.ever_created()) == len(ended)
         assert not any("deleting a stray pod" in line for line in site.output["ada"])
+
+
+async def test_a_list_that_somebody_cut_short_is_a_doubt_and_no_proof() -> None:
+    async with behind_a_door() as (site, door, caller):
+        await start(site, "ada")
+        jobs = [await caller.submit("--lines=100", "--rate=10") for _ in range(5)]
+        await caller.until_running(*jobs)
+        whole = await asyncio.to_thread(site.pocket.call, "GET", "/api/v1/namespaces/default/pods")
+        door.list_page = Page(200, "application/json", json.dumps({**whole, "items": []}).encode())
+        door.page = PAGES["html502"]
+        door.cut()
+        await until(lambda: door.refused[502] > 5)
+        door.page = None
+        await until(lambda: door.refused[200] > 0)
+        door.list_page = None
+        await caller.all_end(60)
+        assert {job.result and job.result.status for job in jobs} == {Status.SUCCEEDED}
 
 
 def write_with_plugin(site: Site, door: ApiDoor, **user: Any) -> None:

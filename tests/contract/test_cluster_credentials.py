@@ -20,7 +20,7 @@ from devcluster.server import PocketCluster
 from tests.certificates import Authority, Certified
 from tests.chaos.api_door import ApiDoor, in_time
 from tests.contract.http_proxy import HttpProxy
-from worker import credentials, exec_plugin
+from worker import credentials, exec_plugin, kubeconfig
 from worker.answers import ClusterRefusedError, ClusterUnavailableError, CredentialsError
 from worker.cluster import Cluster, ConfigurationError
 
@@ -468,6 +468,26 @@ async def test_a_server_behind_a_path(site: Site) -> None:
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError):
             await answers(cluster)  # the pocket cluster has no such path: not a word about the pod
+
+
+# In a pod
+
+
+async def test_a_pods_service_account_whose_token_is_rotated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = await site.door(site.authority.server_context())
+    monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", site.directory)
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(door.port))
+    for name, content in (("namespace", "team"), ("token", "one"), ("ca.crt", site.authority.pem)):
+        site.file(name, content)
+    door.accepts = lambda token: token == "one"
+    async with connected() as cluster:
+        assert cluster.default_namespace == "team"
+        await answers(cluster)
+        site.file("token", "two")
+        door.accepts = lambda token: token == "two"
+        await answers(cluster)
 
 
 # Several files

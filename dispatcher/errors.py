@@ -3,6 +3,7 @@
 ::
 
     PodrelayError
+    ├── InvalidCursorError      the text names no place in a channel: give one that was told
     ├── InvalidSpecError        the spec, a file or a setting is wrong: mend it; nothing was published
     ├── SettingsError           a PODRELAY_* variable is misspelled or unusable
     ├── RedisUnavailableError   Redis cannot be reached, or refuses: try again later
@@ -24,6 +25,14 @@ class InvalidSpecError(PodrelayError):
         self.problems = [line for problem in problems for line in problem.split("\n")]
         self.source = source
         super().__init__(f"{source}: " + "; ".join(self.problems))
+
+
+class InvalidCursorError(PodrelayError, ValueError):
+    """A text that is no cursor."""
+
+    def __init__(self, text: str) -> None:
+        told = ascii(text[:80]) + ("…" if len(text) > 80 else "")
+        super().__init__(f"{told} is no cursor: give one as it was told, or none to begin at the beginning")
 
 
 class SettingsError(PodrelayError):

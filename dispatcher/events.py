@@ -7,6 +7,7 @@ JSON: see :mod:`dispatcher.channel`. A reader yields these, plus :class:`LogChun
 """
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from dispatcher.bounded_json import loads_bounded
+from dispatcher.errors import InvalidCursorError
 from dispatcher.status import FailureReason, Status
 
 
@@ -141,6 +144,23 @@ class Ended(_Wire):
     log_end: str = "0-0"
 
 
+#: The longest event or result that is read: a return value of the greatest length, and all that is told beside it.
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+#: What pydantic's own JSON reader reads.
+MAX_EVENT_DEPTH = 200
+
+
+def unreadable_result(job_id: str, status: Status, why: str) -> JobResult:
+    """What stands for the result of a job that has ended, where its own cannot be read. It is no success: whatever the
+    code returned is not there."""
+    text = f"the job's result cannot be read by this version: {why}"
+    if status is Status.CANCELLED:
+        return JobResult(job_id=job_id, status=status, message=text, log_complete=False)
+    reason = FailureReason.RETURN_VALUE if status is Status.SUCCEEDED else None
+    text += f" (its record says {status.value})"
+    return JobResult(job_id=job_id, status=Status.FAILED, reason=reason, message=text, log_complete=False)
+
+
 WireEvent = Annotated[StatusChanged | Notice | Ended, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[StatusChanged | Notice | Ended] = TypeAdapter(WireEvent)
 
@@ -154,7 +174,7 @@ def decode_event(text: str | bytes) -> StatusChanged | Notice | Ended:
     """Read an event from the wire. A value that this version does not know (a newer writer's reason) is left out.
 
     Raises:
-        pydantic.ValidationError: it is none (another kind, or not JSON).
+        ValueError: it is none (pydantic.ValidationError: another kind, or not JSON), or too long.
     """
     try:
         return _ADAPTER.validate_json(text)
@@ -168,8 +188,16 @@ def decode_event(text: str | bytes) -> StatusChanged | Notice | Ended:
 
 
 def decode_result(text: str | bytes) -> JobResult:
-    """Read a result from the record, leniently as :func:`decode_event`."""
-    return JobResult.model_validate(_known_values(json.loads(text), JobResult))
+    """Read a result from the record, leniently as :func:`decode_event`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    data = loads_bounded(raw, max_bytes=MAX_EVENT_BYTES, max_depth=MAX_EVENT_DEPTH)
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    return JobResult.model_validate(_known_values(data, JobResult))
 
 
 def _known_values(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -230,6 +258,19 @@ class Silence:
     text: str
 
 
+#: Of how many containers' logs (each attempt's count anew) a cursor holds the place.
+MOST_PLACES = 4096
+#: How a container may be named where its log is told: a cursor has to hold it.
+CONTAINER_NAME = r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}"
+_CURSOR = re.compile(r"(?P<generation>[-A-Za-z0-9]{0,64})/(?P<event>[0-9]+-[0-9]+)/(?P<log>[0-9]+-[0-9]+)/(?P<ends>.*)")
+_CURSOR_END = re.compile(rf"([0-9]{{1,9}}):({CONTAINER_NAME}):([0-9]{{1,16}})", re.ASCII)
+
+
+def _is_id(text: str) -> bool:
+    """Whether Redis takes this for the id of a stream's entry."""
+    return len(text) <= 41 and all(len(part) <= 20 and int(part) < 2**64 for part in text.split("-"))
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """A reader's place in a channel. Its text form is what a caller keeps.
@@ -249,14 +290,20 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str) -> "Cursor":
-        """Read what :meth:`encode` wrote.
+        """Read what :meth:`encode` wrote. It comes back from outside: nothing else reaches Redis.
 
         Raises:
-            ValueError: it is none.
+            InvalidCursorError: it is none (a ValueError too).
         """
-        generation, event_id, log_id, ends = text.split("/")
-        parts = [x.split(":") for x in ends.split(",") if x]
-        return cls(generation, event_id, log_id, tuple((int(a), c, int(end)) for a, c, end in parts))
+        parts = _CURSOR.fullmatch(text)
+        ends = parts["ends"].split(",") if parts and parts["ends"] else []
+        found = [_CURSOR_END.fullmatch(end) for end in ends[: MOST_PLACES + 1]]
+        if not parts or len(found) > MOST_PLACES or not (_is_id(parts["event"]) and _is_id(parts["log"])):
+            raise InvalidCursorError(text)
+        if any(end is None for end in found):
+            raise InvalidCursorError(text)
+        places = tuple((int(end[1]), end[2], int(end[3])) for end in found if end)
+        return cls(parts["generation"], parts["event"], parts["log"], places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,50 @@
 
 This module only reads what the atomic steps (``lua/*.lua``) wrote; it changes nothing. Times are seconds of Redis' own
 clock, so that no other machine's clock decides anything.
+
+Reading is total: whatever stands there gives a :class:`JobRecord` that can be shown, and says what in it cannot be
+read. A newer version's status or intent is such a thing, and so is junk: the job is left to whoever understands it.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TypeVar
 
+from dispatcher.bounded_json import loads_bounded
 from dispatcher.errors import InvalidSpecError
-from dispatcher.events import JobResult, decode_result
+from dispatcher.events import JobResult, decode_result, unreadable_result
 from dispatcher.spec import JobSpec, decode_spec
 from dispatcher.status import FailureReason, Status
+
+T = TypeVar("T")
 
 CHECKPOINT = "checkpoint:"
 REACHED = "at:"
 
 NO_CHAIN = "0" * 64
+
+#: The longest field that is read; ``lua/prelude.lua`` cuts longer ones behind it.
+MAX_FIELD_BYTES = 4 * 1024 * 1024
+#: The longest entry of a worker that is read.
+MAX_WORKER_BYTES = 64 * 1024
+#: How many of a record's problems are told.
+MOST_PROBLEMS = 10
+#: The name of what has none that can be read.
+UNREADABLE = "unreadable"
+#: The last second that is read as a time: any later one is junk, and the last ones that exist cannot be reckoned with.
+MAX_SECONDS = 1e11
+
+_NOT_PRINTABLE = re.compile("[^ -~]")
+_COUNT = re.compile(r"0|[1-9][0-9]{0,15}")
+_SECONDS = re.compile(r"[0-9]+\.?[0-9]*")
+_TIMESTAMP = re.compile(r"-|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[0-9.Z:+-]*")
+_CHAIN = re.compile(r"[0-9a-fA-F]{64}")
+_QUEUE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 
 
 class DeletionIntent(StrEnum):
@@ -57,8 +83,17 @@ class Checkpoint:
 
     @classmethod
     def decode(cls, text: str) -> "Checkpoint":
-        end, timestamp, nth, line_bytes, line_sha256, chain = ("" if x == "-" else x for x in text.split(" "))
-        return cls(int(end), timestamp, int(nth), int(line_bytes), line_sha256, chain)
+        """Read what :meth:`encode` wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        parts = text.split(" ")
+        if len(parts) != 6 or not _TIMESTAMP.fullmatch(parts[1]) or not parts[4] or not _CHAIN.fullmatch(parts[5]):
+            raise ValueError(f"{shown(text)} is no checkpoint")
+        end, nth, line_bytes = (read_count(parts[i]) for i in (0, 2, 3))
+        timestamp, line_sha256 = ("" if x == "-" else x for x in (parts[1], parts[4]))
+        return cls(end, timestamp, nth, line_bytes, line_sha256, parts[5])
 
 
 def chain_next(chain: str, data: bytes) -> str:
@@ -95,6 +130,9 @@ class JobRecord:
     cancel_requested_by: str | None = None
     acknowledged: bool = False
     unreadable: str | None = None  #: what is wrong with the spec, where a stand-in takes its place
+    unreadable_state: str | None = None  #: which of the other fields this version cannot read: it leaves the job alone
+    unreadable_result: str | None = None  #: what is wrong with the result, where a stand-in takes its place
+    reason_text: str = ""  #: the reason as it stands there, a newer version's too
     is_forgotten: bool = False  #: its pod is gone (or kept and marked), nothing is left to do
     predecessor: str | None = None
     wait: str | None = None  #: what a QUEUED job waits for: quota, back_off, predecessor; None: a worker
@@ -104,6 +142,12 @@ class JobRecord:
     result: JobResult | None = None
     log_end: str = "0-0"
     last_step: str = ""  #: the owner's last move: Redis has lost some where it is not the one that the owner made last
+
+    @property
+    def why_unreadable(self) -> str:
+        """Everything of the record that this version cannot read, for a person; empty where it can read all."""
+        named = {"spec": self.unreadable, "record": self.unreadable_state, "result": self.unreadable_result}
+        return "; ".join(f"{what}: {why}" for what, why in named.items() if why)
 
     @property
     def cancel_requested(self) -> bool:
@@ -118,46 +162,145 @@ class JobRecord:
         return self.reached.get("queued", 0.0) + self.spec.queue_timeout_s
 
 
+class _Fields:
+    """A record's fields as text, and what of them cannot be read. ``lua/prelude.lua`` (is_strange) reads the same."""
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self.text = {_text(name): _text(value) for name, value in fields.items()}
+        self.problems: list[str] = []
+
+    def read(self, name: str, reader: Callable[[str], T], otherwise: T) -> T:
+        """The field as its reader reads it; ``otherwise`` where it is not there, or is a problem."""
+        try:
+            return reader(self.text[name]) if name in self.text else otherwise
+        except ValueError as error:
+            self.problems.append(f"{_NOT_PRINTABLE.sub('?', name[:100])}: {error}")
+            return otherwise
+
+    def optional(self, name: str) -> str | None:
+        return self.text.get(name) or None
+
+    def under(self, prefix: str) -> list[str]:
+        return [name for name in self.text if name.startswith(prefix)]
+
+
 def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
-    """Read the hash of a record (as redis-py gives it, undecoded).
+    """Read the hash of a record (as redis-py gives it, undecoded), whatever it holds.
 
     A spec that cannot be read (a newer publisher's values) is replaced by a stand-in, and ``unreadable`` says why: its
-    job can then still be ended, listed and cancelled.
+    job can then still be ended, listed and cancelled. ``unreadable_state`` is about the other fields.
     """
-    text = {k.decode(): v.decode("utf-8", "surrogateescape") for k, v in fields.items()}
+    found = _Fields(fields)
+    text, reached = found.text, _reached(found)
     spec, unreadable = _read_spec(job_id, text)
+    status = found.read("status", _status, Status.carried(text.get("status", "")[:64] or UNREADABLE))
+    result, unreadable_result = _read_result(job_id, text, status, reached)
+    found.problems += [f"{name}: there is none" for name in ("status", "queue") if name not in text]
+    found.read("queue", _queue, "")
     return JobRecord(
         job_id=job_id,
         spec=spec,
         unreadable=unreadable,
         digest=text.get("digest", ""),
-        status=Status(text["status"]),
+        status=status,
         generation=text.get("generation", ""),
         detail=text.get("detail", ""),
         reason=_decode_reason(text.get("reason")),
-        attempt=int(text.get("attempt", 0)),
-        owner=text.get("owner") or None,
-        epoch=int(text.get("epoch", 0)),
-        takeovers=int(text.get("takeovers", 0)),
-        namespace=text.get("namespace") or None,
-        pod=text.get("pod") or None,
-        pod_uid=text.get("pod_uid") or None,
-        node=text.get("node") or None,
-        deletion_intent=DeletionIntent(text["intent"]) if text.get("intent") else None,
-        intent_reason=_decode_reason(text.get("intent_reason")),
+        reason_text=text.get("reason", "")[:64],
+        attempt=found.read("attempt", read_count, 0),
+        owner=found.optional("owner"),
+        epoch=found.read("epoch", read_count, 0),
+        takeovers=found.read("takeovers", read_count, 0),
+        namespace=found.optional("namespace"),
+        pod=found.optional("pod"),
+        pod_uid=found.optional("pod_uid"),
+        node=found.optional("node"),
+        deletion_intent=found.read("intent", _intent, None),
+        intent_reason=found.read("intent_reason", _known_reason, None),
         intent_message=text.get("intent_message", ""),
-        cancel_requested_by=text.get("cancel_by") or None,
+        cancel_requested_by=found.optional("cancel_by"),
         acknowledged=bool(text.get("acknowledged")),
         is_forgotten=bool(text.get("forgotten")),
-        predecessor=text.get("predecessor") or None,
-        wait=text.get("wait") or None,
-        not_before=float(text.get("not_before") or 0),
-        reached={k.removeprefix(REACHED): float(v) for k, v in text.items() if k.startswith(REACHED)},
-        checkpoints={_decode_stream(k): Checkpoint.decode(v) for k, v in text.items() if k.startswith(CHECKPOINT)},
-        result=_decode_result(text),
+        predecessor=found.optional("predecessor"),
+        wait=found.optional("wait"),
+        not_before=found.read("not_before", read_seconds, 0.0),
+        reached=reached,
+        checkpoints=_checkpoints(found),
+        result=result,
+        unreadable_result=unreadable_result,
         log_end=text.get("log_end", "0-0"),
         last_step=text.get("last_step", ""),
+        unreadable_state="; ".join(found.problems[:MOST_PROBLEMS]) or None,
     )
+
+
+def no_record(name: str, why: str) -> JobRecord:
+    """A stand-in for what should be a record and is none: it is shown, and says why."""
+    spec = _stand_in_spec(name, "")
+    return JobRecord(job_id=name, spec=spec, digest="", status=Status.carried(UNREADABLE), unreadable_state=why)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a job can have this id: what else stands in an index is nobody's job."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def shown(text: str, most: int = 40) -> str:
+    """A value that cannot be read as a person may see it: short, and without control characters."""
+    return ascii(text[:most]) + ("…" if len(text) > most else "")
+
+
+def read_count(text: str) -> int:
+    """Read a number that counts something.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _COUNT.fullmatch(text) or int(text) >= 2**53:
+        raise ValueError(f"{shown(text)} is no count")
+    return int(text)
+
+
+def read_seconds(text: str) -> float:
+    """Read a time or a span in seconds.
+
+    Raises:
+        ValueError: it is none, or beyond any date.
+    """
+    if len(text) > 21 or not _SECONDS.fullmatch(text) or float(text) >= MAX_SECONDS:
+        raise ValueError(f"{shown(text)} is no time in seconds")
+    return float(text)
+
+
+def _text(raw: bytes) -> str:
+    """What is no UTF-8 is kept in a form that can be shown."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _status(text: str) -> Status:
+    if text not in Status.__members__:
+        raise ValueError(f"{shown(text)} is not known to this version")
+    return Status(text)
+
+
+def _intent(text: str) -> DeletionIntent | None:
+    if not text:
+        return None
+    if text not in set(DeletionIntent):
+        raise ValueError(f"{shown(text)} is not known to this version")
+    return DeletionIntent(text)
+
+
+def _known_reason(text: str) -> FailureReason | None:
+    if (reason := _decode_reason(text)) is None and text:
+        raise ValueError(f"{shown(text)} is not known to this version")
+    return reason
+
+
+def _queue(text: str) -> str:
+    if not _QUEUE.fullmatch(text):
+        raise ValueError(f"{shown(text)} is no queue")
+    return text
 
 
 def _decode_reason(text: str | None) -> FailureReason | None:
@@ -165,20 +308,53 @@ def _decode_reason(text: str | None) -> FailureReason | None:
     return next((reason for reason in FailureReason if reason == text), None)
 
 
+def _reached(found: _Fields) -> dict[str, float]:
+    times = {name.removeprefix(REACHED): found.read(name, read_seconds, None) for name in found.under(REACHED)}
+    return {what: at for what, at in times.items() if at is not None}
+
+
+def _checkpoints(found: _Fields) -> dict[tuple[int, str], Checkpoint]:
+    def read(name: str) -> tuple[tuple[int, str], Checkpoint] | None:
+        return found.read(name, lambda text: (_place(name), Checkpoint.decode(text)), None)
+
+    return dict(pair for name in found.under(CHECKPOINT) if (pair := read(name)) is not None)
+
+
+def _place(name: str) -> tuple[int, str]:
+    attempt, _, container = name.removeprefix(CHECKPOINT).partition(":")
+    if not container:
+        raise ValueError("names no container")
+    return read_count(attempt), container
+
+
 def _read_spec(job_id: str, text: Mapping[str, str]) -> tuple[JobSpec, str | None]:
     try:
-        return decode_spec(text["spec"]), None
+        if len(text.get("spec", "")) > MAX_FIELD_BYTES:
+            raise InvalidSpecError([f"longer than {MAX_FIELD_BYTES} bytes"])
+        return decode_spec(text.get("spec", "")), None
     except InvalidSpecError as error:
-        stand_in = JobSpec(id=job_id, queue=text.get("queue", "default"), image="unreadable", name="unreadable")
-        return stand_in, "; ".join(error.problems)
+        return _stand_in_spec(job_id, text.get("queue", "")), "; ".join(error.problems)
+    except (ValueError, RecursionError) as error:
+        return _stand_in_spec(job_id, text.get("queue", "")), str(error)
 
 
-def _decode_result(text: Mapping[str, str]) -> JobResult | None:
-    """The result, with the times that only the record knows."""
+def _stand_in_spec(job_id: str, queue: str) -> JobSpec:
+    """Not checked: what it holds is for showing only."""
+    return JobSpec.model_construct(id=job_id, queue=queue[:63] or "default", image=UNREADABLE, name=UNREADABLE)
+
+
+def _read_result(
+    job_id: str, text: Mapping[str, str], status: Status, reached: Mapping[str, float]
+) -> tuple[JobResult | None, str | None]:
+    """The result, with the times that only the record knows; or a stand-in, and what is wrong with it."""
     if not text.get("result"):
-        return None
-    times = {k.removeprefix(REACHED): as_datetime(float(v)) for k, v in text.items() if k.startswith(REACHED)}
-    return decode_result(text["result"]).model_copy(update={"times": times})
+        return None, None
+    times = {what: as_datetime(at) for what, at in reached.items()}
+    try:
+        return decode_result(text["result"]).model_copy(update={"times": times}), None
+    except (ValueError, RecursionError) as error:
+        why = str(error).partition("\n")[0]
+        return unreadable_result(job_id, status, why).model_copy(update={"times": times}), why
 
 
 def checkpoint_field(attempt: int, container: str) -> str:
@@ -191,17 +367,15 @@ def gap_field(checkpoint_field: str) -> str:
     return f"gap:{checkpoint_field}"
 
 
-def _decode_stream(name: str) -> tuple[int, str]:
-    attempt, _, container = name.removeprefix(CHECKPOINT).partition(":")
-    return int(attempt), container
-
-
 def as_datetime(seconds: float) -> datetime:
     """Seconds of Redis' clock as an aware datetime (UTC)."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def decode_worker(text: bytes) -> dict[str, object]:
-    """What a worker says of itself in its queue's list of workers."""
-    found = json.loads(text)
+    """What a worker says of itself in its queue's list of workers; nothing, where that cannot be read."""
+    try:
+        found = loads_bounded(text, max_bytes=MAX_WORKER_BYTES)
+    except ValueError:
+        return {}
     return found if isinstance(found, dict) else {}

@@ -1,6 +1,7 @@
 """Where a job is, which moves are legal, and why a job can fail.
 
-Both enums are closed: a new member is a change of the wire.
+Both enums are closed: a new member is a change of the wire. What a newer version has added is carried by its name
+(:meth:`Status.carried`), and is never taken for anything else.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,16 @@ class Status(StrEnum):
     def is_final(self) -> bool:
         """A final status never changes."""
         return self in FINAL
+
+    @classmethod
+    def carried(cls, text: str) -> "Status":
+        """The status of this name. One that this version does not know (a newer one's) keeps its name, and is neither
+        final nor equal to any that is known."""
+        if text in cls.__members__:
+            return cls(text)
+        stranger = str.__new__(cls, text)
+        stranger._name_ = stranger._value_ = text
+        return stranger
 
 
 FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})

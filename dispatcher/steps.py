@@ -15,9 +15,10 @@ from importlib import resources
 from typing import Any, Generic, TypeVar
 
 from dispatcher import names
+from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
 from dispatcher.message import PRIORITY_BUCKETS, encode_message
-from dispatcher.record import JobRecord, decode_record
+from dispatcher.record import DeletionIntent, JobRecord, decode_record, is_job_id, no_record, shown
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status, may_start_from
 
@@ -39,7 +40,14 @@ class Step(Generic[T]):
 def script_text(name: str) -> str:
     """The script's source, with the prelude that all share."""
     folder = resources.files("dispatcher") / "lua"
-    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return _known_values() + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+
+
+def _known_values() -> str:
+    """What this version knows, as scripts are told: each version brings its own scripts, so they know what it does."""
+    known = {"status": Status, "intent": DeletionIntent, "reason": FailureReason}
+    sets = (f"{name} = {{{', '.join(f'{value} = true' for value in values)}}}" for name, values in known.items())
+    return f"local KNOWN = {{{', '.join(sets)}}}\n"
 
 
 @cache
@@ -64,7 +72,8 @@ class Submitted:
 
 
 def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
-    """Submit or attach. ``with_message=False``: for a worker that already holds the message."""
+    """Submit or attach. ``with_message=False``: for a worker that already holds the message. Reading the reply raises
+    :class:`InvalidSpecError` where the spec is too large; nothing was written then."""
     message = ""
     if with_message:
         message = encode_message(spec.id, queue=spec.queue, priority=spec.priority)
@@ -89,8 +98,17 @@ def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
             *retention_arguments(spec),
             spec.namespace or "",
         ),
-        lambda reply: Submitted(SubmitOutcome(_text(reply[0])), _text(reply[1]), _text(reply[2])),
+        _decode_submitted,
     )
+
+
+def _decode_submitted(reply: Any) -> Submitted:
+    outcome, *rest = map(_text, reply)
+    if outcome == "too_large":
+        size, limit = rest
+        problem = f"{size} bytes of JSON, at most {limit} are taken: give large data by a volume, a config map or a URL"
+        raise InvalidSpecError([problem])
+    return Submitted(SubmitOutcome(outcome), rest[0], rest[1])
 
 
 def retention_arguments(spec: JobSpec) -> tuple[float, float, float]:
@@ -106,12 +124,16 @@ class ClaimOutcome(StrEnum):
     REDIS_CHANGED = "redis_changed"  #: Redis has lost writes, perhaps the job's end: not before its owner could tell
     NO_LEASE = "no_lease"  #: this worker's own lease is over: renew it first
     NOT_SERVED = "not_served"  #: its namespace is not among this worker's
+    UNREADABLE = "unreadable"  #: this version cannot read the record (a newer one's, or junk): leave the job alone
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
+    """``unreadable``: the field that this version cannot read."""
+
     outcome: ClaimOutcome
     record: JobRecord | None
+    unreadable: str = ""
 
 
 def claim(
@@ -128,8 +150,9 @@ def claim(
 
     def decode(reply: Any) -> Claimed:
         outcome = ClaimOutcome(_text(reply[0]))
-        fields = dict(zip(reply[1::2], reply[2::2], strict=True))
-        return Claimed(outcome, decode_record(job_id, fields) if fields else None)
+        if outcome is ClaimOutcome.UNREADABLE:
+            return Claimed(outcome, None, _text(reply[1]))
+        return Claimed(outcome, _decode_whole(job_id, reply[1]) if len(reply) > 1 else None)
 
     told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
     unserved = StatusChanged(status=Status.QUEUED)
@@ -146,11 +169,38 @@ def claim(
 
 def read_record(job_id: str) -> Step[JobRecord | None]:
     """The job's record; None where there is none."""
+    return Step("read_record", (names.job(job_id),), (), lambda reply: _decode_whole(job_id, reply[0]))
 
-    def decode(reply: Any) -> JobRecord | None:
-        return decode_record(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
 
-    return Step("read_record", (names.job(job_id),), (), decode)
+def read_records(job_ids: Sequence[str]) -> Step[list[JobRecord]]:
+    """The records of these jobs, without those that have none."""
+
+    def decode(reply: Any) -> list[JobRecord]:
+        found = (_decode_whole(job_id, record) for job_id, record in zip(job_ids, reply, strict=True))
+        return [record for record in found if record is not None]
+
+    return Step("read_record", tuple(names.job(job_id) for job_id in job_ids), (), decode)
+
+
+def newest(index: str, most: int) -> Step[tuple[list[str], list[JobRecord]]]:
+    """The ids of an index's newest jobs; and a stand-in for what in it is no job's id, or for the index itself where
+    the key is none."""
+
+    def decode(reply: Any) -> tuple[list[str], list[JobRecord]]:
+        if isinstance(reply, bytes):
+            return [], [no_record(index, _text(reply))]
+        listed = [_text(member) for member in reply]
+        odd = [no_record(shown(x), f"no job's id, in {index}") for x in listed if not is_job_id(x)]
+        return [x for x in listed if is_job_id(x)], odd
+
+    return Step("newest", (index,), (most,), decode)
+
+
+def _decode_whole(job_id: str, reply: Any) -> JobRecord | None:
+    """A record as the scripts tell it: field and value in turn; or why it cannot be read."""
+    if isinstance(reply, bytes):
+        return no_record(job_id, _text(reply))
+    return decode_record(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
 
 
 def exists(key: str) -> Step[bool]:
@@ -228,7 +278,7 @@ def _decode_moved(reply: Any, name: str) -> Moved:
     return Moved(
         outcome=MoveOutcome(_text(reply[0])),
         cancel_by=_text(reply[1]),
-        status=Status(status) if status else None,
+        status=Status.carried(status) if status else None,
         at=float(reply[3]),
         step=name,
     )
@@ -295,7 +345,7 @@ def forget(job_id: str, fence: Fence, queue: str) -> Step[str]:
 
 
 def acknowledge(job_id: str) -> Step[str]:
-    """Returns the job's status, ``missing``, or ``illegal`` for a job that has not ended."""
+    """Returns the job's status, ``missing``, ``unreadable``, or ``illegal`` for a job that has not ended."""
     return Step("acknowledge", (names.job(job_id),), (job_id,), _text)
 
 
@@ -304,6 +354,7 @@ class CancelOutcome(StrEnum):
     REQUESTED = "requested"  #: its worker ends it
     FINAL = "final"  #: it had ended before
     MISSING = "missing"
+    UNREADABLE = "unreadable"  #: the record tells no status or no queue: nothing was done
 
 
 def cancel(job_id: str, by: str) -> Step[CancelOutcome]:
@@ -350,6 +401,8 @@ def expire(job_id: str, queue: str) -> Step[str]:
 class SurveyRow:
     """An active job in short. ``status`` None: listed, but its record is gone. Times in seconds of Redis' clock;
     ``owner_seen_at`` (when its owner last renewed) is 0 for never. ``is_overdue``: it waits beyond its queue timeout.
+    ``unreadable``: what of it this version cannot read (a newer one's status, junk): whoever does not understand a job
+    leaves it alone.
     """
 
     job_id: str
@@ -365,6 +418,7 @@ class SurveyRow:
     pod_uid: str
     is_overdue: bool
     last_step: str
+    unreadable: str = ""
 
     @property
     def is_ownerless(self) -> bool:
@@ -374,28 +428,31 @@ class SurveyRow:
 def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
     """The queue's active jobs of these ranks, oldest first."""
 
-    def decode(reply: Any) -> list[SurveyRow]:
-        rows = ([_text(field) for field in row] for row in reply)
-        return [
-            SurveyRow(
-                job_id=r[0],
-                submitted_at=float(r[1]),
-                status=Status(r[2]) if r[2] else None,
-                owner=r[3],
-                owner_is_alive=r[4] == "1",
-                owner_seen_at=float(r[5] or 0),
-                epoch=int(r[6]),
-                cancel_by=r[7],
-                namespace=r[8],
-                attempt=int(r[9]),
-                pod_uid=r[10],
-                is_overdue=r[11] == "1",
-                last_step=r[12],
-            )
-            for r in rows
-        ]
+    return Step(
+        "survey",
+        (names.active(queue), names.workers(queue)),
+        (first, last),
+        lambda reply: [_decode_row([_text(field) for field in row]) for row in reply],
+    )
 
-    return Step("survey", (names.active(queue), names.workers(queue)), (first, last), decode)
+
+def _decode_row(r: Sequence[str]) -> SurveyRow:
+    return SurveyRow(
+        job_id=r[0],
+        submitted_at=float(r[1]),
+        status=Status.carried(r[2]) if r[2] else None,
+        owner=r[3],
+        owner_is_alive=r[4] == "1",
+        owner_seen_at=float(r[5] or 0),
+        epoch=int(r[6]),
+        cancel_by=r[7],
+        namespace=r[8],
+        attempt=int(r[9]),
+        pod_uid=r[10],
+        is_overdue=r[11] == "1",
+        last_step=r[12],
+        unreadable=r[13] if is_job_id(r[0]) else f"{shown(r[0])} is no job's id",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,4 +528,5 @@ def restore(
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    """What is no UTF-8 is kept in a form that can be shown."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

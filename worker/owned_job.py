@@ -142,10 +142,14 @@ class OwnedJob:
 
         Raises:
             LetGoError: another incarnation owns the job, or its key was submitted again: that job takes the pod over.
+                Or the record cannot be read: a newer version's hand is in it, and the job is left alone.
         """
         async with self._turn:
             published = self._logs.checkpoints
             record = await self._ledger.read_record(self.record.job_id)
+            if record is not None and record.unreadable_state is not None:
+                log.warning("job left alone, its record cannot be read", why=record.unreadable_state)
+                raise LetGoError
             found = Fence(record.owner or "", record.epoch) if record is not None else None
             if record is not None and found is not None and found != self.fence:
                 if found.epoch >= self.fence.epoch or record.status.is_final:

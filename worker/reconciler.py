@@ -54,6 +54,8 @@ class Reconciler:
         self._doubt_all_in_another_redis()
         await self._look()
         for row in list(self.rows.values()):
+            if row.unreadable:
+                continue  # it is left alone
             with self._place.loops.one_of_many("reconcile", job_id=row.job_id):
                 await self._compare(row)
         if not self._place.is_certain:
@@ -99,7 +101,9 @@ class Reconciler:
 
     async def _follow_again(self, job_id: str) -> None:
         record = await self._place.ledger.read_record(job_id)
-        if record is not None and record.owner == self._place.incarnation and not record.is_forgotten:
+        if record is None or record.unreadable_state is not None or record.is_forgotten:
+            return
+        if record.owner == self._place.incarnation:
             log.info("following again", job_id=job_id)
             self._jobs.follow(record)
 

@@ -269,8 +269,11 @@ class Supervisor:
         for job_id, claimed in zip(wanted, answers, strict=True):
             if isinstance(claimed, Exception):
                 self._loops.failed("claim", claimed, job_id=job_id)
-            else:
-                claims[job_id] = claimed
+                continue
+            claims[job_id] = claimed
+            if claimed.outcome is ClaimOutcome.UNREADABLE:
+                why = f"its field {claimed.unreadable!r} says something else than this version knows"
+                log.warning("job left alone, its record cannot be read", job_id=job_id, why=why)
         taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
         if taken and self._draining.is_set():
             job_ids = [record.job_id for record in taken]

@@ -30,6 +30,8 @@ from worker.workplace import Workplace
 log = structlog.get_logger("podrelay.worker")
 
 BATCH: Final = 20
+#: How long after a claim that could not read a job's record it is not claimed again.
+UNREADABLE_S: Final = 60.0
 #: How long a job's message may be under way before the sweep takes the job without it, while the queue is busy.
 MESSAGE_S: Final = 30.0
 
@@ -58,6 +60,7 @@ class Sweeper:
         self._reconciler = reconciler
         self._hurry = asyncio.Event()
         self._strays: dict[str, Observation] = {}
+        self._unreadable: dict[str, float] = {}
 
     @property
     def may_consume(self) -> bool:
@@ -92,7 +95,9 @@ class Sweeper:
                 await self._hurry.wait()
 
     async def _sweep(self) -> None:
-        rows = list(self._reconciler.rows.values())
+        rows, now = list(self._reconciler.rows.values()), self._place.ledger.now()
+        active = self._reconciler.rows
+        self._unreadable = {x: until for x, until in self._unreadable.items() if until > now and x in active}
         await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.followers])
         unowned = [row for row in rows if self._is_abandoned(row) or self._waits(row)]
         served = [row for row in unowned if self._is_served(row)]
@@ -114,13 +119,13 @@ class Sweeper:
         random.shuffle(rows)
         for first in range(0, len(rows), BATCH):
             owners = {row.job_id: row.owner for row in rows[first : first + BATCH]}
-            outcomes = await self._jobs.claim_many(owners)
+            outcomes = await self._claim(owners)
             taken = [job_id for job_id, outcome in outcomes.items() if outcome is ClaimOutcome.CLAIMED]
             for job_id in taken:
                 log.info("took over", job_id=job_id, former_owner=owners[job_id] or None)
 
     def _is_abandoned(self, row: SurveyRow) -> bool:
-        if row.status is None or row.job_id in self._jobs.followers:
+        if row.status is None or row.job_id in self._jobs.followers or self._is_left_alone(row):
             return False
         if row.is_ownerless:
             return self.may_consume and (row.epoch > 0 or row.status is not Status.QUEUED)
@@ -133,7 +138,13 @@ class Sweeper:
     def _is_served(self, row: SurveyRow) -> bool:
         return (row.namespace or self._place.default_namespace) in self._place.watches.served
 
+    def _is_left_alone(self, row: SurveyRow) -> bool:
+        """Whether this version cannot read the job's record: another one's status or intent, or junk."""
+        return bool(row.unreadable) or row.job_id in self._unreadable
+
     def _waits(self, row: SurveyRow) -> bool:
+        if self._is_left_alone(row):
+            return False
         return row.status is Status.QUEUED and row.is_ownerless and row.epoch == 0 and not row.is_overdue
 
     async def _launch(self, rows: list[SurveyRow]) -> None:
@@ -145,13 +156,20 @@ class Sweeper:
         for row in [row for row in rows if row.submitted_at < before][:BATCH]:
             if not self._jobs.has_capacity:
                 return
-            await self._jobs.claim_many({row.job_id: ""})
+            await self._claim({row.job_id: ""})
 
     async def _tell_unserved(self, rows: list[SurveyRow]) -> None:
         """Have jobs that nobody serves say so: a refused claim does, and tells a worker that does serve them."""
         waiting = [row for row in rows if row.status is Status.QUEUED]
         for row in random.sample(waiting, min(BATCH, len(waiting))):
-            await self._jobs.claim_many({row.job_id: row.owner})
+            await self._claim({row.job_id: row.owner})
+
+    async def _claim(self, owners: Mapping[str, str]) -> Mapping[str, ClaimOutcome]:
+        """Claim jobs, each of its former owner; those whose record turns out unreadable are set aside for a while."""
+        outcomes = await self._jobs.claim_many(owners)
+        until = self._place.ledger.now() + UNREADABLE_S
+        self._unreadable |= {x: until for x, outcome in outcomes.items() if outcome is ClaimOutcome.UNREADABLE}
+        return outcomes
 
     async def _queue_is_empty(self) -> bool:
         queue = self._place.settings.queue
@@ -168,7 +186,7 @@ class Sweeper:
                 del self._strays[pod.uid]
                 continue
             row = self._reconciler.rows.get(watched.job_id)
-            if row is None or row.status is None or not _is_of(row, watched):
+            if row is None or row.status is None or not (row.unreadable or _is_of(row, watched)):
                 # One namespace's rights, or one record, must not hold up the others.
                 with self._place.loops.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
                     await self._settle(watched)
@@ -177,6 +195,8 @@ class Sweeper:
         record = await self._place.ledger.read_record(pod.job_id)
         if record is None:
             await self._rebuild(pod)
+        elif record.unreadable_state is not None:
+            return  # whoever can read it knows whose pod this is
         elif _is_stray(record, pod) and not pod.is_being_deleted:
             log.warning("deleting a stray pod", pod=pod.name, job_id=pod.job_id, attempt=pod.attempt)
             await self._place.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)

@@ -1,9 +1,9 @@
 -- The caller has stored the result on its side: the next submit of the key makes a new job.
 -- KEYS: job
 -- ARGV: job id
--- Returns the status; missing; or illegal (it has not ended)
-local found = redis.call('HMGET', KEYS[1], 'status', 'forgotten', 'queue', 'acknowledged')
-if not found[1] then return 'missing' end
+-- Returns the status; missing; unreadable; or illegal (it has not ended)
+local found = fields(KEYS[1], 'status', 'forgotten', 'queue', 'acknowledged')
+if not found[1] or not found[3] then return redis.call('EXISTS', KEYS[1]) == 1 and 'unreadable' or 'missing' end
 if not is_final(found[1]) then return 'illegal' end
 if not found[4] then
   although_full()

@@ -1,10 +1,11 @@
 -- Ask for a job's end. A QUEUED job without owner and pod ends at once; otherwise its owner is told.
 -- KEYS: job
 -- ARGV: job id, by whom, final event, result
--- Returns {outcome, status}: cancelled, requested (also when it was before), final, missing
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'pod', 'queue', 'cancel_by')
+-- Returns {outcome, status}: cancelled, requested (also when it was before), final, missing, unreadable (it tells no
+-- status or no queue)
+local found = fields(KEYS[1], 'status', 'owner', 'pod', 'queue', 'cancel_by')
 local status = found[1]
-if not status then return {'missing', ''} end
+if not status or not found[4] then return {redis.call('EXISTS', KEYS[1]) == 1 and 'unreadable' or 'missing', ''} end
 if is_final(status) then return {'final', status} end
 local at = now()
 although_full()

@@ -3,13 +3,18 @@
 -- ARGV: job id, own incarnation, former owner ('' for none), notice of a takeover, namespaces served (' a b '),
 --       event that says that no worker serves the job's namespace (without detail and attempt), the own namespace,
 --       for jobs that name none, Redis' life as far as the worker knows ('' for any)
--- Returns {outcome, record...}: claimed, mine, owned, final, missing, redis_changed, no_lease, not_served
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail',
+-- Returns {outcome, record}: claimed, mine, owned, final, missing, redis_changed, no_lease, not_served; or unreadable and
+-- which of its fields this version cannot read
+local found = fields(KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail',
   'attempt')
-if not found[1] then return {'missing'} end
+if not found[1] then return {redis.call('EXISTS', KEYS[1]) == 1 and 'unreadable' or 'missing', 'status'} end
 if found[3] then return {'final'} end
 local owner = found[2] or ''
-if owner == ARGV[2] then return {'mine', unpack(redis.call('HGETALL', KEYS[1]))} end
+if owner == ARGV[2] then
+  local record = whole(KEYS[1])
+  local strange = strange_of(record)
+  return strange and {'unreadable', strange} or {'mine', record}
+end
 if owner ~= '' and (owner ~= ARGV[3] or redis.call('EXISTS', 'podrelay:worker:' .. owner) == 1) then
   return {'owned'}
 end
@@ -17,12 +22,14 @@ end
 if ARGV[8] ~= '' and ARGV[8] ~= life() then return {'redis_changed'} end
 -- A claim without a lease could be taken over at once by a third worker.
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_lease'} end
+local strange = strange_of(whole(KEYS[1]))
+if strange then return {'unreadable', strange} end
 although_full()
 
 local unserved = 'no worker serves namespace '
 local namespace = (found[4] or '') ~= '' and found[4] or ARGV[7]
 if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true) then
-  local workers = redis.call('HGETALL', 'podrelay:queue:' .. found[5] .. ':workers')
+  local workers = workers_of(found[5])
   local detail, refused = unserved .. namespace, nil
   for i = 1, #workers, 2 do
     if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
@@ -33,7 +40,8 @@ if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true
         redis.call('PUBLISH', 'podrelay:queue:' .. found[5] .. ':control', cjson.encode(offer))
         return {'not_served'}
       end
-      refused = refused or (said.refused or {})[namespace]
+      local why = said.refused[namespace]
+      refused = refused or type(why) == 'string' and why
     end
   end
   if refused then detail = detail .. ': ' .. refused end
@@ -53,4 +61,4 @@ if redis.call('HSETNX', KEYS[1], 'first_owner', ARGV[2]) == 0 then
   redis.call('HINCRBY', KEYS[1], 'takeovers', 1)
   if not is_final(found[1]) then append_event(ARGV[1], KEYS[1], ARGV[4], false) end
 end
-return {'claimed', unpack(redis.call('HGETALL', KEYS[1]))}
+return {'claimed', whole(KEYS[1])}

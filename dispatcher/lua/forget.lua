@@ -2,9 +2,9 @@
 -- KEYS: job
 -- ARGV: job id, owner, epoch, queue
 -- Returns applied, fenced, missing, or illegal (it has not ended)
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'forgotten')
+local found = fields(KEYS[1], 'status', 'owner', 'epoch', 'forgotten')
 if not found[1] then
-  redis.call('ZREM', 'podrelay:queue:' .. ARGV[4] .. ':active', ARGV[1])
+  redis.pcall('ZREM', 'podrelay:queue:' .. ARGV[4] .. ':active', ARGV[1])
   return 'missing'
 end
 if found[4] then return 'applied' end

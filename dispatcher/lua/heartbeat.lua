@@ -7,19 +7,23 @@
 local at = now()
 local had = redis.call('EXISTS', KEYS[1])
 although_full()
+make_way(KEYS[2], 'hash')
+make_way(KEYS[4], 'set')
+make_way('podrelay:queue:' .. ARGV[5] .. ':active', 'zset')
+make_way('podrelay:run', 'hash')
 redis.call('SET', KEYS[1], text(at), 'PX', ARGV[2])
 -- Not through cjson, which writes an empty list as an empty object.
 local said = string.match(ARGV[3], '^(.*)}%s*$')
 local comma = string.find(said, '{%s*$') and '' or ','
 redis.call('HSET', KEYS[2], ARGV[1], said .. comma .. '"last_seen":' .. text(at) .. '}')
 redis.call('SADD', KEYS[4], ARGV[5])
-redis.call('SETNX', KEYS[3], ARGV[4])
+local generation = ensure_generation(KEYS[3], ARGV[4])
 -- The dead are kept, but each restart adds one: a starting worker drops all but the last 32.
 if had == 0 then
   local dead, workers = {}, redis.call('HGETALL', KEYS[2])
   for i = 1, #workers, 2 do
     if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 0 then
-      dead[#dead + 1] = {workers[i], said_by(workers[i + 1]).last_seen or 0}
+      dead[#dead + 1] = {workers[i], said_by(workers[i + 1]).last_seen}
     end
   end
   table.sort(dead, function(a, b) return a[2] > b[2] end)
@@ -28,9 +32,9 @@ end
 -- Another run than the one that is kept: it was restarted, or another server took its place.
 local run = string.match(life(), ' (%w*)$')
 local known = redis.call('HMGET', 'podrelay:run', 'id', 'since')
-local since = known[2] or ''
+local since = seconds(known[2]) and known[2] or ''
 if known[1] ~= run then
   since = known[1] and text(at) or ''
   redis.call('HSET', 'podrelay:run', 'id', run, 'since', since)
 end
-return {text(at), redis.call('GET', KEYS[3]), had, life(), since}
+return {text(at), generation, had, life(), since}

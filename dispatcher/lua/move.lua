@@ -6,12 +6,12 @@
 -- Returns {outcome, who asked to cancel, status, time}: applied, fenced, missing, rolled_back (the owner's claim, its
 -- step before or a field that it knows are not there: Redis has lost them), illegal
 local job_id, target, event = ARGV[1], ARGV[7], ARGV[8]
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner', 'epoch', 'last_step', 'cancel_by')
+local found = fields(KEYS[1], 'status', 'owner', 'epoch', 'last_step', 'cancel_by')
 local status = found[1]
 if not status then return {'missing', '', '', '0'} end
 local at = now()
 local function reply(outcome) return {outcome, found[5] or '', status, text(at)} end
-if tonumber(found[3] or '0') < tonumber(ARGV[3]) then return reply('rolled_back') end
+if (seconds(found[3]) or 0) < tonumber(ARGV[3]) then return reply('rolled_back') end
 if found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return reply('fenced') end
 if found[4] == ARGV[4] then return reply('applied') end
 if ARGV[5] ~= '*' and ARGV[5] ~= (found[4] or '') then return reply('rolled_back') end

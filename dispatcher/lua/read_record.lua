@@ -1,3 +1,5 @@
--- KEYS: job
--- Returns the whole record, empty where there is none.
-return redis.call('HGETALL', KEYS[1])
+-- KEYS: job, ...
+-- Returns each whole record (empty where there is none; a text where the key holds none).
+local found = {}
+for i, job in ipairs(KEYS) do found[i] = whole(job) end
+return found

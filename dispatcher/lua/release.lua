@@ -6,7 +6,7 @@ local released = 0
 although_full()
 for i = 2, #ARGV do
   local job = 'podrelay:job:{' .. ARGV[i] .. '}'
-  if redis.call('HGET', job, 'owner') == ARGV[1] then
+  if fields(job, 'owner')[1] == ARGV[1] then
     redis.call('HSET', job, 'owner', '')
     released = released + 1
   end

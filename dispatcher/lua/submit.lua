@@ -2,18 +2,21 @@
 -- KEYS: job, active, queues, generation, message list
 -- ARGV: job id, queue, spec, digest, event, message ('' for none), new generation, key ('' for none),
 --       retention_s, acknowledged_retention_s, queue_timeout_s, namespace ('' for the worker's own)
--- Returns {outcome, job id, generation}: created, exists (this very id), attached, successor
+-- Returns {outcome, job id, generation}: created, exists (this very id), attached, successor; or too_large, its size
+-- and the limit in bytes
 local job_id, queue, digest, key = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
-if redis.call('SETNX', KEYS[4], ARGV[7]) == 1 then redis.call('PERSIST', KEYS[4]) end
-local generation = redis.call('GET', KEYS[4])
+local size, limit = #ARGV[3] + #ARGV[6], 256 * 1024
+if size > limit and redis.call('EXISTS', KEYS[1]) == 0 then return {'too_large', tostring(size), tostring(limit)} end
+local generation = ensure_generation(KEYS[4], ARGV[7])
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists', job_id, generation} end
 
+for i, wanted in pairs({[2] = 'zset', [3] = 'set', [5] = 'list'}) do make_way(KEYS[i], wanted) end
 local at = now()
 local outcome, predecessor = 'created', nil
 if key ~= '' then
-  local other = redis.call('GET', 'podrelay:key:' .. key)
+  local other = string_at('podrelay:key:' .. key)
   local other_job = other and 'podrelay:job:{' .. other .. '}'
-  local found = other and redis.call('HMGET', other_job, 'status', 'digest', 'acknowledged', 'cancel_by', 'forgotten', 'queue')
+  local found = other and fields(other_job, 'status', 'digest', 'acknowledged', 'cancel_by', 'forgotten', 'queue')
   if found and found[1] then
     local same = found[2] == digest
     local is_active = not is_final(found[1]) and not found[4]
@@ -25,7 +28,7 @@ if key ~= '' then
     if is_active then
       -- Nobody waits for the other spec's result any more, and the two must not run side by side.
       redis.call('HSET', other_job, 'cancel_by', 'its successor ' .. job_id, 'cancel_at', text(at))
-      redis.call('PUBLISH', 'podrelay:queue:' .. found[6] .. ':control', cjson.encode({cancel = other, by = 'its successor ' .. job_id}))
+      redis.call('PUBLISH', 'podrelay:queue:' .. (found[6] or '') .. ':control', cjson.encode({cancel = other, by = 'its successor ' .. job_id}))
     end
   end
   redis.call('SET', 'podrelay:key:' .. key, job_id)

@@ -9,11 +9,18 @@ from typing import Any, Self
 
 from dispatcher import connection, names, steps
 from dispatcher.channel import WITHOUT_LOG
-from dispatcher.client import WorkerView, check_acknowledged, last_seen_first, worker_view
+from dispatcher.client import (
+    RECORDS_AT_ONCE,
+    WorkerView,
+    check_acknowledged,
+    checked_cancel,
+    last_seen_first,
+    worker_view,
+)
 from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
 from dispatcher.events import Cursor, Ended, Heard, JobResult
 from dispatcher.follow import Follower
-from dispatcher.record import JobRecord, decode_record
+from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.steps import CancelOutcome, Submitted
@@ -91,9 +98,7 @@ class AsyncDispatcher:
         """
         async with connection.translated_async(self._url):
             outcome = await connection.run_async(self._redis, steps.cancel(job_id, by))
-        if outcome is CancelOutcome.MISSING:
-            raise JobUnknownError(job_id)
-        return outcome
+        return checked_cancel(job_id, outcome)
 
     async def acknowledge(self, job_id: str) -> None:
         """Say that the result is stored on the caller's side: the next submit of its key makes a new job.
@@ -113,30 +118,30 @@ class AsyncDispatcher:
             JobUnknownError: there is no such job.
         """
         async with connection.translated_async(self._url):
-            fields: Any = await self._redis.hgetall(names.job(job_id))
-        if not fields:
+            record = await connection.run_async(self._redis, steps.read_record(job_id))
+        if record is None:
             raise JobUnknownError(job_id)
-        return decode_record(job_id, fields)
+        return record
 
     async def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
         """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
-        job_ids = []
+        records: list[JobRecord] = []
         async with connection.translated_async(self._url):
             for name in [queue] if queue else await self.queues():
                 for index in (names.active(name), names.recent(name)):
-                    found: Any = await self._redis.zrevrange(index, 0, limit - 1)
-                    job_ids += [x.decode() for x in found]
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in job_ids:
-                    pipe.hgetall(names.job(job_id))
-                replies = await pipe.execute()
-        return [decode_record(job_id, fields) for job_id, fields in zip(job_ids, replies, strict=True) if fields]
+                    job_ids, odd = await connection.run_async(self._redis, steps.newest(index, limit))
+                    records += odd
+                    for first in range(0, len(job_ids), RECORDS_AT_ONCE):
+                        step = steps.read_records(job_ids[first : first + RECORDS_AT_ONCE])
+                        found = await connection.run_async(self._redis, step)
+                        records += found
+        return records
 
     async def queues(self) -> "Sequence[str]":
         """Every queue that was ever used."""
         async with connection.translated_async(self._url):
             found: Any = await self._redis.smembers(names.queues())
-        return sorted({*(x.decode() for x in found), self.settings.queue})
+        return sorted({*(x.decode("utf-8", "backslashreplace") for x in found), self.settings.queue})
 
     async def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
         """The workers of a queue (default: of all), dead ones included, the last seen first."""
@@ -145,7 +150,7 @@ class AsyncDispatcher:
             for name in [queue] if queue else await self.queues():
                 found: Any = await self._redis.hgetall(names.workers(name))
                 for incarnation, text in found.items():
-                    is_alive = bool(await self._redis.exists(names.worker(incarnation.decode())))
+                    is_alive = bool(await self._redis.exists(names.worker("").encode() + incarnation))
                     views.append(worker_view(name, incarnation, text, is_alive=is_alive))
         return sorted(views, key=last_seen_first)
 
@@ -160,7 +165,10 @@ class AsyncDispatcher:
             await pipe.execute()
 
     async def place(self, job_id: str, reader: str) -> Cursor | None:
-        """Where this reader is; None where nothing was kept."""
+        """Where this reader is; None where nothing was kept, or nothing that is a place: it begins at the beginning."""
         async with connection.translated_async(self._url):
             kept: Any = await self._redis.get(names.place(job_id, reader))
-        return Cursor.decode(kept.decode()) if kept else None
+        try:
+            return Cursor.decode(kept.decode()) if kept else None
+        except ValueError:
+            return None

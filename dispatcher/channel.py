@@ -3,18 +3,37 @@
 A reader reads both streams of a job from its cursor and hands the entries, in any portions, to
 :class:`ChannelReader`, which puts them in order, drops what the reader already has, turns what is missing into explicit
 gaps, checks the chained digest, and holds the final event back until the log is drained to the end it names.
+
+What stands in a stream may be anybody's: every field is checked here, for every reader, and an entry that cannot be
+read is told (a gap, a notice) and passed over.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap, Notice, StatusChanged, decode_event
-from dispatcher.record import NO_CHAIN, chain_next
+from dispatcher.connection import is_about_a_key
+from dispatcher.errors import PodrelayError
+from dispatcher.events import (
+    CONTAINER_NAME,
+    MAX_EVENT_BYTES,
+    MOST_PLACES,
+    Cursor,
+    Ended,
+    Heard,
+    LogChunk,
+    LogGap,
+    Notice,
+    StatusChanged,
+    decode_event,
+    unreadable_result,
+)
+from dispatcher.record import MAX_SECONDS, NO_CHAIN, as_datetime, chain_next, read_count, read_seconds, shown
 from dispatcher.status import Status
 from dispatcher.steps import Argument
 
@@ -23,6 +42,14 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 #: Below this size compression costs more than it saves.
 COMPRESS_FROM_BYTES = 512
+
+#: The most that one entry may hold, unpacked: far above what is written (16,000 bytes).
+MAX_CHUNK_BYTES = 1024 * 1024
+
+_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
+_GENERATION = re.compile(rb"[-A-Za-z0-9]{1,64}")
+_MAX_END = 2**53 - 1
+_MAX_ATTEMPT = 10**9 - 1
 
 #: Where a reader starts that wants the events only: after any log entry.
 WITHOUT_LOG = Cursor(log_id="18446744073709551615-0")
@@ -58,8 +85,9 @@ class ChannelReader:
         self.status: Status | None = None
         self.is_done = False
         self._event_id = self.cursor.event_id
-        self._ends = {(attempt, container): end for attempt, container, end in self.cursor.ends}
-        self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._ends}
+        self._places = {(attempt, container): (attempt, container, end) for attempt, container, end in self.cursor.ends}
+        self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._places}
+        self._unread: set[tuple[int, str]] = set()  # a gap was told whose end the next chunk shows
         self._ended: tuple[bytes, Ended, datetime] | None = None
         self._reads_log_again = False  # the read under way is still after the place that was given up
         self._has_read_log_again = False
@@ -128,48 +156,84 @@ class ChannelReader:
         if self.is_done or self._ended:
             return []
         at = _time_of(entry_id)
-        try:
-            event = decode_event(fields[b"e"])
-        except (ValidationError, KeyError):
-            # A newer writer's kind of event: nothing this reader was built to tell.
+        if b"e" not in fields and b"l" not in fields:
             self._step(event_id=self._event_id)
-            return []
+            return []  # a newer writer's kind of entry: nothing this reader was built to tell
+        try:
+            event = _read_event(fields)
+        except ValueError as error:
+            if b"l" not in fields:
+                self._step(event_id=self._event_id)
+                return self._tell_unreadable(f"event {self._event_id}", error, at)
+            # Only a job's end is told with the log's end beside it: whatever it says, there will be no other.
+            event = Ended(result=unreadable_result(self.job_id, _status_at_end(fields), _first_line(error)))
         if isinstance(event, Ended):
             self._ended = (entry_id, complete_ended(event, fields), at)
             return []
         self._step(event_id=self._event_id)
         return [self._tell(event, at)]
 
+    def _tell_unreadable(self, what: str, error: ValueError, at: datetime) -> list[Heard]:
+        if isinstance(error, ValidationError) and error.errors()[0]["type"] == "union_tag_invalid":
+            return []  # a newer writer's kind of event
+        return [self._tell(Notice(level="warning", text=f"{what} cannot be read: {_first_line(error)}"), at)]
+
     def _take_log(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[Heard]:
-        container, attempt, start = fields[b"c"].decode(), int(fields[b"a"]), int(fields[b"s"])
-        key, at, heard = (attempt, container), _time_of(entry_id), list[Heard]()
-        known = self._ends.get(key, 0)
+        at = _time_of(entry_id)
         self._step(log_id=entry_id.decode())
-        if b"g" in fields:
-            end = int(fields[b"e"]) if fields[b"e"] else None
-            self._ends[key] = max(known, end or start)
+        try:
+            key, start = _read_place(fields)
+        except ValueError as error:
+            return self._tell_unreadable(f"log entry {self.log_id}", error, at)
+        try:
+            if b"g" in fields:
+                return self._take_gap(key, start, _read_gap_end(fields, start), _shown_text(fields[b"g"]), at)
+            return self._take_chunk(key, start, *_read_chunk(fields, start), at)
+        except ValueError as error:
             self._chains[key] = None
-            self._step()
-            gap = LogGap(container, attempt, start, end, fields[b"g"].decode())
-            return [self._tell(gap, at)] if end is None or end > known else []
-        data = zlib.decompress(fields[b"z"]) if b"z" in fields else fields[b"r"]
+            self._unread.add(key)
+            why = f"log entry {self.log_id} cannot be read: {_first_line(error)}"
+            return [self._tell(LogGap(key[1], key[0], self._end_of(key), None, why), at)]
+
+    def _take_gap(self, key: tuple[int, str], start: int, end: int | None, why: str, at: datetime) -> list[Heard]:
+        known = self._end_of(key)
+        self._chains[key] = None
+        self._come_to(key, max(known, end or start))
+        return [self._tell(LogGap(key[1], key[0], start, end, why), at)] if end is None or end > known else []
+
+    def _take_chunk(self, key: tuple[int, str], start: int, data: bytes, chain: str, at: datetime) -> list[Heard]:
+        (attempt, container), known, heard = key, self._end_of(key), list[Heard]()
         if start > known:
-            why = "trimmed to the job's log limit, or lost by Redis, before this reader came to it"
-            heard.append(self._tell(LogGap(container, attempt, known, start, why), at))
+            if key not in self._unread:
+                why = "trimmed to the job's log limit, or lost by Redis, before this reader came to it"
+                heard.append(self._tell(LogGap(container, attempt, known, start, why), at))
         elif start + len(data) <= known:
             # Written anew, perhaps cut into other chunks: the chain goes on from here, or is not known.
-            self._chains[key] = fields[b"h"].hex() if start + len(data) == known else None
+            self._chains[key] = chain if start + len(data) == known else None
             return []
-        elif self._chain_is_broken(key, data, fields[b"h"].hex()) and start == known:
+        elif self._chain_is_broken(key, data, chain) and start == known:
             heard.append(self._tell(LogGap(container, attempt, start, start, "the chained digest does not match"), at))
-        self._chains[key] = fields[b"h"].hex()
-        self._ends[key] = start + len(data)
-        self._step()
+        self._chains[key] = chain
+        self._unread.discard(key)
+        self._come_to(key, start + len(data))
         skip = max(0, known - start)
         return [*heard, self._tell(LogChunk(container, attempt, start + skip, data[skip:]), at)]
 
+    def _end_of(self, key: tuple[int, str]) -> int:
+        return self._places[key][2] if key in self._places else 0
+
+    def _come_to(self, key: tuple[int, str], end: int) -> None:
+        """Note up to where a container's log was told. Of more containers than a job can have, the first are let go."""
+        self._places[key] = (*key, end)
+        if len(self._places) > MOST_PLACES:
+            oldest = next(iter(self._places))
+            del self._places[oldest]
+            self._chains.pop(oldest, None)
+            self._unread.discard(oldest)
+        self._step()
+
     def _chain_is_broken(self, key: tuple[int, str], data: bytes, chain: str) -> bool:
-        before = self._chains.get(key, NO_CHAIN if self._ends.get(key, 0) == 0 else None)
+        before = self._chains.get(key, NO_CHAIN if self._end_of(key) == 0 else None)
         return before is not None and chain_next(before, data) != chain
 
     def _release_ended(self) -> list[Heard]:
@@ -191,7 +255,7 @@ class ChannelReader:
         if self._is_without_log:
             return False
         attempt, logs = event.result.attempt, event.result.logs
-        return any(self._ends.get((attempt, name), 0) < summary.bytes for name, summary in logs.items())
+        return any(self._end_of((attempt, name)) < summary.bytes for name, summary in logs.items())
 
     def log_is_drained(self) -> list[Heard]:
         """Tell that a read after ``log_id`` found nothing more: what the final event still waits for is not there (it
@@ -206,13 +270,16 @@ class ChannelReader:
         self._step(event_id=entry_id.decode())
         heard = []
         for container, summary in ({} if self._is_without_log else event.result.logs).items():
-            known = self._ends.get((event.result.attempt, container), 0)
-            if known < summary.bytes:
+            key = (event.result.attempt, container)
+            known = self._end_of(key)
+            if known < summary.bytes and key in self._unread:
+                pass  # told already
+            elif known < summary.bytes:
                 why = "trimmed to the job's log limit, or lost by Redis"
                 heard.append(self._tell(LogGap(container, event.result.attempt, known, summary.bytes, why), at))
             elif known > summary.bytes and not summary.is_complete:
                 pass  # Redis has lost what this reader has: there is nothing to check it against
-            elif self._chains.get((event.result.attempt, container)) not in (None, summary.sha256):
+            elif self._chains.get(key) not in (None, summary.sha256):
                 why = "the chained digest of what was read is not the result's"
                 heard.append(self._tell(LogGap(container, event.result.attempt, known, known, why), at))
         return [*heard, self._tell(event, at)]
@@ -227,21 +294,96 @@ class ChannelReader:
             self.cursor.generation,
             event_id or self.cursor.event_id,
             log_id or self.cursor.log_id,
-            tuple((attempt, container, end) for (attempt, container), end in self._ends.items()),
+            tuple(self._places.values()),
         )
 
 
 def complete_ended(event: Ended, fields: dict[bytes, bytes]) -> Ended:
     """Add to the final event what the step that wrote it noted beside it: the log's end, and the time of every move."""
-    times = decode_times(fields.get(b"t", b"").decode())
+    times, log_end = decode_times(_shown_text(fields.get(b"t", b""))), fields.get(b"l", b"0-0")
     result = event.result.model_copy(update={"times": {**event.result.times, **times}})
-    return event.model_copy(update={"result": result, "log_end": fields.get(b"l", b"0-0").decode()})
+    return event.model_copy(update={"result": result, "log_end": log_end.decode() if _ID.fullmatch(log_end) else "0-0"})
 
 
 def decode_times(text: str) -> dict[str, datetime]:
-    """Read ``queued=1.5 starting=2.5`` (seconds) as aware datetimes."""
-    pairs = (part.partition("=") for part in text.split())
-    return {name: datetime.fromtimestamp(float(seconds), UTC) for name, _, seconds in pairs}
+    """Read ``queued=1.5 starting=2.5`` (seconds) as aware datetimes; what is no time is left out."""
+    times = {}
+    for part in text.split():
+        name, _, at = part.partition("=")
+        try:
+            times[name] = as_datetime(read_seconds(at))
+        except ValueError:
+            continue
+    return times
+
+
+def _status_at_end(fields: dict[bytes, bytes]) -> Status:
+    """How the job ended by the times of its moves, where the event itself cannot be read."""
+    times = decode_times(_shown_text(fields.get(b"t", b"")))
+    return next((status for status in (Status.SUCCEEDED, Status.CANCELLED) if status.lower() in times), Status.FAILED)
+
+
+def _read_event(fields: dict[bytes, bytes]) -> StatusChanged | Notice | Ended:
+    text = fields.get(b"e", b"")
+    if len(text) > MAX_EVENT_BYTES:
+        raise ValueError(f"{len(text)} bytes long: at most {MAX_EVENT_BYTES} are read")
+    return decode_event(text)
+
+
+def _read_place(fields: dict[bytes, bytes]) -> tuple[tuple[int, str], int]:
+    """Which container's log of which attempt it is, and from which byte."""
+    container, attempt = _field(fields, b"c"), read_count(_field(fields, b"a"))
+    if not re.fullmatch(CONTAINER_NAME, container, re.ASCII) or attempt > _MAX_ATTEMPT:
+        raise ValueError(f"{shown(container)}, attempt {attempt}: no container's log")
+    return (attempt, container), read_count(_field(fields, b"s"))
+
+
+def _read_gap_end(fields: dict[bytes, bytes], start: int) -> int | None:
+    end = read_count(text) if (text := _field(fields, b"e")) else None
+    if end is not None and end < start:
+        raise ValueError(f"a gap from {start} to {end}")
+    return end
+
+
+def _read_chunk(fields: dict[bytes, bytes], start: int) -> tuple[bytes, str]:
+    """Its bytes, and the chained digest after them."""
+    data = _unpacked(fields[b"z"]) if b"z" in fields else fields.get(b"r")
+    if data is None or len(data) > MAX_CHUNK_BYTES or start + len(data) > _MAX_END:
+        raise ValueError("it has no data" if data is None else f"more than {MAX_CHUNK_BYTES} bytes, or none that count")
+    if len(fields.get(b"h", b"")) != 32:
+        raise ValueError("it has no digest")
+    return data, fields[b"h"].hex()
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """A few bytes can hold gigabytes: no more is unpacked than a chunk may have."""
+    unpacking = zlib.decompressobj()
+    try:
+        data = unpacking.decompress(packed, MAX_CHUNK_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"its data cannot be unpacked: {error}") from None
+    if len(data) <= MAX_CHUNK_BYTES and not unpacking.eof:
+        raise ValueError("its data cannot be unpacked: they are cut off")
+    return data
+
+
+def _field(fields: dict[bytes, bytes], name: bytes) -> str:
+    if name not in fields:
+        raise ValueError(f"it has no field {name.decode()!r}")
+    return _shown_text(fields[name])
+
+
+def _shown_text(raw: bytes) -> str:
+    """Text for a person, also where it is no UTF-8; what is longer than any of ours is cut."""
+    return raw[:4096].decode("utf-8", "backslashreplace")
+
+
+def _first_line(error: ValueError) -> str:
+    """What is wrong, in short: pydantic says it in its errors, with the whole input after it."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")[:200]
+    return str(error).partition("\n")[0][:200]
 
 
 def _id_key(entry_id: bytes | str) -> tuple[int, int]:
@@ -251,7 +393,20 @@ def _id_key(entry_id: bytes | str) -> tuple[int, int]:
 
 
 def _time_of(entry_id: bytes) -> datetime:
-    return datetime.fromtimestamp(_id_key(entry_id)[0] / 1000, UTC)
+    """An id is a time, unless somebody chose it: then at most the last that is reckoned with."""
+    return as_datetime(min(_id_key(entry_id)[0] / 1000, MAX_SECONDS))
+
+
+def generation_of(reply: Any) -> str:
+    """Redis' generation as it was read; '' where there is none, or something that is none."""
+    if isinstance(reply, Exception) and not is_about_a_key(reply):
+        raise reply
+    return reply.decode() if isinstance(reply, bytes) and _GENERATION.fullmatch(reply) else ""
+
+
+def unreadable(job_id: str, error: Exception) -> PodrelayError:
+    """What is told of a channel that is none: a key of another type, say."""
+    return PodrelayError(f"the channel of job {job_id} cannot be read: {error!r}")
 
 
 def decode_xread(reply: Any) -> dict[bytes, list[Entry]]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from dispatcher import connection, names, silence, steps
-from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread
+from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, generation_of, unreadable
 from dispatcher.errors import (
     JobUnknownError,
     PodrelayError,
@@ -16,7 +16,7 @@ from dispatcher.errors import (
     ResultTimeoutError,
 )
 from dispatcher.events import Cursor, Ended, Heard, JobResult, Silence
-from dispatcher.record import JobRecord, as_datetime, decode_record, decode_worker
+from dispatcher.record import MAX_SECONDS, JobRecord, as_datetime, decode_worker
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.steps import CancelOutcome, Submitted
@@ -25,6 +25,8 @@ from dispatcher.steps import CancelOutcome, Submitted
 BLOCK_S = 4.0
 #: Entries per read: at most some 4 MB of log.
 READ_COUNT = 256
+#: Records per script: it must not hold up the server.
+RECORDS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,7 @@ class Dispatcher:
         """
         reader, watch = ChannelReader(job_id, cursor), silence.SilenceWatch()
         present = self._look(job_id)
-        if cursor is None and present.status is None:
-            raise JobUnknownError(job_id)
+        silence.check_known(job_id, present, cursor)
         reader.note_generation(present.generation)
         unknown_since: float | None = None
         failures, lost_at, block_s = 0, 0.0, BLOCK_S
@@ -132,9 +133,13 @@ class Dispatcher:
         with connection.translated(self._url), self._reads.pipeline(transaction=False) as pipe:
             pipe.xread(keys, count=READ_COUNT, block=int(block_s * 1000) or None)
             pipe.get(names.GENERATION)
-            raw, generation = pipe.execute()
-        found = decode_xread(raw)
-        return found.get(events.encode(), []), found.get(log.encode(), []), (generation or b"").decode()
+            raw, generation = pipe.execute(raise_on_error=False)
+            if isinstance(raw, Exception):
+                if connection.is_about_a_key(raw):
+                    raise unreadable(reader.job_id, raw)
+                raise raw
+            found, now = decode_xread(raw), generation_of(generation)
+        return found.get(events.encode(), []), found.get(log.encode(), []), now
 
     def _look(self, job_id: str) -> silence.Presence:
         with connection.translated(self._url):
@@ -165,8 +170,8 @@ class Dispatcher:
                 if not events:
                     present = self._look(job_id)
                     unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
-                    if present.is_final and (result := self.get(job_id).result) is not None:
-                        return result
+                    if present.is_final:
+                        return _result_of(self.get(job_id))
             except RedisUnavailableError:
                 failures += 1
                 time.sleep(min(left_s, connection.backoff_s(failures)))
@@ -187,9 +192,7 @@ class Dispatcher:
         """
         with connection.translated(self._url):
             outcome = connection.run(self._redis, steps.cancel(job_id, by))
-        if outcome is CancelOutcome.MISSING:
-            raise JobUnknownError(job_id)
-        return outcome
+        return checked_cancel(job_id, outcome)
 
     def acknowledge(self, job_id: str) -> None:
         """Say that the result is stored on the caller's side: the next submit of its key makes a new job.
@@ -209,10 +212,10 @@ class Dispatcher:
             JobUnknownError: there is no such job.
         """
         with connection.translated(self._url):
-            fields: Any = self._redis.hgetall(names.job(job_id))
-        if not fields:
+            record = connection.run(self._redis, steps.read_record(job_id))
+        if record is None:
             raise JobUnknownError(job_id)
-        return decode_record(job_id, fields)
+        return record
 
     def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
         """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
@@ -220,22 +223,19 @@ class Dispatcher:
         with connection.translated(self._url):
             for name in [queue] if queue else self.queues():
                 for index in (names.active(name), names.recent(name)):
-                    job_ids: Any = self._redis.zrevrange(index, 0, limit - 1)
-                    found += self._records([x.decode() for x in job_ids])
+                    job_ids, odd = connection.run(self._redis, steps.newest(index, limit))
+                    found += odd
+                    for first in range(0, len(job_ids), RECORDS_AT_ONCE):
+                        step = steps.read_records(job_ids[first : first + RECORDS_AT_ONCE])
+                        records = connection.run(self._redis, step)
+                        found += records
         return found
-
-    def _records(self, job_ids: Sequence[str]) -> "Sequence[JobRecord]":
-        pipe = self._redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hgetall(names.job(job_id))
-        replies = pipe.execute()
-        return [decode_record(job_id, fields) for job_id, fields in zip(job_ids, replies, strict=True) if fields]
 
     def queues(self) -> "Sequence[str]":
         """Every queue that was ever used."""
         with connection.translated(self._url):
             found: Any = self._redis.smembers(names.queues())
-        return sorted({*(x.decode() for x in found), self.settings.queue})
+        return sorted({*(x.decode("utf-8", "backslashreplace") for x in found), self.settings.queue})
 
     def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
         """The workers of a queue (default: of all), dead ones included, the last seen first."""
@@ -244,7 +244,7 @@ class Dispatcher:
             for name in [queue] if queue else self.queues():
                 found: Any = self._redis.hgetall(names.workers(name))
                 for incarnation, text in found.items():
-                    is_alive = bool(self._redis.exists(names.worker(incarnation.decode())))
+                    is_alive = bool(self._redis.exists(names.worker("").encode() + incarnation))
                     views.append(worker_view(name, incarnation, text, is_alive=is_alive))
         return sorted(views, key=last_seen_first)
 
@@ -252,8 +252,10 @@ class Dispatcher:
 def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) -> WorkerView:
     """Read a queue's entry of one worker, for both shells."""
     info = decode_worker(text)
-    seen = float(str(info.pop("last_seen", 0)))
-    return WorkerView(incarnation.decode(), queue, is_alive, seen, info)
+    seen = info.pop("last_seen", 0)
+    is_time = isinstance(seen, int | float) and 0 <= seen < MAX_SECONDS
+    seen_at = float(seen) if is_time else 0.0  # type: ignore[arg-type]
+    return WorkerView(incarnation.decode("utf-8", "backslashreplace"), queue, is_alive, seen_at, info)
 
 
 def last_seen_first(view: WorkerView) -> tuple[bool, float]:
@@ -261,10 +263,31 @@ def last_seen_first(view: WorkerView) -> tuple[bool, float]:
     return not view.is_alive, -view.last_seen_at
 
 
+def checked_cancel(job_id: str, outcome: CancelOutcome) -> CancelOutcome:
+    """What a cancel came to, for both shells; raises where there was nothing to cancel."""
+    if outcome is CancelOutcome.MISSING:
+        raise JobUnknownError(job_id)
+    if outcome is CancelOutcome.UNREADABLE:
+        raise _unreadable_record(job_id)
+    return outcome
+
+
+def _unreadable_record(job_id: str) -> PodrelayError:
+    return PodrelayError(f"the record of job {job_id} cannot be read (see `podrelay status`): nothing was done")
+
+
+def _result_of(record: JobRecord) -> JobResult:
+    if record.result is None:
+        raise PodrelayError(f"job {record.job_id} has ended ({record.status.value}), and its record has no result")
+    return record.result
+
+
 def check_acknowledged(job_id: str, reply: str) -> None:
     """Read the reply of :func:`dispatcher.steps.acknowledge` for both shells."""
     if reply == "missing":
         raise JobUnknownError(job_id)
+    if reply == "unreadable":
+        raise _unreadable_record(job_id)
     if reply == "illegal":
         raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")
 

@@ -19,7 +19,7 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
-from dispatcher.errors import RedisUnavailableError, SettingsError
+from dispatcher.errors import PodrelayError, RedisUnavailableError, SettingsError
 from dispatcher.settings import mask_url
 from dispatcher.steps import Step, script_sha, script_text
 
@@ -188,12 +188,30 @@ def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
     return RedisUnavailableError(f"Redis at {mask_url(url)} cannot be used: {what}")
 
 
+#: How Redis words that a key holds something else than is asked for (within a script's error too): it works, and what
+#: it answers is about that key alone.
+_ABOUT_A_KEY = (
+    "WRONGTYPE",
+    "not an integer",
+    "not a valid float",
+    "Invalid stream ID",
+    "exhausted the last possible ID",
+)
+
+
+def is_about_a_key(error: BaseException) -> bool:
+    """Whether this is an answer about what a key holds, of a Redis that works."""
+    return isinstance(error, redis.exceptions.ResponseError) and any(words in str(error) for words in _ABOUT_A_KEY)
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Turn redis-py's errors into ours."""
     try:
         yield
     except REFUSED as error:
+        if is_about_a_key(error):
+            raise PodrelayError(f"Redis at {mask_url(url)} holds something else than is asked for: {error}") from error
         raise unavailable(url, error) from error
 
 
@@ -248,11 +266,12 @@ async def run_async(client: "redis.asyncio.Redis", step: Step[T]) -> T:
     return step.decode(reply)
 
 
-async def run_many(client: "redis.asyncio.Redis", steps: Sequence[Step[T]]) -> list[T]:
-    """Carry out independent steps in one round trip, in this order (each is atomic, the whole is not).
+async def run_many(client: "redis.asyncio.Redis", steps: Sequence[Step[T]]) -> list[T | redis.exceptions.ResponseError]:
+    """Carry out independent steps in one round trip, in this order (each is atomic, the whole is not). Where Redis
+    answers that a step's own keys hold something else, that error is the step's outcome, and the others have theirs.
 
     Raises:
-        redis.exceptions.RedisError: the first error of any of them.
+        redis.exceptions.RedisError: the first error that is not about one step's keys.
     """
     if not steps:
         return []
@@ -264,11 +283,10 @@ async def run_many(client: "redis.asyncio.Redis", steps: Sequence[Step[T]]) -> l
         for i, reply in zip(again, await _pipelined(client, [steps[i] for i in again]), strict=True):
             replies[i] = reply
     for reply in replies:
-        if isinstance(reply, redis.exceptions.ResponseError):
-            raise _recognised(reply)
-        if isinstance(reply, Exception):
-            raise reply
-    return [step.decode(reply) for step, reply in zip(steps, replies, strict=True)]
+        if isinstance(reply, Exception) and not is_about_a_key(reply):
+            raise _recognised(reply) if isinstance(reply, redis.exceptions.ResponseError) else reply
+    outcomes = zip(steps, replies, strict=True)
+    return [x if isinstance(x, redis.exceptions.ResponseError) else step.decode(x) for step, x in outcomes]
 
 
 async def _pipelined(client: "redis.asyncio.Redis", steps: Sequence[Step[Any]]) -> list[Any]:

@@ -19,8 +19,8 @@ from typing import Any
 import redis.asyncio
 
 from dispatcher import connection, names, silence, steps
-from dispatcher.channel import ChannelReader, Entry
-from dispatcher.errors import JobUnknownError, PodrelayError
+from dispatcher.channel import ChannelReader, Entry, generation_of, unreadable
+from dispatcher.errors import PodrelayError
 from dispatcher.events import Cursor, Heard
 from dispatcher.record import as_datetime
 
@@ -147,8 +147,7 @@ class Follower:
         channel = _Channel(ChannelReader(job_id, cursor))
         async with connection.translated_async(self._url):
             present = await connection.run_async(self._client, silence.presence(job_id))
-        if present.status is None and cursor is None:
-            raise JobUnknownError(job_id)
+        silence.check_known(job_id, present, cursor)
         channel.reader.note_generation(present.generation)
         channel.is_final = present.is_final
         try:
@@ -269,9 +268,9 @@ class Follower:
                 raise reply
         for channel, events, log in zip(batch, replies[::2], replies[1::2], strict=True):
             try:
-                self._digest(channel, _entries(events), _entries(log), _text(generation))
+                self._digest(channel, _entries(events), _entries(log), generation_of(generation))
             except Exception as error:  # noqa: BLE001 (an unreadable channel is no reason to stop the others)
-                channel.fail(PodrelayError(f"the channel of job {channel.reader.job_id} cannot be read: {error!r}"))
+                channel.fail(unreadable(channel.reader.job_id, error))
 
     def _digest(self, channel: _Channel, events: list[Entry], log: list[Entry], generation: str) -> None:
         if generation != channel.reader.cursor.generation:
@@ -325,34 +324,38 @@ class Follower:
                     reader = channel.reader
                     channel.deliver([Heard(reader.job_id, news, reader.cursor, datetime.now(UTC))])
             raise
-        overdue = [steps.expire(x.reader.job_id, p.queue) for x, p in zip(due, found, strict=True) if p.is_overdue]
+        looked = [
+            (x, p, place) for x, p, place in zip(due, found, places, strict=True) if isinstance(p, silence.Presence)
+        ]
+        overdue = [steps.expire(x.reader.job_id, p.queue) for x, p, _ in looked if p.is_overdue]
         await connection.run_many(self._client, overdue)
-        for channel, present, place in zip(due, found, places, strict=True):
-            reader = channel.reader
-            channel.is_final = present.is_final
-            if present.status is not None and place == (reader.event_id, reader.log_id):
-                # A read from the place before that is under way must not be taken for the end.
-                at = 0.0 if present.is_final else present.at
-                channel.is_final &= not reader.note_ends(present.last_event_id, present.last_log_id, at)
-            news = channel.watch.look(present)
-            if news is not None:
-                channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])
-            try:
-                channel.unknown_since = silence.unknown_since(
-                    reader.job_id, present, channel.unknown_since, time.monotonic()
-                )
-            except JobUnknownError as error:
-                channel.fail(error)
-            self._mark(channel)
+        for channel, present, place in looked:
+            self._take_look(channel, present, place)
+        for channel, outcome in zip(due, found, strict=True):
+            if isinstance(outcome, Exception):
+                channel.fail(unreadable(channel.reader.job_id, outcome))
+
+    def _take_look(self, channel: _Channel, present: silence.Presence, place: tuple[str, str]) -> None:
+        """Tell a silent job's reader who is there; ``place``: where it stood before the look."""
+        reader = channel.reader
+        channel.is_final = present.is_final
+        if present.status is not None and place == (reader.event_id, reader.log_id):
+            # A read from the place before that is under way must not be taken for the end.
+            at = 0.0 if present.is_final else present.at
+            channel.is_final &= not reader.note_ends(present.last_event_id, present.last_log_id, at)
+        news = channel.watch.look(present)
+        if news is not None:
+            channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])
+        try:
+            channel.unknown_since = silence.unknown_since(
+                reader.job_id, present, channel.unknown_since, time.monotonic()
+            )
+        except PodrelayError as error:
+            channel.fail(error)
+        self._mark(channel)
 
 
 def _entries(reply: Any) -> list[Entry]:
     if isinstance(reply, Exception):
         raise reply
     return list(reply[0][1]) if reply else []
-
-
-def _text(reply: Any) -> str:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply.decode() if reply else ""

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatcher import names
-from dispatcher.errors import JobUnknownError, RedisUnavailableError
-from dispatcher.events import Silence, SilenceKind
-from dispatcher.record import as_datetime
+from dispatcher.channel import generation_of
+from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError
+from dispatcher.events import Cursor, Silence, SilenceKind
+from dispatcher.record import UNREADABLE, as_datetime
 from dispatcher.status import Status
 from dispatcher.steps import Step
 
@@ -35,16 +36,21 @@ class Presence:
     def is_final(self) -> bool:
         return self.status is not None and self.status.is_final
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a record, and it tells a status (a newer version's too)."""
+        return self.status is not None and self.status != UNREADABLE
+
 
 def presence(job_id: str) -> Step[Presence]:
     """Look who is there, in one round trip."""
 
     def decode(reply: Any) -> Presence:
-        r = [x.decode() for x in reply]
+        r = [x.decode("utf-8", "backslashreplace") for x in reply]
         return Presence(
             at=float(r[0]),
-            generation=r[1],
-            status=Status(r[2]) if r[2] else None,
+            generation=generation_of(reply[1]),
+            status=Status.carried(r[2]) if r[2] else None,
             owner=r[3],
             owner_is_alive=r[4] == "1",
             queue=r[5],
@@ -122,14 +128,29 @@ class SilenceWatch:
 UNKNOWN_GRACE_S = 60.0
 
 
+def check_known(job_id: str, found: Presence, cursor: Cursor | None) -> None:
+    """Make sure that there is something to follow. Whoever was following already (has a cursor) may wait for a record
+    that Redis has lost.
+
+    Raises:
+        JobUnknownError: there is no record.
+        PodrelayError: what is there tells no status.
+    """
+    if found.status is None and cursor is None:
+        raise JobUnknownError(job_id)
+    if found.status == UNREADABLE:
+        raise PodrelayError(f"the record of job {job_id} cannot be read (see `podrelay status`)")
+
+
 def unknown_since(job_id: str, found: Presence, since: float | None, now: float) -> float | None:
     """Since when (monotonic seconds) the record has been missing; None where it is there.
 
     Raises:
         JobUnknownError: it has been missing for longer than :data:`UNKNOWN_GRACE_S`.
+        PodrelayError: something else has been in its place for so long.
     """
-    if found.status is not None:
+    if found.is_known:
         return None
     if since is not None and now - since > UNKNOWN_GRACE_S:
-        raise JobUnknownError(job_id)
+        check_known(job_id, found, None)
     return now if since is None else since

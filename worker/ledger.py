@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ResponseError
 
 from dispatcher import connection
 from dispatcher.record import JobRecord
@@ -111,8 +112,13 @@ class Ledger:
         """Carry out steps once.
 
         Raises:
-            connection.REFUSED: Redis is away, or refuses one; some of the steps may have been carried out.
+            connection.REFUSED: Redis is away, or refuses one (the first of those that it refuses for what their keys
+                hold, all the others were carried out); some of the steps may have been carried out.
         """
         if len(steps) == 1:
             return [await connection.run_async(self.client, steps[0])]
-        return await connection.run_many(self.client, steps)
+        outcomes = await connection.run_many(self.client, steps)
+        for outcome in outcomes:
+            if isinstance(outcome, ResponseError):
+                raise outcome
+        return outcomes

@@ -23,7 +23,7 @@ from devcluster.redis_server import RedisServer, free_port
 from dispatcher import connection, names, steps
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError
-from dispatcher.events import Cursor, Ended, Heard, LogChunk, Notice, Silence, SilenceKind, StatusChanged
+from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap, Notice, Silence, SilenceKind, StatusChanged
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import CancelOutcome, Fence, SubmitOutcome
@@ -221,7 +221,9 @@ async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Sto
     await eventually(lambda: clients_of(real_store) == 0)
 
 
-async def test_an_unreadable_channel_stops_only_its_own_readers(dispatcher: AsyncDispatcher, real_store: Store) -> None:
+async def test_a_damaged_entry_is_a_gap_and_an_unreadable_channel_stops_only_its_own_readers(
+    dispatcher: AsyncDispatcher, real_store: Store
+) -> None:
     damaged, odd, good = [(await dispatcher.submit(a_spec())).job_id for _ in range(3)]
     readers = [asyncio.create_task(told(dispatcher, job_id)) for job_id in (damaged, odd, good)]
     await eventually(lambda: len(real_store.client.pubsub_channels(names.bell("*"))) == 3)
@@ -229,13 +231,16 @@ async def test_an_unreadable_channel_stops_only_its_own_readers(dispatcher: Asyn
     real_store.client.set(names.log(odd), "no stream")
     for job_id in (damaged, odd):
         real_store.client.publish(names.bell(job_id), "")
-    for reader in readers[:2]:
-        with pytest.raises(PodrelayError, match="cannot be read"):
-            async with asyncio.timeout(2):
-                await reader
-    text = run_job(real_store.worker(), good)
+    with pytest.raises(PodrelayError, match="cannot be read"):
+        async with asyncio.timeout(2):
+            await readers[1]
+    worker = real_store.worker()
+    text, _ = run_job(worker, good), run_job(worker, damaged)
     async with asyncio.timeout(2):
         assert text_of(await readers[2]) == text
+        heard = await readers[0]
+    assert text_of(heard) == text
+    assert [x.event.end for x in heard if isinstance(x.event, LogGap)] == [None]
 
 
 async def test_results_cancel_and_acknowledge(dispatcher: AsyncDispatcher, real_store: Store) -> None:

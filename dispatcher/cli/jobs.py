@@ -46,7 +46,9 @@ def _status(text: str | None) -> str | None:
 
 
 def _row(record: "JobRecord", now: float) -> tuple[str, ...]:
-    detail = record.reason.value if record.reason else record.detail
+    detail = record.reason_text or record.detail
+    if record.why_unreadable:
+        detail = f"unreadable: {record.why_unreadable}"
     age = _age(now - record.reached.get("queued", now))
     return (record.job_id, record.spec.name, record.spec.queue, record.status.value, age, detail)
 

@@ -43,7 +43,5 @@ def _place(cursor: str | None) -> "Cursor | None":
 
     try:
         return Cursor.decode(cursor) if cursor else None
-    except ValueError:
-        session.fail(
-            f"--cursor: {cursor!r} is no cursor (copy one from --json, or from what Ctrl-C told)", ExitCode.BAD_INPUT
-        )
+    except ValueError as error:
+        session.fail(f"--cursor: {error} (copy one from --json, or from what Ctrl-C told)", ExitCode.BAD_INPUT)

@@ -31,6 +31,11 @@ _STYLE = {
 }
 
 
+def _style(status: Status) -> str:
+    """Plain for a status that only a newer version knows."""
+    return _STYLE.get(status, "bold")
+
+
 class ProgressScreen:
     """Use as a context manager. Draws from a thread of its own, as the reader blocks; one lock guards the terminal."""
 
@@ -68,7 +73,7 @@ class ProgressScreen:
         elif isinstance(event, Ended):
             self._done.set()
             mark = {Status.SUCCEEDED: "✔", Status.FAILED: "✘"}.get(event.result.status, "■")
-            self._print(f"{mark} {words.end(event.result)}", _STYLE[event.result.status])
+            self._print(f"{mark} {words.end(event.result)}", _style(event.result.status))
         else:
             is_warning = isinstance(event, LogGap | Silence)
             self._print(words.line(heard) or "", "yellow" if is_warning else "dim")
@@ -100,7 +105,7 @@ class ProgressScreen:
         frame = _SPINNER[int(elapsed_s / _REDRAW_S) % len(_SPINNER)]
         status, _, rest = words.move(self._now).partition(" ")
         line: Any = Text.assemble(
-            (f"{frame} {status}", _STYLE[self._now.status]), f" {elapsed_s:.0f} s ", (rest, "dim")
+            (f"{frame} {status}", _style(self._now.status)), f" {elapsed_s:.0f} s ", (rest, "dim")
         )
         self._console.file.write(_CLEAR)
         self._console.print(line, end="", no_wrap=True, overflow="ellipsis", crop=True)

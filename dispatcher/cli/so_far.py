@@ -5,7 +5,6 @@ from typing import Any
 
 from dispatcher import connection, names, silence
 from dispatcher.channel import ChannelReader, decode_xread
-from dispatcher.errors import JobUnknownError
 from dispatcher.events import Cursor, Heard
 from dispatcher.settings import ClientSettings
 
@@ -24,12 +23,11 @@ def read_so_far(settings: ClientSettings, job_id: str, cursor: Cursor | None = N
     with connection.connect(url, timeout_s=settings.redis_timeout_s, retries=settings.redis_retries) as redis:
         with connection.translated(url):
             present = connection.run(redis, silence.presence(job_id))
-        if present.status is None:
-            raise JobUnknownError(job_id)
+        silence.check_known(job_id, present, None)
         reader.note_generation(present.generation)
         while True:
+            places: dict[Any, Any] = {keys[0]: reader.event_id, keys[1]: reader.log_id}
             with connection.translated(url):
-                places: dict[Any, Any] = {keys[0]: reader.event_id, keys[1]: reader.log_id}
                 found = decode_xread(redis.xread(places, count=READ_COUNT))
             events, log = (found.get(key.encode(), []) for key in keys)
             yield from reader.take(events, log)

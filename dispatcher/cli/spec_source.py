@@ -3,10 +3,17 @@
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from dispatcher.bounded_json import check_bounded
 from dispatcher.errors import InvalidSpecError
+
+#: The largest file that is read: what is submitted is a quarter of it at most, comments and indents apart.
+MAX_FILE_BYTES = 1024 * 1024
+#: A spec of the largest size has fewer values. An alias of YAML may stand for more than the file has.
+MAX_VALUES = 256 * 1024
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -19,10 +26,20 @@ def read_spec_file(path: str) -> dict[str, Any]:
     """
     source = "standard input" if path == "-" else path
     try:
-        text = sys.stdin.buffer.read().decode() if path == "-" else Path(path).read_text(encoding="utf-8")
+        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpecError([f"cannot be read: {error}"], source) from None
-    data = _parse(text, source)
+    if len(raw) > MAX_FILE_BYTES:
+        raise InvalidSpecError([f"larger than {MAX_FILE_BYTES} bytes"], source)
+    try:
+        data = _parse(text, source)
+        check_bounded(data, max_nodes=MAX_VALUES)
+    except RecursionError:
+        raise InvalidSpecError(["nested too deep"], source) from None
+    except ValueError as error:
+        raise InvalidSpecError([str(error)], source) from None
     if not isinstance(data, dict):
         raise InvalidSpecError([f"must be a mapping of the spec's fields, not {type(data).__name__}"], source)
     return data

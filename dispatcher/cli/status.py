@@ -37,6 +37,7 @@ def _rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
     yield "key", record.spec.key or ""
     yield "image", record.spec.image or ""
     yield "status", record.status.value
+    yield "unreadable", record.why_unreadable
     yield "detail", record.detail
     yield from _end_rows(record)
     yield "cancel requested by", record.cancel_requested_by or ""
@@ -49,8 +50,8 @@ def _rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
 
 
 def _end_rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
-    if record.reason:
-        yield "reason", f"{record.reason} ({record.reason.traits.blame})"
+    blame = record.reason.traits.blame if record.reason else "a newer version's word"
+    yield "reason", f"{record.reason_text} ({blame})" if record.reason_text else ""
     result = record.result
     if result is None:
         return

@@ -190,5 +190,10 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     def _reject_inbound_message(self, raw_message: Launch) -> None:
         """It was on its way when the queue was paused."""
         channel = self.channels[0]
-        with channel.conn_or_acquire() as client:
-            channel.put_back(client, raw_message)
+        try:
+            with channel.conn_or_acquire() as client:
+                channel.put_back(client, raw_message)
+        except connection.REFUSED as error:
+            if isinstance(raw_message.job, JobSpec):  # nobody else knows of it
+                _set_aside(raw_message.job.encode().encode(), Refusal(f"cannot be put back into the queue: {error}"))
+            raise

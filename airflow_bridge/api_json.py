@@ -8,10 +8,28 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 #: An object of the API, as JSON.
 Json = dict[str, Any]
+
+
+class ClientModel(Protocol):
+    """A ``V1…`` object of the kubernetes client."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields by Python's names, which is why ``attribute_map`` is asked first."""
+
+
+class ProviderObject(Protocol):
+    """One of the provider's old wrappers, e.g. its ``Port``."""
+
+    def to_k8s_client_obj(self) -> object:
+        """The client's object."""
+
+
+#: What users may give where Kubernetes wants an object.
+KubernetesObject = Mapping[str, object] | ClientModel | ProviderObject
 
 
 class ApiObject(dict[str, Any]):

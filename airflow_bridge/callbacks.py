@@ -8,17 +8,23 @@ or a coroutine function, wherever it is called. Which hook is called where: ``do
 import asyncio
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
     from dispatcher.aio import AsyncDispatcher
     from dispatcher.client import Dispatcher
     from dispatcher.events import JobResult, StatusChanged
     from dispatcher.record import JobRecord
     from dispatcher.steps import CancelOutcome
+
+    #: None in the triggerer, which has no operator.
+    Operator = BaseOperator | None
 
 
 class ExecutionMode(StrEnum):
@@ -75,7 +81,9 @@ class HookCall:
     pod: PodView | None
     details: Mapping[str, object] = field(default_factory=dict)
 
-    def arguments(self, *, client: object, mode: ExecutionMode, operator: object, context: object) -> dict[str, object]:
+    def arguments(
+        self, *, client: "Client", mode: ExecutionMode, operator: "Operator", context: Mapping[str, object]
+    ) -> dict[str, object]:
         """All that the hook is told. As in KPO, ``progress_callback`` learns nothing of the task."""
         task = {} if self.hook == "progress_callback" else {"operator": operator, "context": context}
         return {"pod": self.pod, **self.details, "client": client, "mode": mode, **task}
@@ -118,63 +126,96 @@ class AsyncJobClient:
         return await self.dispatcher.cancel(self.job_id, by)
 
 
+Client = JobClient | AsyncJobClient
+
+
 class PodRelayCallback:
     """The hooks. Inherit from this or from KPO's own class; define what you need; take ``**kwargs``."""
 
     @staticmethod
-    def on_sync_client_creation(*, client: Any, operator: Any, **kwargs: Any) -> Any:
+    def on_sync_client_creation(*, client: Client, operator: "Operator", **kwargs: object) -> object:
         """The task's process has opened its client."""
 
     @staticmethod
     def on_pod_manifest_created(
-        *, pod_request: dict[str, Any], client: Any, mode: str, operator: Any, context: Any, **kwargs: Any
-    ) -> Any:
+        *,
+        pod_request: dict[str, Any],
+        client: Client,
+        mode: str,
+        operator: "Operator",
+        context: "Context",
+        **kwargs: object,
+    ) -> object:
         """The pod's manifest (JSON as the API writes it) is made and not submitted yet: it may be changed in place."""
 
     @staticmethod
-    def on_pod_creation(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+    def on_pod_creation(
+        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+    ) -> object:
         """The pod exists."""
 
     @staticmethod
-    def on_pod_starting(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+    def on_pod_starting(
+        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+    ) -> object:
         """The base container has started."""
 
     @staticmethod
-    def on_pod_completion(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+    def on_pod_completion(
+        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+    ) -> object:
         """The job has ended, well or not."""
 
     @staticmethod
-    def on_pod_teardown(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+    def on_pod_teardown(
+        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+    ) -> object:
         """After every callback's ``on_pod_completion``."""
 
     @staticmethod
-    def on_pod_cleanup(*, pod: PodView, client: Any, mode: str, operator: Any, context: Any, **kwargs: Any) -> Any:
+    def on_pod_cleanup(
+        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+    ) -> object:
         """The task is about to succeed (as in KPO, not called when it fails or is skipped)."""
 
     @staticmethod
     def on_operator_resuming(
-        *, pod: PodView, event: dict[str, Any], client: Any, mode: str, operator: Any, context: Any, **kwargs: Any
-    ) -> Any:
+        *,
+        pod: PodView,
+        event: dict[str, Any],
+        client: Client,
+        mode: str,
+        operator: "Operator",
+        context: "Context",
+        **kwargs: object,
+    ) -> object:
         """The task goes on after having been deferred."""
 
     @staticmethod
     def progress_callback(
-        *, line: str, client: Any, mode: str, container_name: str, timestamp: Any, pod: PodView | None, **kwargs: Any
-    ) -> Any:
+        *,
+        line: str,
+        client: Client,
+        mode: str,
+        container_name: str,
+        timestamp: datetime,
+        pod: PodView | None,
+        **kwargs: object,
+    ) -> object:
         """A container wrote a line."""
 
 
-Callbacks = tuple[type[Any], ...]
+Callbacks = tuple[type, ...]
 
 
-def listed(callbacks: Any) -> Callbacks:
+def listed(callbacks: type | Sequence[type] | None) -> Callbacks:
     """KPO's parameter: nothing, one class, or a list of classes."""
     if not callbacks:
         return ()
-    return tuple(callbacks) if isinstance(callbacks, list | tuple) else (callbacks,)
+    return tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
 
 
-def call(callbacks: Callbacks, hook: str, **arguments: Any) -> None:
+def call(callbacks: Callbacks, hook: str, **arguments: object) -> None:
     """Call a hook of each, in order; what one raises, the task raises, as in KPO."""
     for function in _defined(callbacks, hook):
         answer = function(**arguments)
@@ -182,7 +223,7 @@ def call(callbacks: Callbacks, hook: str, **arguments: Any) -> None:
             asyncio.run(_awaited(answer))
 
 
-async def acall(callbacks: Callbacks, hook: str, **arguments: Any) -> None:
+async def acall(callbacks: Callbacks, hook: str, **arguments: object) -> None:
     """As :func:`call` in an event loop, which plain functions must not block: they run in a thread."""
     for function in _defined(callbacks, hook):
         if inspect.iscoroutinefunction(function):
@@ -193,18 +234,18 @@ async def acall(callbacks: Callbacks, hook: str, **arguments: Any) -> None:
             await answer
 
 
-async def _awaited(answer: Any) -> Any:
-    return await answer
+async def _awaited(answer: Awaitable[object]) -> None:
+    await answer
 
 
-def _defined(callbacks: Callbacks, hook: str) -> Iterable[Any]:
+def _defined(callbacks: Callbacks, hook: str) -> Iterable[Callable[..., object]]:
     """The functions that do something: what is only inherited from our class is left out."""
     nothing = getattr(PodRelayCallback, hook)
     found = (getattr(callback, hook, None) for callback in callbacks)
     return [function for function in found if function is not None and function is not nothing]
 
 
-def path_of(thing: Any) -> str | None:
+def path_of(thing: object) -> str | None:
     """``module:name`` by which another process finds a class or function; None where only this one can.
 
     A DAG file's own module has a name that Airflow makes up, so what is defined there cannot be found by name.

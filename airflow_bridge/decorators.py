@@ -1,8 +1,8 @@
 """``@task.podrelay`` and ``@task.podrelay_cmd``: ``@task.kubernetes`` and ``@task.kubernetes_cmd``, run by podrelay."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import (
     DecoratedOperator,
@@ -15,6 +15,9 @@ from airflow.sdk.definitions.context import context_merge
 from airflow_bridge import script
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.parameters import env_variables
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):
@@ -33,7 +36,7 @@ class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):
         name = kwargs.pop("name", f"k8s-airflow-pod-{kwargs['python_callable'].__name__}")
         super().__init__(namespace=namespace, name=name, cmds=["placeholder-command"], **kwargs)
 
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: "Context") -> object:
         """Put function and arguments into the container's environment, then run it."""
         args, kwargs = list(self.op_args), dict(self.op_kwargs)
         pickling, data = script.pickled(args, kwargs, use_dill=self.use_dill)
@@ -57,7 +60,7 @@ class _PodRelayCmdDecoratedOperator(DecoratedOperator, PodRelayOperator):
 
     overwrite_rtif_after_execution: bool = True
 
-    def __init__(self, *, python_callable: Callable[..., Any], args_only: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, python_callable: Callable[..., object], args_only: bool = False, **kwargs: Any) -> None:
         self.args_only = args_only
         if kwargs.pop("cmds", None) is not None or kwargs.pop("arguments", None) is not None:
             warnings.warn(
@@ -70,7 +73,7 @@ class _PodRelayCmdDecoratedOperator(DecoratedOperator, PodRelayOperator):
         name = kwargs.pop("name", f"k8s-airflow-pod-{python_callable.__name__}")
         super().__init__(python_callable=python_callable, name=name, cmds=None, arguments=None, **kwargs)
 
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: "Context") -> object:
         """Ask the function for the command, render it, then run it."""
         self.render_template_fields(context)
         command = self._command(context)
@@ -78,9 +81,9 @@ class _PodRelayCmdDecoratedOperator(DecoratedOperator, PodRelayOperator):
         self.render_template_fields(context)
         return PodRelayOperator.execute(self, context)
 
-    def _command(self, context: Any) -> list[str]:
+    def _command(self, context: "Context") -> list[str]:
         context_merge(context, self.op_kwargs)
-        kwargs: Mapping[str, Any] = determine_kwargs(self.python_callable, self.op_args, context)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         command = self.python_callable(*self.op_args, **kwargs)
         name = self.python_callable.__name__
         if not isinstance(command, list):
@@ -93,7 +96,7 @@ class _PodRelayCmdDecoratedOperator(DecoratedOperator, PodRelayOperator):
 
 
 def podrelay_task(
-    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
+    python_callable: Callable[..., object] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
 ) -> TaskDecorator:
     """Run a function in a pod; takes :class:`PodRelayOperator`'s parameters, and ``use_dill``.
 
@@ -109,7 +112,7 @@ def podrelay_task(
     )
 
 
-def podrelay_cmd_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def podrelay_cmd_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
     """Run the command (a list of texts) that a function returns; ``args_only=True``: the image's entrypoint with these
     arguments. Takes :class:`PodRelayOperator`'s parameters."""
     return task_decorator_factory(

@@ -4,15 +4,16 @@ All that Airflow holds is a Redis URL. It is resolved where it is used (task pro
 trigger's arguments, and its password is masked in the log.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
     from dispatcher.client import Dispatcher
     from dispatcher.settings import ClientSettings
 
@@ -31,12 +32,12 @@ class Relay:
     namespace: str | None
 
     @property
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, str | None]:
         """What a job takes where its task says nothing."""
         return {"queue": self.settings.queue, "namespace": self.namespace}
 
 
-def redis_url(connection: Any) -> str:
+def redis_url(connection: "Connection") -> str:
     """The URL that a connection stands for: extra's ``redis_url``, else its host, port, login, password and schema.
 
     ``schema`` is the database's number; ``tls`` in extra makes it ``rediss://``.
@@ -51,11 +52,11 @@ def redis_url(connection: Any) -> str:
     return f"{scheme}://{account}{connection.host or '127.0.0.1'}:{connection.port or 6379}/{connection.schema or 0}"
 
 
-def _is_true(value: Any) -> bool:
+def _is_true(value: object) -> bool:
     return str(value).strip().lower() in {"true", "1", "yes", "on"}
 
 
-def relay_of(connection: Any) -> Relay:
+def relay_of(connection: "Connection") -> Relay:
     """Read a connection.
 
     Raises:
@@ -65,7 +66,7 @@ def relay_of(connection: Any) -> Relay:
 
     url = redis_url(connection)
     _mask(urlsplit(url).password)
-    extra: Mapping[str, Any] = connection.extra_dejson
+    extra = connection.extra_dejson
     settings = ClientSettings.from_environment(redis_url=url, queue=extra.get("queue") or None)
     return Relay(settings, extra.get("deployment") or _deployment(), extra.get("namespace") or None)
 

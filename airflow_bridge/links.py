@@ -3,9 +3,13 @@
 The worker is configured with the site's URL template; its result carries the finished URL.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
 
 
 class PodLogLink(BaseOperatorLink):
@@ -13,6 +17,6 @@ class PodLogLink(BaseOperatorLink):
 
     name = "Pod log"
 
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+    def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:
         """Called in the task's own process after it has ended: the operator knows the result."""
         return getattr(operator, "log_url", None) or ""

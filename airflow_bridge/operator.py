@@ -21,8 +21,13 @@ from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
 if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+    from airflow_bridge.api_json import Json, KubernetesObject
     from airflow_bridge.hook import PodRelayHook, Relay
     from airflow_bridge.narration import Line, Style
+    from airflow_bridge.pod_arguments import Secret
     from airflow_bridge.task_identity import TaskIdentity
     from dispatcher.client import Dispatcher
     from dispatcher.events import JobResult
@@ -48,6 +53,10 @@ _NESTED_TEMPLATE_FIELDS = {
     "V1EnvFromSource": ("config_map_ref",),
     "V1ConfigMapEnvSource": ("name",),
 }
+
+
+#: Names of containers; True: all of them.
+ContainerNames = Iterable[str] | str | Literal[True]
 
 
 class PodRelayOperator(BaseOperator):
@@ -101,7 +110,7 @@ class PodRelayOperator(BaseOperator):
         *,
         podrelay_conn_id: str = "podrelay_default",
         podrelay_queue: str | None = None,
-        podrelay_options: dict[str, Any] | None = None,
+        podrelay_options: Mapping[str, object] | None = None,
         kubernetes_conn_id: str | None = "kubernetes_default",
         namespace: str | None = None,
         image: str | None = None,
@@ -109,15 +118,15 @@ class PodRelayOperator(BaseOperator):
         random_name_suffix: bool = True,
         cmds: list[str] | None = None,
         arguments: list[str] | None = None,
-        ports: list[Any] | None = None,
-        volume_mounts: list[Any] | None = None,
-        volumes: list[Any] | None = None,
-        env_vars: list[Any] | dict[str, str] | None = None,
-        env_from: list[Any] | None = None,
-        secrets: list[Any] | None = None,
+        ports: "Sequence[KubernetesObject] | None" = None,
+        volume_mounts: "Sequence[KubernetesObject] | None" = None,
+        volumes: "Sequence[KubernetesObject] | None" = None,
+        env_vars: "Sequence[KubernetesObject] | dict[str, str] | None" = None,
+        env_from: "Sequence[KubernetesObject] | None" = None,
+        secrets: "Sequence[Secret] | None" = None,
         in_cluster: bool | None = None,
         cluster_context: str | None = None,
-        labels: dict[str, Any] | None = None,
+        labels: Mapping[str, object] | None = None,
         reattach_on_restart: bool | None = None,
         durable: bool | None = None,
         startup_timeout_seconds: int = 120,
@@ -126,38 +135,38 @@ class PodRelayOperator(BaseOperator):
         get_logs: bool = True,
         base_container_name: str | None = None,
         base_container_status_polling_interval: float = 1,
-        init_container_logs: Iterable[str] | str | Literal[True] | None = None,
-        container_logs: Iterable[str] | str | Literal[True] | None = None,
+        init_container_logs: ContainerNames | None = None,
+        container_logs: ContainerNames | None = None,
         image_pull_policy: str | None = None,
-        annotations: dict[str, Any] | None = None,
-        container_resources: Any = None,
-        affinity: Any = None,
+        annotations: Mapping[str, object] | None = None,
+        container_resources: "KubernetesObject | None" = None,
+        affinity: "KubernetesObject | None" = None,
         config_file: str | None = None,
         runtime_class_name: str | None = None,
         node_selector: dict[str, str] | None = None,
-        image_pull_secrets: list[Any] | str | None = None,
+        image_pull_secrets: "Sequence[KubernetesObject] | str | None" = None,
         service_account_name: str | None = None,
         automount_service_account_token: bool | None = None,
         hostnetwork: bool = False,
-        host_aliases: list[Any] | None = None,
-        tolerations: list[Any] | None = None,
-        security_context: Any = None,
-        container_security_context: Any = None,
-        xcom_sidecar_container_security_context: Any = None,
+        host_aliases: "Sequence[KubernetesObject] | None" = None,
+        tolerations: "Sequence[KubernetesObject] | None" = None,
+        security_context: "KubernetesObject | None" = None,
+        container_security_context: "KubernetesObject | None" = None,
+        xcom_sidecar_container_security_context: "KubernetesObject | None" = None,
         dnspolicy: str | None = None,
-        dns_config: Any = None,
+        dns_config: "KubernetesObject | None" = None,
         hostname: str | None = None,
         subdomain: str | None = None,
         schedulername: str | None = None,
-        full_pod_spec: Any = None,
-        init_containers: list[Any] | None = None,
+        full_pod_spec: "KubernetesObject | None" = None,
+        init_containers: "Sequence[KubernetesObject] | None" = None,
         log_events_on_failure: bool = False,
         log_events_on_startup: bool = True,
         do_xcom_push: bool = False,
         pod_template_file: str | None = None,
-        pod_template_dict: dict[str, Any] | None = None,
+        pod_template_dict: Mapping[str, object] | None = None,
         priority_class_name: str | None = None,
-        pod_runtime_info_envs: list[Any] | None = None,
+        pod_runtime_info_envs: "Sequence[KubernetesObject] | None" = None,
         termination_grace_period: int | None = None,
         configmaps: list[str] | None = None,
         skip_on_exit_code: int | Container[int] | None = None,
@@ -169,10 +178,10 @@ class PodRelayOperator(BaseOperator):
         is_delete_operator_pod: bool | None = None,
         termination_message_policy: str = "File",
         active_deadline_seconds: int | None = None,
-        callbacks: Any = None,
+        callbacks: type | Sequence[type] | None = None,
         progress_callback: Callable[[str], None] | None = None,
         logging_interval: int | None = None,
-        trigger_kwargs: dict[str, Any] | None = None,
+        trigger_kwargs: dict[str, object] | None = None,
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
         **kwargs: Any,
@@ -192,7 +201,7 @@ class PodRelayOperator(BaseOperator):
         self.name = name
         # The class variable is read here so that a subclass may replace it, as in KPO.
         self.base_container_name = base_container_name or self.BASE_CONTAINER_NAME
-        self.env_vars: list[Any] | dict[str, str]
+        self.env_vars: Sequence[KubernetesObject] | dict[str, str]
         self.secrets = secrets or []
         self.schedule_timeout_seconds = schedule_timeout_seconds or None
         self.on_finish_action = _one_of("on_finish_action", on_finish_action, _FINISH_ACTIONS)
@@ -211,25 +220,32 @@ class PodRelayOperator(BaseOperator):
         self._is_killed = False
 
     @property
-    def container_logs(self) -> Any:
+    def container_logs(self) -> ContainerNames | None:
         """The base container's by default; read after rendering, because its name is a template field."""
         return self._container_logs or self.base_container_name
 
     @container_logs.setter
-    def container_logs(self, value: Any) -> None:
+    def container_logs(self, value: ContainerNames | None) -> None:
         self._container_logs = value
 
     # Rendering
 
     def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
+        self,
+        parent: object,
+        template_fields: Iterable[str],
+        context: "Context",
+        jinja_env: "jinja2.Environment",
+        seen_oids: set[int],
     ) -> None:
         # Of a dict only the values are rendered, and a variable's name is a template too (as in KPO).
         if parent is self and isinstance(self.env_vars, dict):
             self.env_vars = [{"name": name, "value": value} for name, value in self.env_vars.items()]
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
-    def _render_nested_template_fields(self, value: Any, context: Any, jinja_env: Any, seen_oids: set[int]) -> None:
+    def _render_nested_template_fields(
+        self, value: object, context: "Context", jinja_env: "jinja2.Environment", seen_oids: set[int]
+    ) -> None:
         nested = _NESTED_TEMPLATE_FIELDS.get(type(value).__name__)
         if nested is None:
             super()._render_nested_template_fields(value, context, jinja_env, seen_oids)
@@ -246,13 +262,13 @@ class PodRelayOperator(BaseOperator):
 
         return PodRelayHook(self.podrelay_conn_id)
 
-    def build_pod_request_obj(self, context: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def build_pod_request_obj(self, context: "Context | None" = None) -> "Json":
         """The pod's manifest, as the API writes it, without the task instance's labels; a seam for subclasses."""
         from airflow_bridge.pod_arguments import pod_manifest
 
         return pod_manifest(arguments_of(self))
 
-    def build_job_spec(self, manifest: dict[str, Any], context: Mapping[str, Any]) -> "JobSpec":
+    def build_job_spec(self, manifest: "Json", context: "Context") -> "JobSpec":
         """The job that asks for the manifest's pod."""
         from airflow_bridge.pod_arguments import job_spec
 
@@ -267,7 +283,7 @@ class PodRelayOperator(BaseOperator):
 
         print(yaml.safe_dump(self.build_pod_request_obj()))  # noqa: T201 - what KPO's dry run does
 
-    def _identity(self, context: Mapping[str, Any]) -> "TaskIdentity":
+    def _identity(self, context: "Context") -> "TaskIdentity":
         from airflow import __version__
 
         from airflow_bridge.task_identity import TaskIdentity
@@ -286,14 +302,14 @@ class PodRelayOperator(BaseOperator):
 
     # The task
 
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: "Context") -> object:
         """Run the job, or attach to it; sync or deferred."""
         from airflow_bridge.pod_arguments import normal_name
 
         self.name = normal_name(self.name)
         return self.execute_async(context) if self.deferrable else self.execute_sync(context)
 
-    def execute_sync(self, context: Any) -> Any:
+    def execute_sync(self, context: "Context") -> object:
         """Stay with the job to its end."""
         with self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
@@ -302,7 +318,7 @@ class PodRelayOperator(BaseOperator):
                 result = self._follow(dispatcher, context)
             return self._finish(dispatcher, context, result, manifest)
 
-    def execute_async(self, context: Any) -> Any:
+    def execute_async(self, context: "Context") -> object:
         """Submit, then wait in the triggerer; a job that has already ended is finished here and now."""
         with self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
@@ -314,7 +330,7 @@ class PodRelayOperator(BaseOperator):
         self.invoke_defer_method(context)
         return None
 
-    def _submit(self, dispatcher: "Dispatcher", context: Any) -> dict[str, Any]:
+    def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
         """Submit or attach; returns the manifest."""
         from airflow_bridge.pod_policy import hooks_that_are_not_applied
 
@@ -328,7 +344,7 @@ class PodRelayOperator(BaseOperator):
         self._submit_spec(dispatcher, context, spec)
         return manifest
 
-    def _submit_spec(self, dispatcher: "Dispatcher", context: Any, spec: "JobSpec") -> None:
+    def _submit_spec(self, dispatcher: "Dispatcher", context: "Context", spec: "JobSpec") -> None:
         from dispatcher.steps import SubmitOutcome
 
         submitted = dispatcher.submit(spec)
@@ -340,7 +356,7 @@ class PodRelayOperator(BaseOperator):
         else:
             self.log.info("Submitted job %s to queue %r.", submitted.job_id, spec.queue)
 
-    def _runs_anew(self, dispatcher: "Dispatcher", context: Any, result: "JobResult") -> bool:
+    def _runs_anew(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult") -> bool:
         """Submit again what was cancelled because an earlier try was cleared; whether that was so."""
         from airflow_bridge.cleared import anew, is_for_an_earlier_try
 
@@ -351,7 +367,7 @@ class PodRelayOperator(BaseOperator):
         self._submit_spec(dispatcher, context, anew(spec, identity))
         return True
 
-    def _follow(self, dispatcher: "Dispatcher", context: Any) -> "JobResult":
+    def _follow(self, dispatcher: "Dispatcher", context: "Context") -> "JobResult":
         """Show what happens until the job's end."""
         from airflow_bridge.narration import Narrator
         from dispatcher.events import Ended
@@ -371,7 +387,7 @@ class PodRelayOperator(BaseOperator):
             self._is_following = False
         return dispatcher.result(job_id)
 
-    def _carry_out(self, due: "Line | HookCall", client: JobClient, context: Any) -> None:
+    def _carry_out(self, due: "Line | HookCall", client: JobClient, context: "Context") -> None:
         from airflow_bridge.narration import Line
 
         if isinstance(due, Line):
@@ -387,7 +403,7 @@ class PodRelayOperator(BaseOperator):
 
         return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)
 
-    def _finish(self, dispatcher: "Dispatcher", context: Any, result: "JobResult", manifest: Mapping[str, Any]) -> Any:
+    def _finish(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult", manifest: "Json") -> object:
         """Turn the job's end into the task's: hooks, XComs, the outcome, and last the acknowledgement.
 
         The acknowledgement says that the result is taken, so that a next try (a clear) makes a new job. A process that
@@ -432,10 +448,10 @@ class PodRelayOperator(BaseOperator):
         except PodrelayError as error:
             self.log.debug("not acknowledged: %s", error)
 
-    def _call(self, hook: str, **arguments: Any) -> None:
+    def _call(self, hook: str, **arguments: object) -> None:
         call(self.callbacks, hook, mode=ExecutionMode.SYNC, operator=self, **arguments)
 
-    def _push_pod(self, context: Any, pod: PodView) -> None:
+    def _push_pod(self, context: "Context", pod: PodView) -> None:
         """KPO's XComs ``pod_name`` and ``pod_namespace``."""
         if pod.metadata.name:
             context["ti"].xcom_push(key="pod_name", value=pod.metadata.name)
@@ -452,7 +468,7 @@ class PodRelayOperator(BaseOperator):
 
     # Deferred
 
-    def invoke_defer_method(self, context: Any) -> None:
+    def invoke_defer_method(self, context: "Context") -> None:
         """Leave the worker's slot; the trigger follows the job."""
         from airflow_bridge.trigger import PodRelayTrigger
 
@@ -472,7 +488,7 @@ class PodRelayOperator(BaseOperator):
         )
         self.defer(trigger=trigger, method_name="trigger_reentry", timeout=backstop)
 
-    def _deadline(self, context: Any) -> tuple[float | None, timedelta | None]:
+    def _deadline(self, context: "Context") -> tuple[float | None, timedelta | None]:
         """When (Redis' clock) the execution timeout is over, counted from the try's start, and after how long Airflow
         steps in."""
         if self.execution_timeout is None:
@@ -482,13 +498,13 @@ class PodRelayOperator(BaseOperator):
         with self._client() as dispatcher:
             return dispatcher.now() + left_s, timedelta(seconds=left_s + TIMEOUT_BACKSTOP_S)
 
-    def _importable(self, thing: Any) -> str | None:
+    def _importable(self, thing: object) -> str | None:
         path = path_of(thing)
         if path is None:
             self.log.warning("The triggerer cannot import %r: it is not called while the task is deferred.", thing)
         return path
 
-    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
+    def trigger_reentry(self, context: "Context", event: dict[str, object]) -> object:
         """Go on after the trigger has fired: the log is told, what is left is the result."""
         from airflow_bridge.fired import Fired, FiredStatus
         from airflow_bridge.outcome import PodRelayFailure
@@ -513,12 +529,12 @@ class PodRelayOperator(BaseOperator):
         return None
 
     def _call_resuming(
-        self, dispatcher: "Dispatcher", context: Any, event: dict[str, Any], result: "JobResult"
+        self, dispatcher: "Dispatcher", context: "Context", event: dict[str, object], result: "JobResult"
     ) -> None:
         client = JobClient(dispatcher, result.job_id)
         self._call("on_operator_resuming", pod=PodView.of_result(result), event=event, client=client, context=context)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> object:
         """Airflow resumes a deferred task: also one that it gave up on (``__fail__``), whose job is then ended.
 
         The job is left to the next try where there is one, unless it was the time that ran out.
@@ -527,7 +543,7 @@ class PodRelayOperator(BaseOperator):
             self._given_up(context, str((next_kwargs or {}).get("error", "")))
         return super().resume_execution(next_method, next_kwargs, context)
 
-    def _given_up(self, context: Any, error: str) -> None:
+    def _given_up(self, context: "Context", error: str) -> None:
         ti = context["ti"]
         self._job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_XCOM, map_indexes=ti.map_index)
         is_timeout = "timeout" in error.lower()

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from airflow_bridge.api_json import ApiObject, Json, objects, plain, texts, to_json
 from airflow_bridge.parameters import PARAMETERS, Arguments, JobField, PodArgumentsError, PodField
@@ -18,6 +18,15 @@ from airflow_bridge.task_identity import TaskIdentity
 
 if TYPE_CHECKING:
     from dispatcher.spec import JobSpec
+
+
+class Secret(Protocol):
+    """The provider's ``Secret``, or anything like it: a secret as a variable, as all variables, or as a volume."""
+
+    deploy_type: str
+    deploy_target: str | None
+    secret: str
+    key: str | None
 
 
 def pod_manifest(arguments: Arguments) -> Json:
@@ -78,8 +87,8 @@ def _own_pod(arguments: Arguments) -> Json:
     return ApiObject(apiVersion="v1", kind="Pod", metadata=parts["metadata"], spec=parts["spec"])
 
 
-def _attach_secret(pod: Json, secret: Any) -> None:
-    """The provider's ``Secret`` (or anything like it), as its ``attach_to_pod`` does: into the first container."""
+def _attach_secret(pod: Json, secret: Secret) -> None:
+    """Add the secret to the first container, as the provider's ``attach_to_pod`` does."""
     container = pod["spec"]["containers"][0]
     if secret.deploy_type == "volume":
         volume, mount = _secret_volume(secret)
@@ -93,8 +102,8 @@ def _attach_secret(pod: Json, secret: Any) -> None:
         container["envFrom"] = [*(container.get("envFrom") or []), {"secretRef": {"name": secret.secret}}]
 
 
-def _secret_volume(secret: Any) -> tuple[Json, Json]:
-    source = {"secretName": secret.secret}
+def _secret_volume(secret: Secret) -> tuple[Json, Json]:
+    source: Json = {"secretName": secret.secret}
     items = objects(getattr(secret, "items", None) or ())
     if items:
         source["items"] = items
@@ -133,7 +142,7 @@ def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, de
     template = {**manifest, **({"metadata": metadata} if metadata else {})}
     if not metadata:
         template.pop("metadata", None)
-    asked: dict[str, Any] = {
+    asked: Json = {
         "name": name or slug(identity.task_id, 63),
         "namespace": namespace or defaults.get("namespace"),
         "queue": arguments["podrelay_queue"] or defaults["queue"],

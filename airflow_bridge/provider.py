@@ -3,12 +3,10 @@
 Airflow imports this module at every start of every component, so it imports nothing.
 """
 
-from typing import Any
-
 _NAME = "podrelay"
 
 
-def get_provider_info() -> dict[str, Any]:
+def get_provider_info() -> dict[str, object]:
     """The entry point ``apache_airflow_provider``."""
     return {
         "package-name": "podrelay",
@@ -42,7 +40,7 @@ _DEPLOYMENT = {
 }
 
 
-def _connection_type() -> dict[str, Any]:
+def _connection_type() -> dict[str, object]:
     text = {"type": ["string", "null"]}
     return {
         "connection-type": _NAME,

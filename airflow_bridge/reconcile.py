@@ -5,9 +5,7 @@ value counts as given when it is true. Users' templates rely on it, so it is rep
 and held to the original by a Hypothesis test.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
 
 from airflow_bridge.api_json import Json, type_of
 
@@ -62,11 +60,11 @@ def _container(base: Json, client: Json) -> Json:
     return _filled(base, client)
 
 
-def _appended(base: Json, client: Json, name: str) -> list[Any] | None:
+def _appended(base: Json, client: Json, name: str) -> list[Json] | None:
     return [*(base.get(name) or []), *(client.get(name) or [])] or client.get(name)
 
 
-def _filled(base: Mapping[str, Any], client: Json) -> Json:
+def _filled(base: Json, client: Json) -> Json:
     """What the client leaves out (or gives as something false) is the base's."""
     merged = type_of(client)(client)
     for name, value in base.items():
@@ -85,5 +83,5 @@ def without_empty(pod: Json) -> Json:
     return {**{k: v for k, v in pod.items() if k != "status"}, "metadata": metadata, "spec": spec}
 
 
-def _said(found: Mapping[str, Any]) -> Json:
+def _said(found: Json) -> Json:
     return {name: value for name, value in found.items() if not (isinstance(value, list | dict) and len(value) == 0)}

@@ -7,7 +7,6 @@ the image, and nothing else.
 import base64
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 SCRIPT_VARIABLE = "__PYTHON_SCRIPT"
 INPUT_VARIABLE = "__PYTHON_INPUT"
@@ -77,7 +76,7 @@ def _decode(variable: str, file: str) -> str:
     )
 
 
-def pickled(args: Sequence[Any], kwargs: Mapping[str, Any], *, use_dill: bool) -> tuple[str, bytes]:
+def pickled(args: Sequence[object], kwargs: Mapping[str, object], *, use_dill: bool) -> tuple[str, bytes]:
     """The arguments as a pickle, and the name of the module that loads it."""
     name = "dill" if use_dill else "pickle"
     data: bytes = importlib.import_module(name).dumps({"args": args, "kwargs": kwargs})

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dispatcher.errors import PodrelayError
 
@@ -152,6 +152,6 @@ async def _relay(conn_id: str) -> "Relay":
         raise
 
 
-def _apart(work: "Coroutine[Any, Any, T]") -> "asyncio.Task[T]":
+def _apart(work: "Coroutine[None, None, T]") -> "asyncio.Task[T]":
     """A task that inherits nothing of the trigger that happens to start it (its log's address, for one)."""
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

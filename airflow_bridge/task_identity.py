@@ -6,9 +6,11 @@ Labels are KPO's, made safe in KPO's way, so that dashboards, network policies a
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 #: Kubernetes' limit of a label's value.
 MAX_LABEL_LENGTH = 63
@@ -31,7 +33,7 @@ class TaskIdentity:
     airflow_version: str
 
     @classmethod
-    def of(cls, context: Mapping[str, Any], *, deployment: str, airflow_version: str) -> "TaskIdentity":
+    def of(cls, context: "Context", *, deployment: str, airflow_version: str) -> "TaskIdentity":
         """The task instance that the context tells of."""
         ti = context["ti"]
         map_index = -1 if ti.map_index is None else ti.map_index

@@ -52,7 +52,7 @@ class PodRelayTrigger(BaseTrigger):
         log_events_on_startup: bool = True,
         log_formatter: str | None = None,
         callbacks: Sequence[str] = (),
-        trigger_kwargs: dict[str, Any] | None = None,
+        trigger_kwargs: dict[str, object] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.job_id = job_id

@@ -17,7 +17,7 @@ class Latency:
     start_s: float = 0.0
     terminated_to_phase_s: float = 0.05
     log_eof_s: float = 0.02
-    removal_s: float = 0.0
+    removal_s: float = 0.05
     restart_back_off_s: float = 0.5
     restart_back_off_limit_s: float = 5.0
     image_back_off_s: float = 0.5

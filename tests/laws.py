@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from dispatcher import names
-from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, Notice, StatusChanged
+from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, LogSummary, Notice, StatusChanged
 from dispatcher.spec import JobSpec
 from dispatcher.status import LEGAL_MOVES, Status
 
@@ -142,8 +142,10 @@ def _broken_log(
     what = f"log of attempt {attempt}"
     stream = told.streams.get((attempt, spec.base_container), Stream())
     is_last = attempt == told.result.attempt
-    if is_last and (summary := told.result.logs.get(spec.base_container)) and summary.bytes != stream.end:
-        yield f"{what}: the result says {summary.bytes} bytes, the reader got to {stream.end}"
+    summary = told.result.logs.get(spec.base_container)
+    is_spared = may_lose_pods or told.may_hear_again or told.result.status is Status.CANCELLED
+    if is_last and summary is not None:
+        yield from _false_claims(what, stream, summary, written, may_lack=is_spared)
     if stream.is_open:
         return
     if stream.end == written["bytes"]:
@@ -158,6 +160,24 @@ def _broken_log(
         yield f"{what}: {stream.end} bytes read of {written['bytes']}, and the result says that it is complete"
     elif not stream.gaps and stream.digest.hexdigest() != expected_digest(spec, stream.end):
         yield f"{what}: the {stream.end} bytes read are not the first that the container wrote"
+
+
+def _false_claims(
+    what: str, stream: Stream, summary: LogSummary, written: Mapping[str, Any], *, may_lack: bool
+) -> Iterator[str]:
+    """The result says more or less than the reader got; or a log is called complete and is not what the container
+    wrote, or lacks for no reason what was there."""
+    if summary.bytes != stream.end:
+        yield f"{what}: the result says {summary.bytes} bytes, the reader got to {stream.end}"
+    if summary.is_complete:
+        if summary.bytes != written["bytes"]:
+            yield f"{what}: called complete with {summary.bytes} bytes of {written['bytes']}"
+        elif not stream.gaps and stream.digest.hexdigest() != written["sha256"]:
+            yield f"{what}: called complete, and its bytes are not those that the container wrote"
+    elif not may_lack:
+        yield f"{what}: incomplete, although the cluster had all of it: {[gap.why for gap in stream.gaps]}"
+    elif not stream.gaps:
+        yield f"{what}: incomplete, and no gap says why"
 
 
 def expected_digest(spec: JobSpec, size_bytes: int) -> str:

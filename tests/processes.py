@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import defaultdict, deque
@@ -58,6 +59,18 @@ class Pocket:
     def control(self, what: str) -> None:
         """One of the controls of ``devcluster.pocket_routes``, e.g. ``outage?seconds=2``."""
         self.call("POST", f"/pocket/{what}")
+
+    def wait_until_back(self) -> None:
+        """Wait for an API server that restarts."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            try:
+                self.requests()
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def ever_created(self) -> list[dict[str, Any]]:
         """Every pod that ever was, in the order of creation, with what its containers wrote."""

@@ -83,6 +83,7 @@ class Faults:
         self._redis = redis
         self._api = api
         self._redis_server = asyncio.Lock()
+        self._api_server = asyncio.Lock()  # while it restarts it hears of no other fault
         self._nodes = {f"pocket-{number}": asyncio.Lock() for number in range(3)}
 
     async def run(self, faults: list[Fault]) -> None:
@@ -173,13 +174,29 @@ class Faults:
         await asyncio.sleep(rng.uniform(1, 6))
         self._api.refusal = None
 
+    async def _control(self, what: str) -> None:
+        async with self._api_server:
+            await asyncio.to_thread(self._site.pocket.control, what)
+
+    async def _api_restarted(self, rng: random.Random) -> None:
+        """Killed: connections are reset, and refused until it is back."""
+        async with self._api_server:
+            away_s = rng.uniform(0.1, 5)
+            await asyncio.to_thread(self._site.pocket.control, f"apiserver/restart?seconds={away_s:.1f}")
+            await asyncio.sleep(away_s)
+            await asyncio.to_thread(self._site.pocket.wait_until_back)
+
+    async def _kubelet_restarted(self, rng: random.Random) -> None:
+        node = rng.choice(["", *(f"&node={name}" for name in self._nodes)])
+        await self._control(f"kubelet/restart?seconds={rng.uniform(0, 4):.1f}{node}")
+
     async def _api_slow(self, rng: random.Random) -> None:
         self._api.delay_s = rng.uniform(0.1, 3)
         await asyncio.sleep(rng.uniform(1, 6))
         self._api.delay_s = 0.0
 
     async def _api_down(self, rng: random.Random) -> None:
-        await asyncio.to_thread(self._site.pocket.control, f"outage?seconds={rng.uniform(1, 6):.1f}")
+        await self._control(f"outage?seconds={rng.uniform(1, 6):.1f}")
 
     async def _api_streams_cut(self, _: random.Random) -> None:
         self._api.cut()
@@ -195,12 +212,12 @@ class Faults:
         self._api.silence_watches(silent=False)
 
     async def _api_history_gone(self, _: random.Random) -> None:
-        await asyncio.to_thread(self._site.pocket.control, "watches/end")
-        await asyncio.to_thread(self._site.pocket.control, "history/trim")
+        await self._control("watches/end")
+        await self._control("history/trim")
 
     async def _api_replies_lost(self, rng: random.Random) -> None:
         verb = rng.choice(["create", "create", "delete", "get"])
-        await asyncio.to_thread(self._site.pocket.control, f"lose-replies?verb={verb}&resource=pods&times=3")
+        await self._control(f"lose-replies?verb={verb}&resource=pods&times=3")
 
     async def _node_away(self, rng: random.Random) -> None:
         await self._without_node(f"pocket-{rng.randrange(3)}", rng.uniform(0.5, 0.5 * LOST_NODE_S))
@@ -211,11 +228,12 @@ class Faults:
 
     async def _without_node(self, node: str, for_s: float) -> None:
         async with self._nodes[node]:  # lost twice at a time, it would be given up by the first although it is back
-            await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/lose")
+            await self._control(f"nodes/{node}/lose")
             await asyncio.sleep(for_s)
             if for_s > LOST_NODE_S:
-                self.hit |= {pod["labels"].get(names.LABEL_JOB, "") for pod in await self._ever_on(node)}
-            await asyncio.to_thread(self._site.pocket.control, f"nodes/{node}/restore")
+                async with self._api_server:
+                    self.hit |= {pod["labels"].get(names.LABEL_JOB, "") for pod in await self._ever_on(node)}
+            await self._control(f"nodes/{node}/restore")
 
     async def _ever_on(self, node: str) -> list[dict[str, Any]]:
         """Pods on the node that are still there, or were until now."""
@@ -233,6 +251,8 @@ _WEIGHTS = {
     "api_refusing": 2,
     "api_slow": 2,
     "api_down": 1,
+    "api_restarted": 2,
+    "kubelet_restarted": 3,
     "api_streams_cut": 2,
     "api_logs_truncated": 2,
     "api_watch_silent": 1,

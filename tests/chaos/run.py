@@ -50,19 +50,20 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     takeovers_s: list[float] = field(default_factory=list)
-    gaps: int = 0
+    gaps: Counter[str] = field(default_factory=Counter)
     log_bytes: int = 0
     took_s: float = 0.0
 
     def __str__(self) -> str:
         faults = " ".join(f"{kind}={count}" for kind, count in sorted(self.faults.items()))
+        gaps = ", ".join(f"{count} × {why}" for why, count in sorted(self.gaps.items())) or "no"
         takeovers = "none"
         if self.takeovers_s:
             takeovers = f"{len(self.takeovers_s)}, median {statistics.median(self.takeovers_s):.1f} s"
             takeovers += f", worst {max(self.takeovers_s):.1f} s"
         return (
             f"seed {self.seed}: {self.jobs} jobs, {sum(self.faults.values())} faults ({faults}), "
-            f"{self.log_bytes / 1e6:.0f} MB of log, {self.gaps} gaps, takeovers after kills: {takeovers}, "
+            f"{self.log_bytes / 1e6:.0f} MB of log, gaps: {gaps}; takeovers after kills: {takeovers}, "
             f"{len(self.violations)} violations, {self.took_s:.0f} s"
         )
 
@@ -192,7 +193,7 @@ class _Run:
                 if job.asked.deed is Deed.EVICT:
                     return
                 await asyncio.sleep(3.0)
-            except OSError:  # HTTPError among them: an outage of the API server, or an answer that was lost
+            except (OSError, ValueError):  # an outage of the API server, an answer that was lost, or a proxy's page
                 job.is_deed_done = True  # perhaps
                 await asyncio.sleep(0.2)
 
@@ -239,7 +240,7 @@ class _Run:
             problems = broken_laws(asked.spec, told, created, may_lose_pods=is_hit or job.is_hit)
             problems += _unexpected(job)
             report.violations += [f"{asked.spec.id}: {problem}" for problem in problems]
-            report.gaps += len(told.gaps)
+            report.gaps.update(gap.why for gap in told.gaps)
             report.log_bytes += sum(stream.end for stream in told.streams.values())
             report.takeovers_s += _takeovers(told, self._crew.kills)
         report.violations += [f"{name} did not end within 10 s of SIGTERM" for name in self._crew.slow_ends]

@@ -4,8 +4,9 @@ import pytest
 
 from tests.chaos.run import run_seed
 
-#: Between them: every end of a worker, Redis restarted and failed over, the API server in every mood, nodes lost.
-SEEDS = (17, 4)
+#: Between them: every end of a worker, Redis restarted and failed over, the API server in every mood and restarted,
+#: kubelets restarted, nodes lost.
+SEEDS = (266, 312)
 JOBS = 40
 
 

@@ -20,6 +20,8 @@ from worker.return_value import parse_return_value
 
 #: How long the sidecar may take to print, after all other containers have ended.
 RETURN_VALUE_S: Final = 60.0
+#: So often its log is read after its end, where the value did not come whole: a read may be cut and not show it.
+READS_AFTER_END: Final = 2
 MOST_WARNINGS: Final = 10
 
 
@@ -39,22 +41,23 @@ LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
 async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
     """Read what the sidecar prints when it is told to end. Its end is what its pod says: a refusal, or the end of a
     stream, comes also of a kubelet that restarts."""
-    found, has_ended, back_off = LOST_RETURN_VALUE, False, BackOff()
+    found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, BackOff()
     with suppress(TimeoutError):
         async with asyncio.timeout(RETURN_VALUE_S):
-            while True:
+            while reads_after_end < READS_AFTER_END:
                 error: Exception | None = None
                 try:
                     found = ReturnValue(*parse_return_value(await _sidecar_log(cluster, namespace, pod)))
-                    if has_ended or found.outcome is not ReturnValueOutcome.TRUNCATED:
+                    if found.outcome is not ReturnValueOutcome.TRUNCATED:
                         return found
+                    reads_after_end += has_ended
                 except (ClusterRefusedError, ClusterUnavailableError) as refusal:
                     error = refusal
                 match await _sidecar(cluster, namespace, pod):
                     case "gone":
                         return found
                     case "ended" if not has_ended:
-                        has_ended = True  # what is read from now on is all that there is
+                        has_ended = True
                     case _:
                         await asyncio.sleep(back_off.failed(error))
     return found
@@ -65,7 +68,8 @@ async def _sidecar_log(cluster: Cluster, namespace: str, pod: str) -> bytes:
     async with cluster.log(namespace, pod, names.RETURN_VALUE_CONTAINER, since=None, follow=True) as pieces:
         async for data in pieces:
             lines.feed(data)
-    lines.end()
+    if lines.foreign_end or lines.is_cut:
+        raise ClusterUnavailableError("text in place of the sidecar's log")
     while piece := lines.take(1 << 20):
         parts.append(piece.data)
     return b"".join(parts)

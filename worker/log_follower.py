@@ -26,7 +26,9 @@ import structlog
 from dispatcher.events import LogSummary
 from dispatcher.record import Checkpoint
 from dispatcher.steps import Appended, AppendOutcome, Fence
-from worker.cluster import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.answers import ClusterRefusedError, ClusterUnavailableError
+from worker.back_off import BackOff
+from worker.cluster import Cluster
 from worker.kill_points import Reached, reached
 from worker.ledger import Ledger
 from worker.log_entries import BATCH, Given, LogSource, LogTail, append_step, how_many_applied
@@ -50,13 +52,15 @@ NEAR_WHOLE_LOG_BYTES: Final = 128 * 1024
 #: A read for the log's end that brought more than this, or a last line without newline, may have been cut by a kubelet
 #: that died meanwhile: what it brought is accepted when another read brings nothing more.
 CONFIRM_BYTES: Final = 64 * 1024
+#: A log's end is asked for again after at most this long: the job's result waits for it, and does not wait for ever.
+END_RETRY_S: Final = 2.0
 #: How long the stream of a pod that is gone may still bring something (its end comes 0.3 s after the container's).
 EOF_GRACE_S: Final = 5.0
 #: A stream's end may be up to a second ahead of the watch's word of the container's end: so long nothing is asked.
 EOF_NEWS_S: Final = 1.0
 #: After an outage of the API server the logs are asked for again over this long, not all at once.
 WELL_AGAIN_S: Final = 1.0
-#: A stream that lasted this long was sound: the next one is opened without the back-off of earlier failures.
+#: A stream that lasted this long, or brought something, was sound: the next one waits as after a first failure.
 STEADY_S: Final = 10.0
 
 
@@ -234,13 +238,13 @@ class LogFollower:
         self._is_read = self._is_whole = False
         self._missing = None
         self.all_read.clear()
-        back_off = BackOff()
+        back_offs = BackOff(), BackOff(longest_s=END_RETRY_S)
         try:
             while not (self._is_whole or self._gives_up or self._missing):
                 if self._rewind_to is not None:
                     await self._stop_followed()
                     self._rewind()
-                await self._read_on(back_off)
+                await self._read_on(back_offs[self._is_for_end])
         finally:
             await self._stop_followed()
         if not self._is_whole:
@@ -260,7 +264,7 @@ class LogFollower:
         try:
             is_eof = await self._one_stream(follow=not is_bounded)
         except ClusterRefusedError as error:
-            if error.status == 404 and self._is_gone:
+            if error.is_absence and self._is_gone:
                 await self._until_followed_ends()
                 self._missing = POD_GONE
                 return
@@ -286,15 +290,20 @@ class LogFollower:
         self._is_near = False
         self._trouble = str(trouble)
         self._log.info("log interrupted", why=self._trouble)
-        if time.monotonic() - began > STEADY_S:
+        if self._was_sound(began):
             back_off.succeeded()
         await self._pause(back_off.failed(trouble if isinstance(trouble, Exception) else None))
+
+    def _was_sound(self, began: float) -> bool:
+        """Whether the stream lasted, or brought something: the next one need not wait as after a failure."""
+        has_brought = self._opened is not None and self._lines.checkpoint.end > self._opened[1]
+        return has_brought or time.monotonic() - began > STEADY_S
 
     async def _after_eof(self, back_off: BackOff, began: float) -> None:
         """A followed stream ended cleanly: its container did, which the watch is about to tell, or its kubelet."""
         self._is_near = False
         self._log.info("log stream ended")
-        if time.monotonic() - began > STEADY_S:
+        if self._was_sound(began):
             back_off.succeeded()
         await self._pause(max(EOF_NEWS_S, back_off.failed()))
         if not self._is_for_end:
@@ -383,8 +392,9 @@ class LogFollower:
                 await self._turn.wait()
 
     async def _until_cluster_is_well(self) -> None:
-        """Ask for no log while not even the pods can be watched: the jobs are many, the watches few."""
-        while not self._cluster.is_well.is_set() and not self._gives_up:
+        """Ask for no log while not even the pods can be watched: the jobs are many, the watches few. Few jobs are at
+        their ends; their logs are asked for nevertheless, for their results do not wait for ever."""
+        while not self._cluster.is_well.is_set() and not self._gives_up and not self._is_for_end:
             self._turn.clear()
             news = [asyncio.create_task(event.wait()) for event in (self._cluster.is_well, self._turn)]
             try:

@@ -152,7 +152,7 @@ def payload(log: bytes) -> bytes:
 def without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_follower, "EOF_NEWS_S", 0.01)
     monkeypatch.setattr(log_follower, "SEARCH_SILENCE_S", 0.05)
-    monkeypatch.setattr(log_follower, "BackOff", lambda: BackOff(first_s=0.01, longest_s=0.1))
+    monkeypatch.setattr(log_follower, "BackOff", lambda **_: BackOff(first_s=0.01, longest_s=0.1))
 
 
 async def test_a_kubelet_that_restarts_under_a_running_container_costs_not_one_line() -> None:
@@ -307,7 +307,7 @@ async def test_a_container_that_was_started_again_is_told_as_that() -> None:
 
 async def test_a_pod_that_goes_leaves_what_its_stream_still_brings_and_a_gap() -> None:
     stream = Stays(lines(0, 5))
-    play = Play(stream, ClusterRefusedError(404, {"message": 'pods "job" not found'}))
+    play = Play(stream, ClusterRefusedError(404, {"reason": "NotFound", "message": 'pods "job" not found'}))
     play.begin()
     await play.redis.until_has(payload(lines(0, 5)))
     play.follower.pod_gone()

@@ -99,7 +99,7 @@ async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch
     follower = a_follower(cluster, redis)
     running = asyncio.create_task(follower.run())
     await asyncio.wait_for(redis.half_way.wait(), 10)
-    cluster.error = ClusterRefusedError(404, {})
+    cluster.error = ClusterRefusedError(404, {"reason": "NotFound"})
     follower.pod_gone()
     follower.fall_back(follower.kept_from)
     await asyncio.wait_for(running, 10)

@@ -66,8 +66,14 @@ async def test_what_a_sidecar_printed_before_its_end_is_read_after_it() -> None:
     assert found.value == {"rows": 3}
 
 
+@pytest.mark.parametrize("text", [b"unable to retrieve container logs for containerd://0a1b2c3d", b"<html></html>\n"])
+async def test_text_in_place_of_the_log_of_a_sidecar_that_ended_is_not_its_log(text: bytes) -> None:
+    found = await read(Cluster(*[text] * 5, PRINTED, ends_after=1))
+    assert found.value == {"rows": 3}
+
+
 @pytest.mark.parametrize("is_gone", [True, False])
 async def test_a_sidecar_that_ended_or_went_without_printing_is_not_waited_for(is_gone: bool) -> None:
     cluster = Cluster(b"", ends_after=1, is_gone=is_gone)
     assert (await read(cluster)).outcome is ReturnValueOutcome.TRUNCATED
-    assert cluster.asked == (1 if is_gone else 2)
+    assert cluster.asked == (1 if is_gone else 3)

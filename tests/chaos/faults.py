@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dispatcher import names
-from tests.chaos.api_door import ApiDoor
+from tests.chaos.api_door import PAGES, ApiDoor, Page
 from tests.chaos.failover import fail_over
 from tests.processes import Site, Worker
 from tests.redis_door import RedisDoor
@@ -74,7 +75,7 @@ class Crew:
 class Faults:
     """Carries faults out, each in its own time; several may be in force at once."""
 
-    def __init__(self, site: Site, crew: Crew, redis: RedisDoor, api: ApiDoor) -> None:
+    def __init__(self, site: Site, crew: Crew, redis: RedisDoor, api: ApiDoor, token_file: Path) -> None:
         self.done: Counter[str] = Counter()
         self.has_lost = asyncio.Event()  #: Redis has lost writes that it had confirmed
         self.hit: set[str] = set()  #: jobs whose pods a lost node took
@@ -82,6 +83,7 @@ class Faults:
         self._crew = crew
         self._redis = redis
         self._api = api
+        self._token_file = token_file
         self._redis_server = asyncio.Lock()
         self._api_server = asyncio.Lock()  # while it restarts it hears of no other fault
         self._nodes = {f"pocket-{number}": asyncio.Lock() for number in range(3)}
@@ -186,6 +188,33 @@ class Faults:
             await asyncio.sleep(away_s)
             await asyncio.to_thread(self._site.pocket.wait_until_back)
 
+    async def _api_proxied(self, rng: random.Random) -> None:
+        """What stands before it answers in its place, also with success, and cuts the streams."""
+        page = PAGES[rng.choice(sorted(PAGES.keys() - {"huge200", "huge404"}))]  # those take the test's own time
+        self._api.page = page
+        self._api.cut()
+        await asyncio.sleep(rng.uniform(0.5, 5))
+        self._api.page = None
+
+    async def _api_logs_replaced(self, rng: random.Random) -> None:
+        """Text in place of logs, as a kubelet gives it, or a proxy."""
+        sentence = Page(200, "text/plain", b"unable to retrieve container logs for containerd://0a1b2c3d")
+        self._api.log_page = rng.choice([sentence, PAGES["html200"], PAGES["html404"], PAGES["path404"]])
+        self._api.cut()
+        await asyncio.sleep(rng.uniform(0.5, 5))
+        self._api.log_page = None
+
+    async def _credentials_renewed(self, rng: random.Random) -> None:
+        """The token expires, and the next one is there a moment before or after."""
+        token = f"token-{rng.getrandbits(64):x}"
+        late_s = rng.uniform(-2, 3)
+        if late_s < 0:
+            self._token_file.write_text(f"{token}\n")
+        await asyncio.sleep(max(0.0, -late_s))
+        self._api.accepts = lambda shown: shown == token
+        await asyncio.sleep(max(0.0, late_s))
+        self._token_file.write_text(f"{token}\n")
+
     async def _kubelet_restarted(self, rng: random.Random) -> None:
         node = rng.choice(["", *(f"&node={name}" for name in self._nodes)])
         await self._control(f"kubelet/restart?seconds={rng.uniform(0, 4):.1f}{node}")
@@ -252,7 +281,10 @@ _WEIGHTS = {
     "api_slow": 2,
     "api_down": 1,
     "api_restarted": 2,
+    "api_proxied": 2,
+    "api_logs_replaced": 2,
     "kubelet_restarted": 3,
+    "credentials_renewed": 2,
     "api_streams_cut": 2,
     "api_logs_truncated": 2,
     "api_watch_silent": 1,

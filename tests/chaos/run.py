@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from devcluster.kubeconfig import write_kubeconfig
 from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
@@ -96,21 +98,33 @@ class _Run:
 
     async def run(self) -> Report:
         site = self._site
-        async with RedisDoor(site.redis.port) as redis, ApiDoor(site.pocket.url, self._rng) as api:
+        async with RedisDoor(site.redis.port) as redis, self._door() as api:
             site.redis_url, site.kubeconfig = redis.url, self._behind(api)
             async with AsyncDispatcher(site.client_settings(redis_timeout_s=2)) as self._client:
                 await asyncio.gather(*(self._crew.start(name) for name in WORKERS))
                 for worker in self._crew.alive.values():
                     await asyncio.to_thread(worker.wait_until_ready)
-                await self._live(Faults(site, self._crew, redis, api))
+                await self._live(Faults(site, self._crew, redis, api, self._token_file))
                 await self._settle()
             created = await asyncio.to_thread(site.pocket.ever_created)
         self._judge(created)
         return self._report
 
+    def _door(self) -> ApiDoor:
+        """Whatever token it is shown, it shows the API server's own."""
+        return ApiDoor(self._site.pocket.url, self._rng, token=self._site.pocket.token)
+
+    @property
+    def _token_file(self) -> Path:
+        return self._site.processes.directory / "token"
+
     def _behind(self, api: ApiDoor) -> Path:
         path = self._site.processes.directory / "kubeconfig-through-the-door"
-        write_kubeconfig(path, api.url, self._site.pocket.token)
+        self._token_file.write_text("first\n")
+        write_kubeconfig(path, api.url, "")
+        config = yaml.safe_load(path.read_text())
+        config["users"][0]["user"] = {"tokenFile": str(self._token_file)}
+        path.write_text(yaml.safe_dump(config))
         return path
 
     async def _live(self, faults: Faults) -> None:

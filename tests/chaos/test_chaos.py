@@ -4,9 +4,9 @@ import pytest
 
 from tests.chaos.run import run_seed
 
-#: Between them: every end of a worker, Redis restarted and failed over, the API server in every mood and restarted,
-#: kubelets restarted, nodes lost.
-SEEDS = (266, 312)
+#: Between them: every end of a worker, Redis restarted and failed over, the API server in every mood, restarted and
+#: behind a proxy, kubelets restarted, credentials renewed, nodes lost.
+SEEDS = (281, 381)
 JOBS = 40
 
 

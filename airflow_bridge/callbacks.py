@@ -1,6 +1,6 @@
 """Callbacks: KPO's hooks under KPO's names, with our own objects where KPO gives a Kubernetes client and ``V1Pod``.
 
-``pod`` is a :class:`PodView` (``pod.metadata.name``, ``pod.metadata.namespace`` and ``pod.status.phase`` as in
+``pod`` is a :class:`CallbackPod` (``pod.metadata.name``, ``pod.metadata.namespace`` and ``pod.status.phase`` as in
 ``V1Pod``), ``client`` a :class:`JobClient`, in the triggerer an :class:`AsyncJobClient`. A hook may be a plain function
 or a coroutine function, wherever it is called. Which hook is called where: ``docs/migrating-from-kpo.md``.
 """
@@ -51,7 +51,7 @@ class PodStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class PodView:
+class CallbackPod:
     """What is known of the job's pod, without asking the cluster. ``result``: once the job has ended."""
 
     job_id: str
@@ -62,12 +62,12 @@ class PodView:
     result: "JobResult | None" = None
 
     @classmethod
-    def of_move(cls, job_id: str, change: "StatusChanged") -> "PodView":
+    def of_move(cls, job_id: str, change: "StatusChanged") -> "CallbackPod":
         status = PodStatus(_PHASES.get(change.status.value, "Failed"))
         return cls(job_id, PodMetadata(change.pod, change.namespace), status, change.node, change.attempt)
 
     @classmethod
-    def of_result(cls, result: "JobResult") -> "PodView":
+    def of_result(cls, result: "JobResult") -> "CallbackPod":
         status = PodStatus(_PHASES.get(result.status.value, "Failed"))
         metadata = PodMetadata(result.pod, result.namespace, result.pod_uid)
         return cls(result.job_id, metadata, status, result.node, result.attempt, result)
@@ -78,7 +78,7 @@ class HookCall:
     """A hook that is due. ``details``: what it is told besides the pod and its caller."""
 
     hook: str
-    pod: PodView | None
+    pod: CallbackPod | None
     details: Mapping[str, object] = field(default_factory=dict)
 
     def arguments(
@@ -150,38 +150,38 @@ class PodRelayCallback:
 
     @staticmethod
     def on_pod_creation(
-        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+        *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
         """The pod exists."""
 
     @staticmethod
     def on_pod_starting(
-        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+        *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
         """The base container has started."""
 
     @staticmethod
     def on_pod_completion(
-        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+        *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
         """The job has ended, well or not."""
 
     @staticmethod
     def on_pod_teardown(
-        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+        *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
         """After every callback's ``on_pod_completion``."""
 
     @staticmethod
     def on_pod_cleanup(
-        *, pod: PodView, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
+        *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
         """The task is about to succeed (as in KPO, not called when it fails or is skipped)."""
 
     @staticmethod
     def on_operator_resuming(
         *,
-        pod: PodView,
+        pod: CallbackPod,
         event: dict[str, Any],
         client: Client,
         mode: str,
@@ -199,7 +199,7 @@ class PodRelayCallback:
         mode: str,
         container_name: str,
         timestamp: datetime,
-        pod: PodView | None,
+        pod: CallbackPod | None,
         **kwargs: object,
     ) -> object:
         """A container wrote a line."""

@@ -24,7 +24,7 @@ DEFAULT_DEPLOYMENT = "airflow"
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
+class ResolvedConnection:
     """A resolved connection."""
 
     settings: "ClientSettings"
@@ -56,7 +56,7 @@ def _is_true(value: object) -> bool:
     return str(value).strip().lower() in {"true", "1", "yes", "on"}
 
 
-def relay_of(connection: "Connection") -> Relay:
+def resolved(connection: "Connection") -> ResolvedConnection:
     """Read a connection.
 
     Raises:
@@ -68,10 +68,10 @@ def relay_of(connection: "Connection") -> Relay:
     _mask(urlsplit(url).password)
     extra = connection.extra_dejson
     settings = ClientSettings.from_environment(redis_url=url, queue=extra.get("queue") or None)
-    return Relay(settings, extra.get("deployment") or _deployment(), extra.get("namespace") or None)
+    return ResolvedConnection(settings, extra.get("deployment") or _deployment(), extra.get("namespace") or None)
 
 
-def relay_of_environment() -> Relay | None:
+def resolved_from_environment() -> ResolvedConnection | None:
     """Without a connection: what ``PODRELAY_REDIS_URL`` says; None where it says nothing."""
     import os
 
@@ -81,7 +81,7 @@ def relay_of_environment() -> Relay | None:
         return None
     settings = ClientSettings.from_environment()
     _mask(urlsplit(settings.redis_url.get_secret_value()).password)
-    return Relay(settings, _deployment(), None)
+    return ResolvedConnection(settings, _deployment(), None)
 
 
 def _deployment() -> str:
@@ -109,7 +109,7 @@ class PodRelayHook(BaseHook):
         super().__init__()
         self.podrelay_conn_id = podrelay_conn_id
 
-    def relay(self) -> Relay:
+    def resolve(self) -> ResolvedConnection:
         """The resolved connection.
 
         Raises:
@@ -119,44 +119,44 @@ class PodRelayHook(BaseHook):
             connection = self.get_connection(self.podrelay_conn_id)
         except AirflowNotFoundException:
             return self._without_connection()
-        return relay_of(connection)
+        return resolved(connection)
 
-    async def arelay(self) -> Relay:
-        """As :meth:`relay`, for an event loop."""
+    async def aresolve(self) -> ResolvedConnection:
+        """As :meth:`resolve`, for an event loop."""
         try:
             connection = await self.aget_connection(self.podrelay_conn_id)
         except AirflowNotFoundException:
             return self._without_connection()
-        return relay_of(connection)
+        return resolved(connection)
 
-    def _without_connection(self) -> Relay:
-        relay = relay_of_environment()
-        if relay is None:
+    def _without_connection(self) -> ResolvedConnection:
+        connection = resolved_from_environment()
+        if connection is None:
             raise AirflowNotFoundException(
                 f"connection {self.podrelay_conn_id!r} is not defined: add one of type podrelay (Redis' address), or "
                 "set PODRELAY_REDIS_URL"
             )
-        return relay
+        return connection
 
     def get_conn(self) -> "Dispatcher":
         """The dispatcher's client; the caller closes it."""
         from dispatcher.client import Dispatcher
 
-        return Dispatcher(self.relay().settings)
+        return Dispatcher(self.resolve().settings)
 
     def test_connection(self) -> tuple[bool, str]:
         """Ping Redis, and say which workers are alive: the connection form's *test* button."""
         from dispatcher.errors import PodrelayError
 
         try:
-            relay = self.relay()
+            connection = self.resolve()
             with self.get_conn() as dispatcher:
                 dispatcher.ping()
-                workers = dispatcher.workers(relay.settings.queue)
+                workers = dispatcher.workers(connection.settings.queue)
         except PodrelayError as error:
             return False, str(error)
         alive = [worker.incarnation for worker in workers if worker.is_alive]
-        at = f"Redis at {relay.settings.masked_redis_url} answers; queue {relay.settings.queue!r}"
+        at = f"Redis at {connection.settings.masked_redis_url} answers; queue {connection.settings.queue!r}"
         if not alive:
             return True, f"{at} has no live worker: tasks will wait until one is there"
         return True, f"{at} is served by {len(alive)} worker(s): {', '.join(sorted(alive)[:5])}"

@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
-from airflow_bridge.callbacks import ExecutionMode, HookCall, JobClient, PodView, call, listed, path_of
+from airflow_bridge.callbacks import CallbackPod, ExecutionMode, HookCall, JobClient, call, listed, path_of
 from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_bridge.api_json import Json, KubernetesObject
-    from airflow_bridge.hook import PodRelayHook, Relay
-    from airflow_bridge.narration import Line, Style
+    from airflow_bridge.hook import PodRelayHook, ResolvedConnection
     from airflow_bridge.pod_arguments import Secret
     from airflow_bridge.task_identity import TaskIdentity
+    from airflow_bridge.task_log import Line, Style
     from dispatcher.client import Dispatcher
     from dispatcher.events import JobResult
     from dispatcher.spec import JobSpec
@@ -214,7 +214,7 @@ class PodRelayOperator(BaseOperator):
         self.trigger_kwargs = trigger_kwargs
         # While it runs.
         self.log_url: str | None = None
-        self._relay: Relay | None = None
+        self._connection: ResolvedConnection | None = None
         self._job_id: str | None = None
         self._is_following = False
         self._is_killed = False
@@ -290,10 +290,10 @@ class PodRelayOperator(BaseOperator):
 
         return TaskIdentity.of(context, deployment=self._resolved().deployment, airflow_version=__version__)
 
-    def _resolved(self) -> "Relay":
-        if self._relay is None:
-            self._relay = self.hook.relay()
-        return self._relay
+    def _resolved(self) -> "ResolvedConnection":
+        if self._connection is None:
+            self._connection = self.hook.resolve()
+        return self._connection
 
     def _client(self) -> "Dispatcher":
         from dispatcher.client import Dispatcher
@@ -314,7 +314,7 @@ class PodRelayOperator(BaseOperator):
         with self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
             result = self._follow(dispatcher, context)
-            if self._runs_anew(dispatcher, context, result):
+            if self._is_resubmitted(dispatcher, context, result):
                 result = self._follow(dispatcher, context)
             return self._finish(dispatcher, context, result, manifest)
 
@@ -325,14 +325,14 @@ class PodRelayOperator(BaseOperator):
             if dispatcher.get(self._known_job_id()).result is not None:
                 self.log.info("Not deferring: the job has already ended.")
                 result = self._follow(dispatcher, context)
-                if not self._runs_anew(dispatcher, context, result):
+                if not self._is_resubmitted(dispatcher, context, result):
                     return self._finish(dispatcher, context, result, manifest)
         self.invoke_defer_method(context)
         return None
 
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
         """Submit or attach; returns the manifest."""
-        from airflow_bridge.pod_policy import hooks_that_are_not_applied
+        from airflow_bridge.parameters import hooks_that_are_not_applied
 
         for plugin in hooks_that_are_not_applied():
             self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
@@ -356,30 +356,30 @@ class PodRelayOperator(BaseOperator):
         else:
             self.log.info("Submitted job %s to queue %r.", submitted.job_id, spec.queue)
 
-    def _runs_anew(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult") -> bool:
+    def _is_resubmitted(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult") -> bool:
         """Submit again what was cancelled because an earlier try was cleared; whether that was so."""
-        from airflow_bridge.cleared import anew, is_for_an_earlier_try
+        from airflow_bridge.task_identity import resubmission, was_cancelled_for_an_earlier_try
 
         spec, identity = dispatcher.get(result.job_id).spec, self._identity(context)
-        if not is_for_an_earlier_try(result, spec, identity.try_number):
+        if not was_cancelled_for_an_earlier_try(result, spec, identity.try_number):
             return False
         self.log.info("Job %s was cancelled when an earlier try was cleared: this try runs it anew.", result.job_id)
-        self._submit_spec(dispatcher, context, anew(spec, identity))
+        self._submit_spec(dispatcher, context, resubmission(spec, identity))
         return True
 
     def _follow(self, dispatcher: "Dispatcher", context: "Context") -> "JobResult":
         """Show what happens until the job's end."""
-        from airflow_bridge.narration import Narrator
+        from airflow_bridge.task_log import TaskLog
         from dispatcher.events import Ended
 
-        narrator = Narrator(self._style())
+        task_log = TaskLog(self._style())
         job_id = self._known_job_id()
         client = JobClient(dispatcher, job_id)
         self._is_following = True
         try:
             self.raise_if_killed()
             for heard in dispatcher.follow(job_id):
-                for due in narrator.tell(heard):
+                for due in task_log.render(heard):
                     self._carry_out(due, client, context)
                 if isinstance(heard.event, Ended):
                     return heard.event.result
@@ -388,7 +388,7 @@ class PodRelayOperator(BaseOperator):
         return dispatcher.result(job_id)
 
     def _carry_out(self, due: "Line | HookCall", client: JobClient, context: "Context") -> None:
-        from airflow_bridge.narration import Line
+        from airflow_bridge.task_log import Line
 
         if isinstance(due, Line):
             self.log.log(due.level, due.text)
@@ -399,7 +399,7 @@ class PodRelayOperator(BaseOperator):
         call(self.callbacks, due.hook, **arguments)
 
     def _style(self) -> "Style":
-        from airflow_bridge.narration import Style
+        from airflow_bridge.task_log import Style
 
         return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)
 
@@ -413,26 +413,26 @@ class PodRelayOperator(BaseOperator):
             AirflowSkipException: the exit code says so.
             PodRelayFailure: anything but success.
         """
-        from airflow_bridge.outcome import Failure, PodRelayFailure, Skip, Success, outcome_of
+        from airflow_bridge.outcome import PodRelayFailure, TaskFailure, TaskSkip, TaskSuccess, outcome_of
 
         self.log_url = result.log_url
-        pod = PodView.of_result(result)
+        pod = CallbackPod.of_result(result)
         self._push_pod(context, pod)
         hook = partial(self._call, pod=pod, client=JobClient(dispatcher, result.job_id), context=context)
         hook("on_pod_completion")
         hook("on_pod_teardown")
         arguments, multiple_outputs = arguments_of(self), self.multiple_outputs
         match outcome_of(result, arguments, multiple_outputs=multiple_outputs, manifest=manifest):
-            case Success(value, lines):
+            case TaskSuccess(value, lines):
                 hook("on_pod_cleanup")
                 self.raise_if_killed()
                 dispatcher.acknowledge(result.job_id)
                 self._write(lines)
                 return value
-            case Skip(message):
+            case TaskSkip(message):
                 self._acknowledge_failure(dispatcher, result.job_id)
                 raise AirflowSkipException(message)
-            case Failure(message, lines, xcoms):
+            case TaskFailure(message, lines, xcoms):
                 for key, value in xcoms.items():
                     context["ti"].xcom_push(key=key, value=value)
                 self._write(lines)
@@ -451,7 +451,7 @@ class PodRelayOperator(BaseOperator):
     def _call(self, hook: str, **arguments: object) -> None:
         call(self.callbacks, hook, mode=ExecutionMode.SYNC, operator=self, **arguments)
 
-    def _push_pod(self, context: "Context", pod: PodView) -> None:
+    def _push_pod(self, context: "Context", pod: CallbackPod) -> None:
         """KPO's XComs ``pod_name`` and ``pod_namespace``."""
         if pod.metadata.name:
             context["ti"].xcom_push(key="pod_name", value=pod.metadata.name)
@@ -506,23 +506,23 @@ class PodRelayOperator(BaseOperator):
 
     def trigger_reentry(self, context: "Context", event: dict[str, object]) -> object:
         """Go on after the trigger has fired: the log is told, what is left is the result."""
-        from airflow_bridge.fired import Fired, FiredStatus
         from airflow_bridge.outcome import PodRelayFailure
         from airflow_bridge.pod_arguments import normal_name
+        from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
 
-        fired = Fired.decode(event)
+        fired = JobTriggerEvent.decode(event)
         self.name = normal_name(self.name)
         self._job_id = fired.job_id
         with self._client() as dispatcher:
-            if fired.status is FiredStatus.TIMEOUT:
+            if fired.status is JobTriggerStatus.TIMEOUT:
                 self._cancel("Airflow: the execution timeout is over")
                 raise AirflowTaskTimeout(f"Job {fired.job_id} was cancelled: {fired.message}")
-            if fired.status is FiredStatus.ERROR:
+            if fired.status is JobTriggerStatus.ERROR:
                 raise PodRelayFailure(f"Job {fired.job_id} cannot be followed: {fired.message}")
             record = dispatcher.get(fired.job_id)
             if record.result is None:
                 raise PodRelayFailure(f"Job {fired.job_id} has no result, although its trigger fired")
-            if not self._runs_anew(dispatcher, context, record.result):
+            if not self._is_resubmitted(dispatcher, context, record.result):
                 self._call_resuming(dispatcher, context, event, record.result)
                 return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
         self.invoke_defer_method(context)
@@ -532,7 +532,9 @@ class PodRelayOperator(BaseOperator):
         self, dispatcher: "Dispatcher", context: "Context", event: dict[str, object], result: "JobResult"
     ) -> None:
         client = JobClient(dispatcher, result.job_id)
-        self._call("on_operator_resuming", pod=PodView.of_result(result), event=event, client=client, context=context)
+        self._call(
+            "on_operator_resuming", pod=CallbackPod.of_result(result), event=event, client=client, context=context
+        )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> object:
         """Airflow resumes a deferred task: also one that it gave up on (``__fail__``), whose job is then ended.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_bridge.narration import Line
+from airflow_bridge.task_log import Line
 from dispatcher.status import Blame, FailureReason, Status
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class PodRelayFailure(AirflowException):
 
 
 @dataclass(frozen=True, slots=True)
-class Success:
+class TaskSuccess:
     """The task succeeds with this value."""
 
     value: object
@@ -58,14 +58,14 @@ class Success:
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
+class TaskSkip:
     """The task is skipped."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class TaskFailure:
     """The task fails. ``xcoms``: the return value that it has all the same."""
 
     message: str
@@ -73,7 +73,7 @@ class Failure:
     xcoms: Mapping[str, object]
 
 
-Outcome = Success | Skip | Failure
+Outcome = TaskSuccess | TaskSkip | TaskFailure
 
 
 def outcome_of(
@@ -92,14 +92,14 @@ def outcome_of(
     """
     is_own_end = result.status is not Status.CANCELLED and result.reason not in _STOPPED
     if is_own_end and result.exit_code is not None and result.exit_code in arguments["skip_on_exit_code"]:
-        return Skip(f"Pod {result.pod} returned exit code {result.exit_code}. Skipping.")
+        return TaskSkip(f"Pod {result.pod} returned exit code {result.exit_code}. Skipping.")
     is_value_wanted = bool(arguments["do_xcom_push"])
     if result.status is Status.SUCCEEDED:
         value = result.return_value if is_value_wanted else None
-        return Success(value, tuple(_lines_of_success(result, is_value_wanted=is_value_wanted)))
+        return TaskSuccess(value, tuple(_lines_of_success(result, is_value_wanted=is_value_wanted)))
     xcoms = _xcoms(result.return_value, multiple_outputs=multiple_outputs) if is_value_wanted else {}
     message = failure_message(result)
-    return Failure(message, tuple(_lines_of_failure(result, message, arguments, manifest)), xcoms)
+    return TaskFailure(message, tuple(_lines_of_failure(result, message, arguments, manifest)), xcoms)
 
 
 def _lines_of_success(result: "JobResult", *, is_value_wanted: bool) -> Iterator[Line]:

@@ -223,3 +223,14 @@ def arguments_of(operator: object) -> dict[str, Any]:
     """What the operator's attributes are now, by the names of the parameters that mean something here."""
     meant = [name for name, parameter in PARAMETERS.items() if not isinstance(parameter, Ignored)]
     return {name: getattr(operator, name) for name in (*meant, *ADDED)}
+
+
+def hooks_that_are_not_applied() -> list[str]:
+    """The plugins of this Airflow that define a ``pod_mutation_hook``."""
+    try:
+        from airflow.policies import DefaultPolicy
+        from airflow.settings import get_policy_plugin_manager
+    except ImportError:  # a task's process without Airflow's core
+        return []
+    found = get_policy_plugin_manager().hook.pod_mutation_hook.get_hookimpls()
+    return [str(each.plugin_name) for each in found if each.plugin is not DefaultPolicy]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from airflow_bridge.api_json import ApiObject, Json, objects, plain, texts, to_json
+from airflow_bridge.kpo_merge import reconcile_pods, without_empty
 from airflow_bridge.parameters import PARAMETERS, Arguments, JobField, PodArgumentsError, PodField
-from airflow_bridge.reconcile import reconcile_pods, without_empty
 from airflow_bridge.task_identity import TaskIdentity
 
 if TYPE_CHECKING:

@@ -6,11 +6,20 @@ Labels are KPO's, made safe in KPO's way, so that dashboards, network policies a
 import hashlib
 import json
 import re
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dispatcher.status import Status
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from dispatcher.events import JobResult
+    from dispatcher.spec import JobSpec
+
+#: Who cancels, in the words of the trigger. A task that such an end concerns itself never goes on in Airflow.
+BY_A_USER = "a user who ended its task in Airflow"
 
 #: Kubernetes' limit of a label's value.
 MAX_LABEL_LENGTH = 63
@@ -85,3 +94,15 @@ def safe_label_value(text: str) -> str:
         return safe
     digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:9]
     return safe[: MAX_LABEL_LENGTH - len(digest) - 1] + "-" + digest
+
+
+def was_cancelled_for_an_earlier_try(result: "JobResult", spec: "JobSpec", try_number: int) -> bool:
+    """Whether a user ended an earlier try, whose job this one attached to."""
+    is_by_a_user = result.status is Status.CANCELLED and result.cancelled_by == BY_A_USER
+    return is_by_a_user and spec.try_number is not None and spec.try_number < try_number
+
+
+def resubmission(spec: "JobSpec", identity: TaskIdentity) -> "JobSpec":
+    """The same job, asked for by this try."""
+    own = {"id": uuid.uuid4().hex, "try_number": identity.try_number, "volatile_labels": identity.volatile_labels}
+    return spec.model_copy(update=own)

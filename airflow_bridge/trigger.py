@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, HookCall, acall, thing_at
-from airflow_bridge.cleared import BY_A_USER
-from airflow_bridge.fired import Fired, FiredStatus
-from airflow_bridge.narration import Line, Narrator, Style
+from airflow_bridge.task_identity import BY_A_USER
+from airflow_bridge.task_log import Line, Style, TaskLog
+from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 
 if TYPE_CHECKING:
-    from airflow_bridge.sharing import SharedClient
+    from airflow_bridge.shared_client import SharedClient
     from dispatcher.events import JobResult
 
 #: The longest pause between two tries to reach Redis at the start; later the client waits by itself.
@@ -27,7 +27,7 @@ LONGEST_PAUSE_S = 5.0
 
 
 class PodRelayTrigger(BaseTrigger):
-    """Fires a :class:`~airflow_bridge.fired.Fired`.
+    """Fires a :class:`~airflow_bridge.trigger_event.JobTriggerEvent`.
 
     Args:
         job_id: the job.
@@ -90,9 +90,9 @@ class PodRelayTrigger(BaseTrigger):
         except TimeoutError:
             if not limit.expired():
                 raise
-            fired = self._fired(FiredStatus.TIMEOUT, message="the task's execution timeout is over")
+            fired = self._fired(JobTriggerStatus.TIMEOUT, message="the task's execution timeout is over")
         except JobUnknownError as error:
-            fired = self._fired(FiredStatus.ERROR, message=str(error))
+            fired = self._fired(JobTriggerStatus.ERROR, message=str(error))
         yield TriggerEvent(fired.encode())  # type: ignore[no-untyped-call]  # Airflow's
 
     async def on_kill(self) -> None:
@@ -103,7 +103,7 @@ class PodRelayTrigger(BaseTrigger):
         if self.on_kill_action == "keep_pod":
             self.log.info("Job %s goes on (on_kill_action is keep_pod).", self.job_id)
             return
-        from airflow_bridge.sharing import borrowed_client
+        from airflow_bridge.shared_client import borrowed_client
 
         async with borrowed_client(self.podrelay_conn_id) as client:
             outcome = await client.dispatcher.cancel(self.job_id, BY_A_USER)
@@ -112,8 +112,8 @@ class PodRelayTrigger(BaseTrigger):
     async def cleanup(self) -> None:
         """Nothing: :meth:`run` has given back what it used, and the job goes on whatever becomes of the trigger."""
 
-    async def _follow_through_outages(self, limit: asyncio.Timeout) -> Fired:
-        from airflow_bridge.sharing import borrowed_client
+    async def _follow_through_outages(self, limit: asyncio.Timeout) -> JobTriggerEvent:
+        from airflow_bridge.shared_client import borrowed_client
 
         failures = 0
         while True:
@@ -132,27 +132,27 @@ class PodRelayTrigger(BaseTrigger):
     async def _follow(self, client: "SharedClient") -> "tuple[JobResult, str]":
         from dispatcher.events import Ended, LogChunk
 
-        begun_at = await client.place(self.job_id, self.reader)
-        narrator, callbacks = Narrator(_style(self), begun_at), _callbacks(self)
-        told_from = told_to = narrator.place
+        begun_at = await client.cursor(self.job_id, self.reader)
+        task_log, callbacks = TaskLog(_style(self), begun_at), _callbacks(self)
+        told_from = told_to = task_log.cursor
         is_done = False
         try:
             async with aclosing(client.dispatcher.follow(self.job_id, begun_at)) as following:
                 async for heard in following:
-                    for due in narrator.tell(heard):
+                    for due in task_log.render(heard):
                         await self._carry_out(due, callbacks, client)
-                    told_to = narrator.place
+                    told_to = task_log.cursor
                     if isinstance(heard.event, Ended):
                         is_done = True
                         return heard.event.result, told_to.encode()
                     if isinstance(heard.event, LogChunk):
-                        client.note_place(self.job_id, self.reader, told_to)
+                        client.note_cursor(self.job_id, self.reader, told_to)
                         await asyncio.sleep(0)  # a log that floods must not hold up the other triggers
             # The place was behind the end: a former trigger fired, and its event was lost.
             return await client.dispatcher.result(self.job_id), told_to.encode()
         finally:
             if told_to != told_from:
-                await client.keep_place(self.job_id, self.reader, told_to, ended=is_done)
+                await client.keep_cursor(self.job_id, self.reader, told_to, ended=is_done)
 
     async def _carry_out(self, due: Line | HookCall, callbacks: Callbacks, client: "SharedClient") -> None:
         if isinstance(due, Line):
@@ -166,8 +166,8 @@ class PodRelayTrigger(BaseTrigger):
         except Exception:  # the user's code: it must not end the trigger, and with it the task
             self.log.exception("callback %s failed", due.hook)
 
-    def _ended(self, result: "JobResult", cursor: str) -> Fired:
-        status = FiredStatus.SUCCESS if result.succeeded else FiredStatus.FAILED
+    def _ended(self, result: "JobResult", cursor: str) -> JobTriggerEvent:
+        status = JobTriggerStatus.SUCCESS if result.succeeded else JobTriggerStatus.FAILED
         return self._fired(
             status,
             message=result.message,
@@ -177,8 +177,8 @@ class PodRelayTrigger(BaseTrigger):
             job_status=result.status.value,
         )
 
-    def _fired(self, status: FiredStatus, **told: Any) -> Fired:
-        return Fired(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **told)
+    def _fired(self, status: JobTriggerStatus, **told: Any) -> JobTriggerEvent:
+        return JobTriggerEvent(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **told)
 
 
 def _style(trigger: PodRelayTrigger) -> Style:

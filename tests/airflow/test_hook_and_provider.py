@@ -40,21 +40,21 @@ def test_a_connection_is_a_redis_url(fields: dict[str, Any], url: str) -> None:
 
 def test_a_connection_says_queue_namespace_and_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
     set_connection(monkeypatch, host="redis", extra={"queue": "b", "namespace": "etl", "deployment": "prod"})
-    relay = PodRelayHook().relay()
-    assert relay.defaults == {"queue": "b", "namespace": "etl"}
-    assert relay.deployment == "prod"
+    resolved = PodRelayHook().resolve()
+    assert resolved.defaults == {"queue": "b", "namespace": "etl"}
+    assert resolved.deployment == "prod"
 
 
 def test_the_deployment_can_be_said_in_airflows_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     set_connection(monkeypatch, host="redis")
-    assert PodRelayHook().relay().deployment == "airflow"
+    assert PodRelayHook().resolve().deployment == "airflow"
     monkeypatch.setenv("AIRFLOW__PODRELAY__DEPLOYMENT", "staging")
-    assert PodRelayHook().relay().deployment == "staging"
+    assert PodRelayHook().resolve().deployment == "staging"
 
 
 def test_without_a_connection_the_environment_says_where_redis_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODRELAY_REDIS_URL", "redis://from-environment:1/0")
-    assert PodRelayHook().relay().settings.redis_url.get_secret_value() == "redis://from-environment:1/0"
+    assert PodRelayHook().resolve().settings.redis_url.get_secret_value() == "redis://from-environment:1/0"
 
 
 def test_without_either_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_without_either_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(
         AirflowNotFoundException, match=r"'podrelay_default' is not defined: add one .* or set PODRELAY"
     ):
-        PodRelayHook().relay()
+        PodRelayHook().resolve()
 
 
 def test_the_test_button_names_the_live_workers(connection: str) -> None:
@@ -94,7 +94,7 @@ def test_the_password_is_masked_in_logs(monkeypatch: pytest.MonkeyPatch) -> None
     from airflow.sdk._shared.secrets_masker import _secrets_masker
 
     set_connection(monkeypatch, extra={"redis_url": "redis://:a-long-swordfish@redis:1/0"})
-    PodRelayHook().relay()
+    PodRelayHook().resolve()
     assert _secrets_masker().redact("it is a-long-swordfish") == "it is ***"
 
 
@@ -131,5 +131,5 @@ def test_everything_that_the_metadata_names_exists() -> None:
 def test_the_settings_of_the_environment_hold_beside_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODRELAY_INSTALLATION", "other")
     set_connection(monkeypatch, host="redis")
-    settings: ClientSettings = PodRelayHook().relay().settings
+    settings: ClientSettings = PodRelayHook().resolve().settings
     assert settings.installation == "other"

@@ -27,7 +27,7 @@ def imported_by(modules: str) -> list[str]:
     "modules",
     [
         "airflow_bridge.operator, airflow_bridge.decorators, airflow_bridge.hook, airflow_bridge.links",
-        "airflow_bridge.trigger, airflow_bridge.sharing, airflow_bridge.outcome, airflow_bridge.pod_arguments",
+        "airflow_bridge.trigger, airflow_bridge.shared_client, airflow_bridge.outcome, airflow_bridge.pod_arguments",
     ],
 )
 def test_nothing_forbidden_is_imported(modules: str) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from airflow_bridge.narration import Line
-from airflow_bridge.outcome import Failure, Outcome, Skip, Success, outcome_of
+from airflow_bridge.outcome import Outcome, TaskFailure, TaskSkip, TaskSuccess, outcome_of
+from airflow_bridge.task_log import Line
 from dispatcher.events import JobResult
 from dispatcher.status import FailureReason, Status
 
@@ -30,12 +30,12 @@ SAID = Line(logging.INFO, "Job j succeeded in pod n/p.")
 
 @pytest.mark.parametrize(("do_xcom_push", "value"), [(True, {"rows": 1}), (False, None)])
 def test_a_success_has_the_value_that_was_asked_for(do_xcom_push: bool, value: object) -> None:
-    assert decided(SUCCEEDED, do_xcom_push=do_xcom_push) == Success(value, (SAID,))
+    assert decided(SUCCEEDED, do_xcom_push=do_xcom_push) == TaskSuccess(value, (SAID,))
 
 
 def test_an_exit_code_that_skips_is_asked_before_all_else() -> None:
-    assert decided(FAILED, skip_on_exit_code=(1,)) == Skip("Pod p returned exit code 1. Skipping.")
-    assert decided(SUCCEEDED, skip_on_exit_code=(0,)) == Skip("Pod p returned exit code 0. Skipping.")
+    assert decided(FAILED, skip_on_exit_code=(1,)) == TaskSkip("Pod p returned exit code 1. Skipping.")
+    assert decided(SUCCEEDED, skip_on_exit_code=(0,)) == TaskSkip("Pod p returned exit code 0. Skipping.")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_exit_code_that_skips_is_asked_before_all_else() -> None:
 )
 def test_a_failure_has_the_value_all_the_same(arguments: dict[str, Any], xcoms: dict[str, Any]) -> None:
     failure = decided(FAILED, **arguments)
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, TaskFailure)
     assert failure.xcoms == xcoms
 
 
@@ -59,7 +59,7 @@ def test_a_value_that_cannot_be_spread_is_refused_as_in_kpo() -> None:
 
 def test_a_failures_lines_are_what_was_asked_for_and_end_with_its_message() -> None:
     failure = decided(FAILED, log_pod_spec_on_failure=True)
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, TaskFailure)
     texts = [line.text for line in failure.lines]
     assert texts[:3] == ["::group::The pod as it was asked for", '{\n "kind": "Pod"\n}', "::endgroup::"]
     assert texts[3:] == failure.message.splitlines()

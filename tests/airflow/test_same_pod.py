@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from kubernetes import client as k8s
 from task_run import StandInTaskInstance
 
+from airflow_bridge.kpo_merge import without_empty
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.parameters import arguments_of
 from airflow_bridge.pod_arguments import job_spec
-from airflow_bridge.reconcile import without_empty
 from airflow_bridge.task_identity import TaskIdentity
 from worker.manifest import manifest
 

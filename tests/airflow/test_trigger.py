@@ -11,10 +11,10 @@ from task_run import TaskLog, TaskRun, anew, fired_by
 from test_what_ends_a_task import Triggerer
 
 from airflow_bridge.callbacks import PodRelayCallback
-from airflow_bridge.fired import Fired, FiredStatus
 from airflow_bridge.outcome import PodRelayFailure
-from airflow_bridge.sharing import borrowed_client
+from airflow_bridge.shared_client import borrowed_client
 from airflow_bridge.trigger import PodRelayTrigger
+from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
 from devcluster.redis_server import RedisServer
 
 
@@ -161,13 +161,13 @@ async def test_triggers_of_one_loop_share_a_client_and_it_is_made_anew_in_anothe
     assert await asyncio.to_thread(elsewhere)
 
 
-@pytest.mark.parametrize("status", FiredStatus)
-def test_the_event_crosses_airflows_database_unchanged(status: FiredStatus) -> None:
-    fired = Fired("job", status, "m", "pod", "ns", "g/1-0/2-0/", "FAILED", {"mine": [1]})
+@pytest.mark.parametrize("status", JobTriggerStatus)
+def test_the_event_crosses_airflows_database_unchanged(status: JobTriggerStatus) -> None:
+    fired = JobTriggerEvent("job", status, "m", "pod", "ns", "g/1-0/2-0/", "FAILED", {"mine": [1]})
     payload = json.loads(json.dumps(TriggerEvent(fired.encode()).payload))
-    assert Fired.decode(payload) == fired
+    assert JobTriggerEvent.decode(payload) == fired
 
 
 def test_another_triggers_event_is_refused() -> None:
     with pytest.raises(KeyError):
-        Fired.decode({"status": "success"})
+        JobTriggerEvent.decode({"status": "success"})

@@ -16,9 +16,9 @@ from scripted_worker import PlayedJob, Script, ScriptedWorker
 from task_run import TaskLog, TaskRun, anew, fired_by, run
 
 from airflow_bridge.callbacks import PodRelayCallback
-from airflow_bridge.cleared import BY_A_USER
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.outcome import PodRelayFailure
+from airflow_bridge.task_identity import BY_A_USER
 from dispatcher.client import Dispatcher
 from dispatcher.settings import ClientSettings
 from dispatcher.status import Status

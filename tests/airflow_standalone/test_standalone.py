@@ -15,7 +15,7 @@ import pytest
 from processes import QUICK, Site, running_site
 from standalone import StandaloneAirflow, TaskAddress
 
-from airflow_bridge.sharing import KEEP_PLACES_S
+from airflow_bridge.shared_client import KEEP_CURSORS_S
 from dispatcher.client import Dispatcher
 from dispatcher.events import JobResult
 
@@ -101,7 +101,7 @@ def test_lines_of_a_deferred_task_are_live_and_told_once_although_its_triggerer_
     assert airflow.state(task) == "deferred"
     assert airflow.container_lines(task) == numbered(10)
     # A place is kept once a second: only what was told in the second before a SIGKILL may be told again.
-    time.sleep(2 * KEEP_PLACES_S)
+    time.sleep(2 * KEEP_CURSORS_S)
     airflow.kill_triggerer()
     (gates / "more").touch()
     airflow.start_triggerer()

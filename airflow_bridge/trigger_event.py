@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class FiredStatus(StrEnum):
+class JobTriggerStatus(StrEnum):
     """KPO's words for why a trigger fires."""
 
     SUCCESS = "success"
@@ -20,11 +20,11 @@ class FiredStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fired:
+class JobTriggerEvent:
     """``cursor``: the place up to which the trigger has told the log. ``extra``: the user's ``trigger_kwargs``."""
 
     job_id: str
-    status: FiredStatus
+    status: JobTriggerStatus
     message: str = ""
     name: str | None = None
     namespace: str | None = None
@@ -39,7 +39,7 @@ class Fired:
         return {**self.extra, **own, "status": self.status.value}
 
     @classmethod
-    def decode(cls, payload: Mapping[str, Any]) -> "Fired":
+    def decode(cls, payload: Mapping[str, Any]) -> "JobTriggerEvent":
         """Read what :meth:`encode` wrote; keys of others go to ``extra``.
 
         Raises:
@@ -47,5 +47,5 @@ class Fired:
         """
         own = {f.name for f in fields(cls)} - {"extra"}
         known = {name: value for name, value in payload.items() if name in own}
-        known["job_id"], known["status"] = payload["job_id"], FiredStatus(payload["status"])
+        known["job_id"], known["status"] = payload["job_id"], JobTriggerStatus(payload["status"])
         return cls(**known, extra={name: value for name, value in payload.items() if name not in own})

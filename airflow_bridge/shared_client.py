@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dispatcher.errors import PodrelayError
 
 if TYPE_CHECKING:
-    from airflow_bridge.hook import Relay
+    from airflow_bridge.hook import ResolvedConnection
     from dispatcher.aio import AsyncDispatcher
     from dispatcher.events import Cursor
 
@@ -26,7 +26,7 @@ LINGER_S = 30.0
 #: How long a resolved connection is good for new triggers.
 RESOLVED_S = 30.0
 #: How often the readers' places are written to Redis: what a killed triggerer's successor may tell twice.
-KEEP_PLACES_S = 1.0
+KEEP_CURSORS_S = 1.0
 #: How long a place is kept when its job has ended: until the task has gone on.
 KEEP_ENDED_S = 3600.0
 
@@ -41,7 +41,7 @@ class SharedClient:
         self.dispatcher = dispatcher
         self._borrowers = 0
         self._idle_since = time.monotonic()
-        self._moved: dict[Reading, Cursor] = {}
+        self._unwritten: dict[Reading, Cursor] = {}
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -49,19 +49,19 @@ class SharedClient:
         await _apart(self.dispatcher.__aenter__())
         self._keeper = _apart(self._keep())
 
-    async def place(self, job_id: str, reader: str) -> "Cursor | None":
+    async def cursor(self, job_id: str, reader: str) -> "Cursor | None":
         """Where this reader was, in whichever process it was."""
-        return self._moved.get((job_id, reader)) or await self.dispatcher.place(job_id, reader)
+        return self._unwritten.get((job_id, reader)) or await self.dispatcher.place(job_id, reader)
 
-    def note_place(self, job_id: str, reader: str, place: "Cursor") -> None:
+    def note_cursor(self, job_id: str, reader: str, cursor: "Cursor") -> None:
         """The reader has told everything up to here; written to Redis soon."""
-        self._moved[(job_id, reader)] = place
+        self._unwritten[(job_id, reader)] = cursor
 
-    async def keep_place(self, job_id: str, reader: str, place: "Cursor", *, ended: bool) -> None:
+    async def keep_cursor(self, job_id: str, reader: str, cursor: "Cursor", *, ended: bool) -> None:
         """Write the place now: the reader goes away."""
-        self._moved.pop((job_id, reader), None)
+        self._unwritten.pop((job_id, reader), None)
         keep_s = {"keep_s": KEEP_ENDED_S} if ended else {}
-        await self.dispatcher.keep_places({(job_id, reader): place}, **keep_s)
+        await self.dispatcher.keep_places({(job_id, reader): cursor}, **keep_s)
 
     def borrow(self) -> None:
         """One more uses it."""
@@ -76,18 +76,18 @@ class SharedClient:
         """Write the places from time to time; close the client when it was idle for long, or when the loop ends."""
         try:
             while self._borrowers > 0 or time.monotonic() - self._idle_since < LINGER_S:
-                await asyncio.sleep(KEEP_PLACES_S)
-                await self._write_places()
+                await asyncio.sleep(KEEP_CURSORS_S)
+                await self._write_cursors()
         finally:
             _this_loop().clients.pop(self.dispatcher.settings.redis_url.get_secret_value(), None)
             await self.dispatcher.__aexit__(None, None, None)
 
-    async def _write_places(self) -> None:
-        moved, self._moved = self._moved, {}
+    async def _write_cursors(self) -> None:
+        moved, self._unwritten = self._unwritten, {}
         try:
             await self.dispatcher.keep_places(moved)
         except PodrelayError:
-            self._moved = {**moved, **self._moved}  # Redis is away: again the next time
+            self._unwritten = {**moved, **self._unwritten}  # Redis is away: again the next time
 
 
 class _Loop:
@@ -95,7 +95,7 @@ class _Loop:
 
     def __init__(self) -> None:
         self.clients: dict[str, asyncio.Task[SharedClient]] = {}
-        self.relays: dict[str, tuple[float, asyncio.Task[Relay]]] = {}
+        self.connections: dict[str, tuple[float, asyncio.Task[ResolvedConnection]]] = {}
 
 
 _LOOPS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]" = weakref.WeakKeyDictionary()
@@ -113,12 +113,12 @@ async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
         AirflowNotFoundException: there is no such connection.
         dispatcher.errors.SettingsError: it cannot be used.
     """
-    relay = await _relay(conn_id)
-    url = relay.settings.redis_url.get_secret_value()
+    connection = await _resolved(conn_id)
+    url = connection.settings.redis_url.get_secret_value()
     clients = _this_loop().clients
     opening = clients.get(url)
     if opening is None:
-        opening = clients[url] = _apart(_open(relay))
+        opening = clients[url] = _apart(_open(connection))
     client = await asyncio.shield(opening)
     client.borrow()
     try:
@@ -127,21 +127,21 @@ async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
         client.give_back()
 
 
-async def _open(relay: "Relay") -> SharedClient:
+async def _open(connection: "ResolvedConnection") -> SharedClient:
     from dispatcher.aio import AsyncDispatcher
 
-    client = SharedClient(AsyncDispatcher(relay.settings))
+    client = SharedClient(AsyncDispatcher(connection.settings))
     await client.open()
     return client
 
 
-async def _relay(conn_id: str) -> "Relay":
+async def _resolved(conn_id: str) -> "ResolvedConnection":
     from airflow_bridge.hook import PodRelayHook
 
-    known, now = _this_loop().relays, time.monotonic()
+    known, now = _this_loop().connections, time.monotonic()
     resolved_at, resolving = known.get(conn_id, (float("-inf"), None))
     if resolving is None or now - resolved_at > RESOLVED_S:
-        resolving = asyncio.create_task(PodRelayHook(conn_id).arelay())
+        resolving = asyncio.create_task(PodRelayHook(conn_id).aresolve())
         known[conn_id] = (now, resolving)
     try:
         return await asyncio.shield(resolving)

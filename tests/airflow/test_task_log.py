@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_bridge.lines import MAX_LINE_BYTES, ContainerLine, LineAssembler
-from airflow_bridge.narration import level_of
+from airflow_bridge.task_log import MAX_LINE_BYTES, ContainerLine, LineAssembler, level_of
 from dispatcher.events import Cursor, LogChunk
 
 LOG = st.lists(st.sampled_from([b"one\n", b"\n", "zwölf".encode(), b"\xff", b"\r\n", b"tail"]), max_size=12).map(
@@ -72,7 +71,7 @@ def read(
         told += assembler.feed(fresh, log_id_before)
         ends[(1, chunk.container)] = chunk.end
     cursor = Cursor(log_id=before, ends=tuple((a, c, end) for (a, c), end in ends.items()))
-    return (told + assembler.flush(), cursor) if at_end else (told, assembler.place(cursor))
+    return (told + assembler.flush(), cursor) if at_end else (told, assembler.resumable(cursor))
 
 
 def test_a_line_without_end_is_told_in_pieces() -> None:

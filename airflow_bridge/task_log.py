@@ -7,15 +7,14 @@ out, each in its own way.
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from airflow_bridge.callbacks import HookCall, PodView
-from airflow_bridge.lines import ContainerLine, LineAssembler
+from airflow_bridge.callbacks import CallbackPod, HookCall
 
 if TYPE_CHECKING:
-    from dispatcher.events import Cursor, Heard, LogGap, Notice, StatusChanged
+    from dispatcher.events import Cursor, Heard, LogChunk, LogGap, Notice, StatusChanged
 
 #: The prefixes by which KPO finds a line's level.
 _LEVEL = re.compile(r"^\s*(?:\[)?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)(?:\])?\s*[:\-]?\s*", re.IGNORECASE)
@@ -43,7 +42,73 @@ class Style:
     log_events_on_startup: bool = True
 
 
-class Narrator:
+#: A line longer than this is told in pieces.
+MAX_LINE_BYTES = 256 * 1024
+
+_Stream = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLine:
+    """One line that a container wrote, for people to read: bytes that are no UTF-8 are shown as KPO shows them."""
+
+    container: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Rest:
+    """What was written after the last newline; ``log_id``: the place before the chunk in which it began."""
+
+    data: bytes
+    log_id: str
+
+
+class LineAssembler:
+    """Cuts the logs of one job's containers into lines. Empty lines are left out, as KPO does."""
+
+    __slots__ = ("_rests",)
+
+    def __init__(self) -> None:
+        self._rests: dict[_Stream, _Rest] = {}
+
+    def feed(self, chunk: "LogChunk", log_id_before: str) -> list[ContainerLine]:
+        """The lines that this chunk completes. ``log_id_before``: the reader's place before it."""
+        stream = (chunk.attempt, chunk.container)
+        known = self._rests.pop(stream, None)
+        *whole, rest = ((known.data if known else b"") + chunk.data).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            whole, rest = [*whole, rest], b""
+        if rest:
+            began_here = bool(whole) or known is None
+            self._rests[stream] = _Rest(rest, log_id_before if began_here or known is None else known.log_id)
+        return [_line(chunk.container, data) for data in whole if data]
+
+    def flush(self, *, before_attempt: int | None = None) -> list[ContainerLine]:
+        """The unfinished lines: of every attempt, or only of those before this one."""
+        ended = [s for s in self._rests if before_attempt is None or s[0] < before_attempt]
+        return [_line(stream[1], self._rests.pop(stream).data) for stream in ended]
+
+    def resumable(self, cursor: "Cursor") -> "Cursor":
+        """The place from which a successor tells what was not told; ``cursor``: the reader's own place."""
+        if not self._rests:
+            return cursor
+        lengths = {stream: len(rest.data) for stream, rest in self._rests.items()}
+        ends = tuple((a, c, end - lengths.get((a, c), 0)) for a, c, end in cursor.ends)
+        log_id = min((rest.log_id for rest in self._rests.values()), key=_id_key)
+        return replace(cursor, log_id=log_id, ends=ends)
+
+
+def _line(container: str, data: bytes) -> ContainerLine:
+    return ContainerLine(container, data.decode("utf-8", errors="backslashreplace"))
+
+
+def _id_key(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+class TaskLog:
     """Tells one job's story, each thing once. ``cursor``: where a former reader stopped."""
 
     __slots__ = ("_assembler", "_cursor", "_pod", "_style", "_told")
@@ -55,14 +120,14 @@ class Narrator:
         self._assembler = LineAssembler()
         self._cursor = cursor or Cursor()
         self._told = ""
-        self._pod: PodView | None = None
+        self._pod: CallbackPod | None = None
 
     @property
-    def place(self) -> "Cursor":
+    def cursor(self) -> "Cursor":
         """From where a successor goes on so that nothing is told twice and nothing is lost."""
-        return self._assembler.place(self._cursor)
+        return self._assembler.resumable(self._cursor)
 
-    def tell(self, heard: "Heard") -> list[Line | HookCall]:
+    def render(self, heard: "Heard") -> list[Line | HookCall]:
         """What to write and which hooks to call for one thing heard."""
         from dispatcher import events
 
@@ -114,7 +179,7 @@ class Narrator:
     def _hooks_of_move(self, job_id: str, change: "StatusChanged") -> list[HookCall]:
         if not change.pod:
             return []
-        former, self._pod = self._pod, PodView.of_move(job_id, change)
+        former, self._pod = self._pod, CallbackPod.of_move(job_id, change)
         is_new = former is None or former.metadata.name != change.pod
         was_running = former is not None and former.status.phase == "Running"
         due = [HookCall("on_pod_creation", self._pod)] if is_new else []

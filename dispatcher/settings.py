@@ -21,6 +21,7 @@ PREFIX = "PODRELAY_"
 #: A test holds this to those parts' own fields.
 READ_ELSEWHERE = frozenset(
     {
+        "PODRELAY_API_AWAY_S",
         "PODRELAY_API_CONNECTIONS",
         "PODRELAY_CONCURRENCY",
         "PODRELAY_DEFAULT_NAMESPACE",

@@ -20,7 +20,7 @@ from dispatcher.spec import OnFinish
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence, expire, forget, release
 from worker.attempts import Conclude, Retry, next_step
-from worker.cluster import BackOff
+from worker.cluster import BackOff, ClusterUnavailableError
 from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, plain_result, read_return_value, read_warnings
 from worker.followed_pod import FollowedPod
 from worker.job_logs import JobLogs, discard
@@ -274,7 +274,9 @@ class Follower:
     async def _launch(self) -> None:
         """Do the next thing towards a pod."""
         record, now = self.record, self._place.ledger.now()
-        if self._tenure != self._place.tenure:
+        if self._place.blind:
+            await self._release()
+        elif self._tenure != self._place.tenure:
             # The lease may have lapsed, and another worker may have had the job meanwhile, to its end.
             self._tenure = self._place.tenure
             await self._job.reload()
@@ -300,13 +302,18 @@ class Follower:
             case Refused(reason, message):
                 await self._conclude(Ended(Status.FAILED, reason, message, None, user_code_started=False))
             case Unserved():
-                release_it = release(self.fence.owner, self.record.spec.queue, [self.record.job_id])
-                await self._place.ledger.persist(release_it)
-                raise LetGoError
+                await self._release()
             case Later(wait, detail, error):
+                self._place.doubts_cluster |= isinstance(error, ClusterUnavailableError)
                 await self._tell_wait(wait, detail)
                 limit_s = self.record.deadline_to_queue() - self._place.ledger.now()
                 await self._wait(min(limit_s, self._launch_back_off.failed(error)))
+
+    async def _release(self) -> None:
+        """Another worker can launch it, this one cannot."""
+        release_it = release(self.fence.owner, self.record.spec.queue, [self.record.job_id])
+        await self._place.ledger.persist(release_it)
+        raise LetGoError
 
     def _may_create(self) -> bool:
         return self._place.has_lease() and self._place.tenure == self._tenure

@@ -25,6 +25,9 @@ class Metrics:
             ["loop"],
             registry=self.registry,
         )
+        self.sees_cluster = Gauge(
+            "podrelay_api_server_reachable", "1 while this worker's API server answers it", registry=self.registry
+        )
         self.jobs = Gauge("podrelay_jobs_followed", "Jobs that this worker follows", registry=self.registry)
         self.buffered = Gauge(
             "podrelay_log_buffered_bytes", "Log in memory that Redis could not take yet", registry=self.registry

@@ -26,6 +26,7 @@ class WorkerSettings(ClientSettings):
     lease_s: PositiveFloat = 10.0
     heartbeat_s: PositiveFloat = 3.0
     sweep_s: PositiveFloat = 2.0
+    api_away_s: PositiveFloat = 5.0  #: a worker whose API server is away for so long takes no jobs
     api_connections: PositiveInt = (
         32  #: short requests to the API server at a time; log streams and watches come on top
     )

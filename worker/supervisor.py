@@ -31,12 +31,13 @@ from worker.observation import Observation
 from worker.pod_watch import PodWatch, PodWatches
 from worker.reconciler import Reconciler
 from worker.settings import WorkerSettings, new_incarnation
+from worker.sight import Sight
 from worker.sweeper import Sweeper
-from worker.workplace import Workplace
+from worker.workplace import BLIND, Workplace
 
 log = structlog.get_logger("podrelay.worker")
 
-#: How long a starting worker waits to know which namespaces the API server shows it, before it takes jobs.
+#: A starting worker that does not know after this long which namespaces the API server shows it says that it waits.
 FIRST_LOOK_S: Final = 2.0
 #: How long a leaving worker tries to tell Redis that its jobs, and those that it is just claiming, are not its own any
 #: more: it is to be gone within 10 s.
@@ -72,6 +73,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop
         self._place: Workplace
         self._sweeper: Sweeper
+        self._sight: Sight
         self._draining: asyncio.Event
 
     # From other threads
@@ -151,6 +153,7 @@ class Supervisor:
             cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
             ledger = Ledger(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
             self._place = self._make_place(cluster, ledger)
+            self._sight = Sight(self._place, self._sight_changed)
             heartbeat = Heartbeat(self._place, self._info)
             self._sweeper = Sweeper(self._place, self, heartbeat, Reconciler(self._place, self))
             if not await self._has_lease(heartbeat):
@@ -158,7 +161,7 @@ class Supervisor:
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(loop) for loop in self._kept(heartbeat, control)]
-                await self._place.watches.looked(within_s=FIRST_LOOK_S)
+                await self._until_it_sees()
                 self._is_ready.set()
                 await self._draining.wait()
                 await self._hand_over()
@@ -186,6 +189,24 @@ class Supervisor:
                 return True
         return False
 
+    async def _until_it_sees(self) -> None:
+        """Wait until the API server has said which namespaces it shows, however long it is away, or to be told to
+        end."""
+        ends = [asyncio.create_task(event.wait()) for event in (self._sight.sees, self._draining)]
+        done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            log.warning("waiting for the API server to answer", namespaces=list(self._place.watches.namespaces))
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    def _sight_changed(self) -> None:
+        self.metrics.sees_cluster.set(0 if self._place.blind else 1)
+        self.check_capacity()
+        for follower in self._followers.values():
+            follower.wake()
+        self._sweeper.hurry()
+
     def _make_place(self, cluster: Cluster, ledger: Ledger) -> Workplace:
         settings = self.settings
         default = settings.default_namespace or cluster.default_namespace
@@ -201,14 +222,16 @@ class Supervisor:
             watches=PodWatches(watch, settings.namespaces or (default,)),
             buffers=Buffers(settings.log_buffer_bytes),
             loops=self._loops,
+            blind=BLIND,
         )
 
     def _info(self) -> dict[str, Any]:
         """What the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
-            "namespaces": list(self._place.watches.served),
-            "refused": self._place.watches.refused,
+            "namespaces": list(self._place.served),
+            "refused": self._place.refused,
+            "blind": self._place.blind,
             "followed": len(self._followers),
             "max_jobs": self.settings.max_jobs,
         }
@@ -220,6 +243,7 @@ class Supervisor:
             keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),
             keep("control", control.run),
             keep("sweep", self._sweeper.run),
+            keep("sight", self._sight.run),
             *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._place.watches),
         ]
 
@@ -291,7 +315,7 @@ class Supervisor:
         return claim(
             job_id,
             self.incarnation,
-            namespaces=self._place.watches.served,
+            namespaces=self._place.served,
             default_namespace=self._place.default_namespace,
             former_owner=former_owner,
             redis_life=self._place.redis_life,
@@ -341,7 +365,8 @@ class Supervisor:
 
     def check_capacity(self) -> None:
         """Pause or resume the queue."""
-        may_consume = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
+        can_launch = not self._place.blind and not self._draining.is_set()
+        may_consume = can_launch and self._sweeper.may_consume and self.has_capacity
         if may_consume != self._is_consuming:
             self._is_consuming = may_consume
             log.info("queue resumed" if may_consume else "queue paused", followed=len(self._followers))
@@ -392,7 +417,7 @@ class Supervisor:
         # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
         is_free = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
         is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
-        if is_free and is_new and namespace in self._place.watches.served:
+        if is_free and is_new and namespace in self._place.served:
             self._offers.add(job_id)
             self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
 

@@ -136,7 +136,7 @@ class Sweeper:
         return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt(self._heartbeat.trusted_since)
 
     def _is_served(self, row: SurveyRow) -> bool:
-        return (row.namespace or self._place.default_namespace) in self._place.watches.served
+        return (row.namespace or self._place.default_namespace) in self._place.served
 
     def _is_left_alone(self, row: SurveyRow) -> bool:
         """Whether this version cannot read the job's record: another one's status or intent, or junk."""

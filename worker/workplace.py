@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.events import Ended
 from dispatcher.record import JobRecord
@@ -15,6 +15,9 @@ from worker.loops import Loops
 from worker.pod_watch import PodWatches
 from worker.recent_log import ALL_BYTES
 from worker.settings import WorkerSettings
+
+#: Why a blind worker serves no namespace. Always the same words: jobs that wait tell them once.
+BLIND: Final = "its API server cannot be reached, or does not take the worker's credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Workplace:
         tenure: how often the lease may have lapsed. What was owned in another tenure may be somebody else's.
         redis_life: Redis' as of the last heartbeat. Another one may lack what was written last in the one before.
         finished: the results that were appended last, by job id.
+        blind: why this worker cannot see its cluster; '' while it can.
+        doubts_cluster: the API server did not answer somebody: it is to be asked.
     """
 
     settings: WorkerSettings
@@ -55,6 +60,8 @@ class Workplace:
     certain_from: float = 0.0
     tenure: int = 0
     redis_life: str = ""
+    blind: str = ""
+    doubts_cluster: bool = False
     lease_renewed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[str, Finished] = field(default_factory=dict)
     _ended_logs: deque[Tails] = field(default_factory=deque)
@@ -62,6 +69,16 @@ class Workplace:
     @property
     def default_namespace(self) -> str:
         return self.settings.default_namespace or self.cluster.default_namespace
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The namespaces in which this worker can run jobs now."""
+        return () if self.blind else self.watches.served
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The others that it is to serve, and why it does not."""
+        return dict.fromkeys(self.watches.namespaces, self.blind) if self.blind else self.watches.refused
 
     def has_lease(self) -> bool:
         """Whether nobody can have taken over this worker's jobs yet."""

@@ -1,6 +1,7 @@
 """`podrelay workers`: who serves which queue, and who did."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 def workers(
     queue: Annotated[str | None, typer.Option("--queue", "-q", help="Only this queue's workers.")] = None,
     name: Annotated[str | None, typer.Option(help="Only workers of this name.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Print nothing; exit 1 unless one is alive.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print nothing but why not; exit 1 unless one can run jobs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line.")] = False,
 ) -> None:
     """List workers, dead ones included."""
@@ -24,18 +27,25 @@ def workers(
 
         views = [v for v in client.workers(queue) if name is None or _is_named(v, name)]
         if check:
-            raise typer.Exit(ExitCode.DONE if any(v.is_alive for v in views) else ExitCode.NO)
+            if any(v.is_alive and not v.info.get("blind") for v in views):
+                return
+            session.fail(_why_none(views), ExitCode.NO)
         if as_json:
             for view in views:
                 screens.write_object(_object(view))
             return
-        columns = ("WORKER", "QUEUE", "ALIVE", "LAST SEEN", "JOBS", "NAMESPACES")
+        columns = ("WORKER", "QUEUE", "ALIVE", "LAST SEEN", "JOBS", "NAMESPACES", "TROUBLE")
         tables.show(columns, [_row(view, time.time()) for view in views])
 
 
 def _is_named(view: "WorkerView", name: str) -> bool:
     """An incarnation is the worker's name, its process id and a random part."""
     return view.info.get("name") == name or view.incarnation == name or view.incarnation.rsplit("-", 2)[0] == name
+
+
+def _why_none(views: "Sequence[WorkerView]") -> str:
+    blind = [f"worker {v.incarnation} takes no jobs: {v.info.get('blind')}" for v in views if v.is_alive]
+    return "; ".join(blind) or "no such worker is alive"
 
 
 def _object(view: "WorkerView") -> dict[str, Any]:
@@ -59,4 +69,5 @@ def _row(view: "WorkerView", now: float) -> tuple[str, ...]:
         f"{max(0.0, now - view.last_seen_at):.0f} s ago",
         f"{view.info.get('followed', '?')}/{view.info.get('max_jobs', '?')}",
         " ".join(map(str, namespaces)),
+        str(view.info.get("blind") or "") if view.is_alive else "",
     )

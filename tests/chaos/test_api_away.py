@@ -2,12 +2,18 @@
 
 import asyncio
 import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from devcluster.kubeconfig import write_kubeconfig
+from dispatcher.client import Dispatcher
+from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
 from tests.chaos.api_door import ApiDoor
 from tests.chaos.caller import a_caller, start, until
-from tests.processes import running_site
+from tests.processes import QUICK, Site, Worker, clean_environment, running_site
 
 AWAY_S = 60.0
 
@@ -41,3 +47,78 @@ async def test_the_api_server_is_away_for_a_minute_and_nothing_fails_that_would_
                 # Some sixty logs were followed by two workers, of which one took over what the other had.
                 assert api.asked["log"] < 2 * 60
                 assert api.asked["GET"] < 3 * 60
+
+
+@asynccontextmanager
+async def a_blind_worker(site: Site, **settings: object) -> AsyncIterator[tuple[ApiDoor, Worker]]:
+    """A worker whose way to the API server is cut once it is ready, and has noticed."""
+    straight = site.kubeconfig
+    async with ApiDoor(site.pocket.url, random.Random(1)) as api:
+        site.kubeconfig = site.processes.directory / "kubeconfig-through-the-door"
+        write_kubeconfig(site.kubeconfig, api.url, site.pocket.token)
+        blind = await asyncio.to_thread(site.start_worker, "blind", api_away_s=1, **{**QUICK, **settings})
+        site.kubeconfig = straight
+        api.is_down = True
+        api.cut()
+        await until(lambda: any("API server away" in line for line in list(blind.lines)))
+        yield api, blind
+
+
+def check(site: Site, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "dispatcher.cli", "workers", "--check", *arguments]
+    env = clean_environment(PODRELAY_REDIS_URL=site.redis_url)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_what_a_blind_worker_cannot_do_another_does() -> None:
+    with running_site() as site, Dispatcher(site.client_settings()) as client:
+        async with a_blind_worker(site) as (_, blind):
+            waiting = [JobSpec(image="busybox:1.37", command=("true",)) for _ in range(10)]
+            for spec in waiting[:5]:
+                client.submit(spec)
+            await asyncio.to_thread(site.start_worker, "seeing", **QUICK)
+            for spec in waiting[5:]:
+                client.submit(spec)
+            results = [await asyncio.to_thread(client.result, spec.id, 60) for spec in waiting]
+            assert all(result.succeeded for result in results)
+            assert blind.is_alive
+            told = await asyncio.to_thread(check, site, "--name", "blind")
+            assert (told.returncode, "its API server cannot be reached" in told.stderr) == (1, True), told
+            assert (await asyncio.to_thread(check, site)).returncode == 0
+
+
+async def test_a_job_without_a_pod_is_let_go_of_by_a_worker_that_becomes_blind() -> None:
+    with running_site(quotas={"default": 0}) as site, Dispatcher(site.client_settings()) as client:
+        spec = JobSpec(image="busybox:1.37", command=("true",))
+        straight = site.kubeconfig
+        async with ApiDoor(site.pocket.url, random.Random(1)) as api:
+            site.kubeconfig = site.processes.directory / "kubeconfig-through-the-door"
+            write_kubeconfig(site.kubeconfig, api.url, site.pocket.token)
+            await asyncio.to_thread(site.start_worker, "blind", api_away_s=1, **QUICK)
+            site.kubeconfig = straight
+            client.submit(spec)
+            await until(lambda: client.get(spec.id).wait == "quota")
+            api.is_down = True
+            api.cut()
+            await until(lambda: client.get(spec.id).owner is None)
+            detail = "no worker serves namespace default: its API server cannot be reached"
+            await until(lambda: client.get(spec.id).detail.startswith(detail))
+            await asyncio.to_thread(site.start_worker, "seeing", **QUICK)
+            await until(lambda: (client.get(spec.id).owner or "").startswith("seeing"))
+            await until(lambda: client.get(spec.id).wait == "quota")
+
+
+async def test_a_worker_that_starts_without_its_api_server_is_ready_when_it_answers() -> None:
+    with running_site() as site, Dispatcher(site.client_settings()) as client:
+        async with ApiDoor(site.pocket.url, random.Random(1)) as api:
+            site.kubeconfig = site.processes.directory / "kubeconfig-through-the-door"
+            write_kubeconfig(site.kubeconfig, api.url, site.pocket.token)
+            api.is_down = True
+            worker = site.start_worker("patient", is_awaited=False, **QUICK)
+            await until(lambda: any("waiting for the API server" in line for line in list(worker.lines)))
+            spec = JobSpec(image="busybox:1.37", command=("true",))
+            client.submit(spec)
+            assert not any("worker ready" in line for line in list(worker.lines))
+            api.is_down = False
+            await asyncio.to_thread(worker.wait_until_ready)
+            assert (await asyncio.to_thread(client.result, spec.id, 60)).succeeded

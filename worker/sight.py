@@ -1,0 +1,79 @@
+"""Whether the worker sees its cluster, and what it does where it does not.
+
+A worker that cannot reach its API server can launch nothing, and would hold what others could run. So it takes no more
+jobs, lets go of those that have no pod, and tells why; those that have one it keeps, and goes on when it sees again.
+Where no worker sees, the queue waits in Redis.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from worker.cluster import ClusterRefusedError, ClusterUnavailableError
+from worker.workplace import BLIND, Workplace
+
+log = structlog.get_logger("podrelay.worker")
+
+#: How often it looks whether the cluster is well. Costs no request.
+LOOK_S: Final = 0.2
+#: An answer to a look of its own may take so long, and while it is blind there is one in so long: a connection on which
+#: nothing comes any more ends nobody's wait by itself.
+PROBE_S: Final = 5.0
+
+
+class Sight:
+    """Belongs to the supervisor's loop. The workplace is blind until the first look. ``changed`` is called whenever it
+    becomes blind or sees again."""
+
+    def __init__(self, place: Workplace, changed: Callable[[], None]) -> None:
+        self.sees = asyncio.Event()
+        self._place = place
+        self._changed = changed
+        self._lost_at: float | None = None
+        self._probed_at = 0.0
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            now = asyncio.get_running_loop().time()
+            self.look(now)
+            if self._place.doubts_cluster or (self._place.blind and now - self._probed_at > PROBE_S):
+                await self._probe()
+                self._probed_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self, now: float) -> None:
+        """Take note of what is known of the cluster (``now``: steady seconds)."""
+        place = self._place
+        if place.cluster.is_well.is_set() and all(watch.is_synced or watch.refusal for watch in place.watches):
+            self._lost_at = None
+            if place.blind:
+                self._note("")
+        else:
+            self._lost_at = now if self._lost_at is None else self._lost_at
+            if not place.blind and now - self._lost_at >= place.settings.api_away_s:
+                self._note(BLIND)
+
+    def _note(self, why: str) -> None:
+        self._place.blind = why
+        if why:
+            log.warning("API server away: no jobs are taken, those without a pod are let go of")
+            self.sees.clear()
+        else:
+            log.info("API server answers: jobs are taken")
+            self.sees.set()
+        self._changed()
+
+    async def _probe(self) -> None:
+        """Ask the API server for as little as can be asked; whether it answers is noted on the way."""
+        place = self._place
+        place.doubts_cluster = False
+        with suppress(ClusterRefusedError, ClusterUnavailableError):
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await place.cluster.list_pods(place.watches.namespaces[0], "podrelay.dev/installation=,!podrelay")
+            except TimeoutError:
+                place.cluster.is_well.clear()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -40,6 +41,7 @@ class Heartbeat:
         self.trusted_since = 0.0
         self._place = place
         self._info = info
+        self._hurry = asyncio.Event()
 
     async def first(self) -> None:
         """Take the lease, or fail.
@@ -47,9 +49,13 @@ class Heartbeat:
         Raises:
             connection.REFUSED: Redis cannot be used.
         """
-        await self._beat()
+        await self.beat()
         self.started_at = self._place.ledger.now()
         self.trusted_since = max(self.trusted_since, await self._server_started_at())
+
+    def hurry(self) -> None:
+        """Beat now: what the worker says of itself has changed."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Renew for ever."""
@@ -57,19 +63,27 @@ class Heartbeat:
         back_off = BackOff(first_s=0.2, longest_s=min(1.0, settings.heartbeat_s))
         while True:
             try:
-                await self._beat()
+                self._hurry.clear()
+                await self.beat()
                 if back_off.since is not None:
                     log.info("heartbeat resumed")
                     self.trusted_since = self._place.ledger.now()
                     back_off.succeeded()
                 await self._check_memory()
-                await asyncio.sleep(settings.heartbeat_s)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(settings.heartbeat_s):
+                        await self._hurry.wait()
             except connection.REFUSED as error:
                 if back_off.since is None:
                     log.warning("heartbeat failed, Redis unavailable", why=str(error) or type(error).__name__)
                 await asyncio.sleep(back_off.failed(error))
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Renew the lease, and tell what the worker says of itself.
+
+        Raises:
+            connection.REFUSED: Redis cannot be used now.
+        """
         place, settings = self._place, self._place.settings
         sent_at = asyncio.get_running_loop().time()
         lease_ms = int(settings.lease_s * 1000)

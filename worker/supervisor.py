@@ -61,6 +61,7 @@ class Supervisor:
         self.metrics = Metrics()
         self._set_consuming = set_consuming
         self._is_consuming = True
+        self._has_consumer = False  #: before it consumes, it can be told neither to pause nor to go on
         self._followers: dict[str, Follower] = {}
         self._loops = Loops(self.metrics.loop_failed)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +75,7 @@ class Supervisor:
         self._place: Workplace
         self._sweeper: Sweeper
         self._sight: Sight
+        self._heartbeat: Heartbeat
         self._draining: asyncio.Event
 
     # From other threads
@@ -112,6 +114,8 @@ class Supervisor:
             namespaces=list(self._place.watches.served),
             redis=self.settings.masked_redis_url,
         )
+        self._has_consumer = True
+        self._loop.call_soon_threadsafe(self.check_capacity)
 
     def begin_hand_over(self) -> None:
         """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
@@ -154,14 +158,16 @@ class Supervisor:
             ledger = Ledger(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
             self._place = self._make_place(cluster, ledger)
             self._sight = Sight(self._place, self._sight_changed)
-            heartbeat = Heartbeat(self._place, self._info)
-            self._sweeper = Sweeper(self._place, self, heartbeat, Reconciler(self._place, self))
-            if not await self._has_lease(heartbeat):
+            self._heartbeat = Heartbeat(self._place, self._info)
+            self._sweeper = Sweeper(self._place, self, self._heartbeat, Reconciler(self._place, self))
+            if not await self._has_lease(self._heartbeat):
                 return
             control = Control(self._place, self)
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(loop) for loop in self._kept(heartbeat, control)]
+                running = [tasks.create_task(loop) for loop in self._kept(self._heartbeat, control)]
                 await self._until_it_sees()
+                with suppress(*connection.REFUSED):
+                    await self._heartbeat.beat()  # others are to know whom they may offer jobs
                 self._is_ready.set()
                 await self._draining.wait()
                 await self._hand_over()
@@ -202,6 +208,7 @@ class Supervisor:
 
     def _sight_changed(self) -> None:
         self.metrics.sees_cluster.set(0 if self._place.blind else 1)
+        self._heartbeat.hurry()
         self.check_capacity()
         for follower in self._followers.values():
             follower.wake()
@@ -365,6 +372,8 @@ class Supervisor:
 
     def check_capacity(self) -> None:
         """Pause or resume the queue."""
+        if not self._has_consumer:
+            return
         can_launch = not self._place.blind and not self._draining.is_set()
         may_consume = can_launch and self._sweeper.may_consume and self.has_capacity
         if may_consume != self._is_consuming:

@@ -21,7 +21,7 @@ from worker.observation import Observation, UnreadablePodError, observe
 
 log = structlog.get_logger("podrelay.worker")
 
-#: After so many watches in a row that broke off without an event the pods are listed again.
+#: After so many watches in a row that ended without an event, not even a bookmark, the pods are listed again.
 BARREN_AT_MOST: Final = 2
 
 #: How many of the last deleted pods are remembered: their last look tells whoever takes their job over why they went.
@@ -52,7 +52,7 @@ class PodWatch:
         self.pods: dict[str, Observation] = {}  #: by pod name
         self.gone: dict[str, Observation] = {}  #: the last deleted pods by uid, oldest first
         self.unreadable = 0  #: how often something stood where a pod should
-        self._barren = 0  # watches in a row that broke off without an event
+        self._barren = 0  # watches in a row that ended without an event
         self._cluster = cluster
         self._listener = listener
         self._selector = f"{names.LABEL_INSTALLATION}={installation},{names.LABEL_QUEUE}={queue},!{names.LABEL_DONE}"
@@ -110,7 +110,9 @@ class PodWatch:
         self.looked.set()
 
     async def _watch(self, version: str, back_off: BackOff) -> str:
-        """One watch request; returns the version to go on from when it ends."""
+        """One watch request; returns the version to go on from when it ends. The version holds for a while: all need
+        not be listed again; but not for ever where it brings nothing, e.g. always the same line that is no event."""
+        self._barren += 1
         try:
             async for event in self._cluster.watch_pods(self.namespace, self._selector, version):
                 back_off.succeeded()
@@ -118,9 +120,6 @@ class PodWatch:
                 version = _version(event) or version
                 self._take(event)
         except ClusterUnavailableError as error:
-            # The version still holds: go on from it, without listing everything again; but not for ever where it
-            # brings nothing, e.g. always the same line that is no event.
-            self._barren += 1
             log.info("watch interrupted", namespace=self.namespace, why=str(error))
             await asyncio.sleep(back_off.failed(error))
         return version

@@ -189,9 +189,10 @@ async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(site: Site,
 
 
 class LyingWatch:
-    """Answers watches with the same line for ever, after the true list."""
+    """Answers watches with the same line for ever, after the true list. ``after_s``: it comes so late."""
 
-    def __init__(self, door: ApiDoor, line: bytes) -> None:
+    def __init__(self, door: ApiDoor, line: bytes, after_s: float) -> None:
+        self._after_s = after_s
         self._door = door
         self._line = line
         self._truth = door._answer
@@ -201,26 +202,28 @@ class LyingWatch:
         if "watch" not in request.query:
             return await self._truth(request)
         self.watches += 1
+        await asyncio.sleep(self._after_s)
         return web.Response(body=self._line, content_type="application/json")
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "after_s"),
     [
-        b"<html>\n",
-        b'{"type":"ADDED"}\n',
-        b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","code":500,"message":"no"}}\n',
-        b"",
+        (b"<html>\n", 0),
+        (b'{"type":"ADDED"}\n', 0),
+        (b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","code":500}}\n', 0),
+        (b"", 0),
+        (b"", 1.2),
     ],
 )
-async def test_a_watch_that_always_sends_the_same_bad_line_is_given_up_for_a_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
+async def test_a_watch_that_brings_nothing_but_the_same_bad_line_is_given_up_for_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, after_s: float
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     heard = Heard()
     async with PocketCluster() as pocket:
         door = ApiDoor(pocket.url, random.Random(1))
-        lie = LyingWatch(door, line)
+        lie = LyingWatch(door, line, after_s)
         monkeypatch.setattr(door, "_answer", lie.answer)
         async with door:
             write_kubeconfig(tmp_path / "kubeconfig", door.url, pocket.token)

@@ -4,6 +4,8 @@ It claims the job's record and hands it to the supervisor; whatever may go wrong
 not the message's. A lost or repeated message does no harm.
 """
 
+from concurrent.futures import CancelledError
+
 import structlog
 from celery.exceptions import Reject
 
@@ -21,17 +23,18 @@ def launch(job: str, deliveries: int, *, supervisor: Supervisor, dead_letters: D
     ``deliveries``: how often its message was taken before. Returns what the claim said.
 
     Raises:
-        TimeoutError: the supervisor cannot claim it now; the sweep does when it can.
         Reject: there may be no record of the spec yet, and nobody else knows of it: its message goes back.
     """
-    if not job.startswith("{"):
-        return supervisor.launch(job).value
+    is_recorded = not job.startswith("{")
     try:
-        return supervisor.launch(decode_spec(job)).value
+        return supervisor.launch(job if is_recorded else decode_spec(job)).value
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
+        is_defect = not isinstance(error, TimeoutError | CancelledError)
+        log.warning("not launched now", why=why, exc_info=error if is_defect else None)
+        if is_recorded:
+            return "later"  # the sweep finds it
         if deliveries + 1 < DELIVERIES:
-            log.warning("not launched, its message goes back", why=why)
             raise Reject(why, requeue=True) from error
         dead_letters.put(job.encode(), Refusal(f"cannot be launched, tried {DELIVERIES} times: {why}"))
         return "dead letter"

@@ -47,9 +47,10 @@ def configure_logging(settings: WorkerSettings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # One line per launch or connection from Celery says nothing that ours do not; the pool's tell arguments.
-    for name in ("worker.strategy", "app.trace", "worker.consumer.connection", "pool"):
+    for name in ("worker.strategy", "worker.consumer.connection", "pool"):
         logging.getLogger(f"celery.{name}").setLevel(max(level, logging.WARNING))
-    logging.getLogger("celery.worker.consumer.consumer").setLevel(max(level, logging.ERROR))
+    for name in ("app.trace", "worker.consumer.consumer"):
+        logging.getLogger(f"celery.{name}").setLevel(max(level, logging.ERROR))
     # Nine lines about a default of Celery 6 with each lost connection.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 

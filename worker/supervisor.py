@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, NoReturn
 
@@ -68,7 +69,9 @@ class Supervisor:
         self._offers: set[str] = set()
         self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
         self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
+        self._launches: set[Future[ClaimOutcome]] = set()
         self._is_ready = threading.Event()
+        self._is_over = threading.Event()
         self._is_leaving = False
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -102,8 +105,16 @@ class Supervisor:
 
         Raises:
             TimeoutError: it cannot be claimed now; the sweep does when it can.
+            concurrent.futures.CancelledError: the worker ends.
         """
-        return asyncio.run_coroutine_threadsafe(self._launch(job), self._loop).result(timeout=60)
+        if self._is_over.is_set():
+            raise TimeoutError("the worker ends")
+        launching = asyncio.run_coroutine_threadsafe(self._launch(job), self._loop)
+        self._launches.add(launching)
+        launching.add_done_callback(self._launches.discard)
+        if self._is_over.is_set():  # meanwhile: nobody carries it out any more
+            launching.cancel()
+        return launching.result(timeout=60)
 
     def tell_ready(self) -> None:
         """Say in the log what this worker serves, once it consumes."""
@@ -141,6 +152,9 @@ class Supervisor:
                 os.kill(os.getpid(), signal.SIGTERM)
         finally:
             self._is_ready.set()
+            self._is_over.set()
+            for launching in list(self._launches):
+                launching.cancel()
 
     async def _main(self) -> None:
         self._draining = asyncio.Event()

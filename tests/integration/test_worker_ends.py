@@ -2,11 +2,13 @@
 not 0."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,11 @@ import redis
 from podrelay_process import PODRELAY
 
 from devcluster.redis_server import RedisServer
-from tests.processes import clean_environment
+from dispatcher import names
+from dispatcher.client import Dispatcher
+from dispatcher.message import encode_message
+from dispatcher.spec import Priority
+from tests.processes import QUICK, clean_environment, running_site
 
 WORKER = (sys.executable, "-m", "worker")
 CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker")
@@ -239,3 +245,35 @@ def test_podrelay_dev_tells_how_its_worker_ended(server: RedisServer, tmp_path: 
     assert "worker ended with code 1" in result.stderr.splitlines()[-1]
     assert "of-yesterday" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_worker_that_is_told_to_end_amid_messages_loses_none_of_them() -> None:
+    """Messages with whole specs: nothing else tells of their jobs."""
+    ids = [f"amid-{i}" for i in range(60)]
+    messages = [
+        encode_message(
+            {"id": job_id, "image": "busybox:1.37", "command": ["true"]}, queue="default", priority=Priority.HIGH
+        )
+        for job_id in ids
+    ]
+    with running_site() as site, redis.Redis.from_url(site.redis.url) as raw:
+        for name in ("first", "second"):
+            worker = site.start_worker(name, **QUICK)
+            raw.lpush(names.message_list("default", 0), *messages)
+            while raw.llen(names.message_list("default", 0)) == len(messages):
+                os.sched_yield()
+            worker.terminate()
+            assert worker.wait_for_end(WITHIN_S) == 0
+        site.start_worker("third", **QUICK)
+        with Dispatcher(site.client_settings()) as client:
+            assert all(client.result(job_id, WITHIN_S).succeeded for job_id in _recorded(raw, ids))
+        assert raw.llen(names.dead_letters("default")) == 0
+        assert len(site.pocket.ever_created()) == len(ids)
+
+
+def _recorded(raw: "redis.Redis", ids: list[str]) -> list[str]:
+    end = time.monotonic() + WITHIN_S
+    while not all(raw.exists(names.job(job_id)) for job_id in ids):
+        assert time.monotonic() < end, [job_id for job_id in ids if not raw.exists(names.job(job_id))]
+        os.sched_yield()
+    return ids

@@ -1,6 +1,29 @@
-"""Airflow's side of podrelay: KubernetesPodOperator's parameters, without a cluster's credentials.
+"""The Airflow bridge: an operator with KubernetesPodOperator's parameters that holds no cluster's credentials.
 
-Holds no policy: what a pod may be is decided where the cluster is (by the worker), what a job became is read from its
-channel. Here are only the translations between Airflow's words and the dispatcher's, so this package needs neither
-``kubernetes`` nor the provider that it replaces.
+It translates between Airflow's words and the dispatcher's. What a pod may be is decided in the cluster, by the worker;
+what became of a job is read from its channel in Redis. Neither ``kubernetes`` nor KPO's provider is needed. What
+lies where (import-linter, in ``pyproject.toml``, holds which module may import which):
+
+What Airflow and DAGs load by name. Their paths stay: they are in users' DAGs and in Airflow's database.
+    * ``provider``: the entry point of Airflow's provider manager.
+    * ``decorators``: ``@task.podrelay`` and ``@task.podrelay_cmd``; ``script`` is what their container runs.
+    * ``operator``: the task, sync or deferred: submit or attach, follow, finish.
+    * ``trigger``: follows a deferred task's job in the triggerer; ``trigger_event`` is what it fires.
+    * ``hook``: the connection; ``links``: the link to a log kept elsewhere; ``callbacks``: KPO's hooks.
+
+What is decided, without Redis or Airflow's services.
+    * ``outcome``: how a job's result ends the task.
+    * ``task_log``: which lines the task's log gets and which hooks are due.
+    * ``task_identity``: the task instance as labels, key and reader, and whether this try submits its job again.
+
+KPO's parameters as a job.
+    * ``parameters``: the table of all. A new parameter of KPO is one row here, beside the operator's signature.
+    * ``pod_arguments``: the pod's manifest and the job spec, made by that table.
+    * ``kpo_merge``: KPO's merge of two pods; ``api_json``: Kubernetes' objects as JSON.
+
+What triggers share.
+    * ``shared_client``: one Redis client for all triggers of an event loop.
+
+A DAG file that imports the operator imports neither Redis nor the dispatcher: ``operator`` imports those in its methods
+(held by ``tests/airflow/test_imports.py``).
 """

@@ -1,7 +1,7 @@
-"""Kubernetes objects as the API writes them in JSON, whatever library they come from.
+"""Kubernetes objects as JSON, in the form of the API, whatever library they come from.
 
-Users hand us ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. Importing
-the client to recognise its classes would cost seconds and a dependency, so objects are recognised by what they can do.
+Users give ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. To import the
+client would cost seconds and a dependency, so its objects are recognised by their methods.
 """
 
 import datetime as dt
@@ -18,14 +18,14 @@ class ClientModel(Protocol):
     """A ``V1…`` object of the kubernetes client."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields by Python's names, which is why ``attribute_map`` is asked first."""
+        """Return the fields by Python's names, which is why ``attribute_map`` is asked first."""
 
 
 class ProviderObject(Protocol):
     """One of the provider's old wrappers, e.g. its ``Port``."""
 
     def to_k8s_client_obj(self) -> object:
-        """The client's object."""
+        """Return the client's object."""
 
 
 #: What users may give where Kubernetes wants an object.
@@ -33,7 +33,7 @@ KubernetesObject = Mapping[str, object] | ClientModel | ProviderObject
 
 
 class ApiObject(dict[str, Any]):
-    """A Kubernetes object given as an object: true even when it is empty, as a model object is.
+    """A Kubernetes object that was given as an object: true even when it is empty, as a ``V1…`` object is.
 
     KPO merges by truth value, so ``V1ResourceRequirements()`` replaces a template's resources and ``{}`` does not.
     """
@@ -64,7 +64,7 @@ def to_json(value: object) -> Any:
 
 
 def type_of(mapping: Mapping[Any, object]) -> type[Json]:
-    """The kind of dict that keeps the mapping's truth value."""
+    """Return the kind of dict that keeps the mapping's truth value."""
     return ApiObject if isinstance(mapping, ApiObject) else dict
 
 
@@ -81,19 +81,19 @@ def _object_to_json(value: object) -> Any:
 
 
 def plain(value: object) -> Any:
-    """The same data in plain dicts and lists."""
+    """Return the same data in plain dicts and lists."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list) else value
 
 
 def objects(values: Iterable[object] | None) -> list[Json]:
-    """A list of objects as JSON; None is an empty list."""
+    """Translate a list of objects; None is an empty list."""
     return [to_json(value) for value in values or ()]
 
 
 def texts(mapping: Mapping[str, object] | None) -> dict[str, str]:
-    """Labels or annotations as the API takes them: texts; None becomes the empty text, as KPO makes it."""
+    """Make texts of all values, as labels and annotations must be; None becomes the empty text, as in KPO."""
     return {key: "" if value is None else _text(value) for key, value in (mapping or {}).items()}
 
 

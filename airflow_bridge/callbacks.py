@@ -1,8 +1,8 @@
-"""Callbacks: KPO's hooks under KPO's names, with our own objects where KPO gives a Kubernetes client and ``V1Pod``.
+"""KPO's callback hooks, under KPO's names, with our own objects in place of a Kubernetes client and ``V1Pod``.
 
 ``pod`` is a :class:`CallbackPod` (``pod.metadata.name``, ``pod.metadata.namespace`` and ``pod.status.phase`` as in
-``V1Pod``), ``client`` a :class:`JobClient`, in the triggerer an :class:`AsyncJobClient`. A hook may be a plain function
-or a coroutine function, wherever it is called. Which hook is called where: ``docs/migrating-from-kpo.md``.
+``V1Pod``); ``client`` is a :class:`JobClient`, in the triggerer an :class:`AsyncJobClient`. A hook may be a plain
+function or a coroutine function in both. Which hook is called where: ``docs/migrating-from-kpo.md``.
 """
 
 import asyncio
@@ -39,6 +39,8 @@ _PHASES = {"QUEUED": "Pending", "STARTING": "Pending", "RUNNING": "Running", "SU
 
 @dataclass(frozen=True, slots=True)
 class PodMetadata:
+    """As ``V1ObjectMeta``."""
+
     name: str | None
     namespace: str | None
     uid: str | None = None
@@ -47,12 +49,14 @@ class PodMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PodStatus:
+    """As ``V1PodStatus``."""
+
     phase: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackPod:
-    """What is known of the job's pod, without asking the cluster. ``result``: once the job has ended."""
+    """The job's pod as hooks get it: what the channel said of it. ``result`` is set when the job has ended."""
 
     job_id: str
     metadata: PodMetadata
@@ -63,11 +67,13 @@ class CallbackPod:
 
     @classmethod
     def of_move(cls, job_id: str, change: "StatusChanged") -> "CallbackPod":
+        """Make it from a change of the job's status."""
         status = PodStatus(_PHASES.get(change.status.value, "Failed"))
         return cls(job_id, PodMetadata(change.pod, change.namespace), status, change.node, change.attempt)
 
     @classmethod
     def of_result(cls, result: "JobResult") -> "CallbackPod":
+        """Make it from the job's result."""
         status = PodStatus(_PHASES.get(result.status.value, "Failed"))
         metadata = PodMetadata(result.pod, result.namespace, result.pod_uid)
         return cls(result.job_id, metadata, status, result.node, result.attempt, result)
@@ -75,7 +81,7 @@ class CallbackPod:
 
 @dataclass(frozen=True, slots=True)
 class HookCall:
-    """A hook that is due. ``details``: what it is told besides the pod and its caller."""
+    """A hook that is due. ``details``: its arguments besides the pod and what its caller adds."""
 
     hook: str
     pod: CallbackPod | None
@@ -84,20 +90,20 @@ class HookCall:
     def arguments(
         self, *, client: "Client", mode: ExecutionMode, operator: "Operator", context: Mapping[str, object]
     ) -> dict[str, object]:
-        """All that the hook is told. As in KPO, ``progress_callback`` learns nothing of the task."""
+        """Return all arguments of the call. As in KPO, ``progress_callback`` gets neither operator nor context."""
         task = {} if self.hook == "progress_callback" else {"operator": operator, "context": context}
         return {"pod": self.pod, **self.details, "client": client, "mode": mode, **task}
 
 
 @dataclass(frozen=True, slots=True)
 class JobClient:
-    """What a hook in the task's process may do with its job. ``job_id`` is None before it is submitted."""
+    """The job as a hook in the task's process may use it. ``job_id`` is None before the submit."""
 
     dispatcher: "Dispatcher"
     job_id: str | None
 
     def record(self) -> "JobRecord":
-        """The job's record as it is now."""
+        """Read the job's record."""
         return self.dispatcher.get(self._known())
 
     def cancel(self, by: str) -> "CancelOutcome":
@@ -112,13 +118,13 @@ class JobClient:
 
 @dataclass(frozen=True, slots=True)
 class AsyncJobClient:
-    """As :class:`JobClient`, in the triggerer."""
+    """The job as a hook in the triggerer may use it."""
 
     dispatcher: "AsyncDispatcher"
     job_id: str
 
     async def record(self) -> "JobRecord":
-        """The job's record as it is now."""
+        """Read the job's record."""
         return await self.dispatcher.get(self.job_id)
 
     async def cancel(self, by: str) -> "CancelOutcome":
@@ -134,7 +140,7 @@ class PodRelayCallback:
 
     @staticmethod
     def on_sync_client_creation(*, client: Client, operator: "Operator", **kwargs: object) -> object:
-        """The task's process has opened its client."""
+        """Run when the task's process has opened its client."""
 
     @staticmethod
     def on_pod_manifest_created(
@@ -146,37 +152,37 @@ class PodRelayCallback:
         context: "Context",
         **kwargs: object,
     ) -> object:
-        """The pod's manifest (JSON as the API writes it) is made and not submitted yet: it may be changed in place."""
+        """Run before the submit: the pod's manifest, as JSON in the API's form, may be changed in place."""
 
     @staticmethod
     def on_pod_creation(
         *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
-        """The pod exists."""
+        """Run when the pod exists."""
 
     @staticmethod
     def on_pod_starting(
         *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
-        """The base container has started."""
+        """Run when the base container has started."""
 
     @staticmethod
     def on_pod_completion(
         *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
-        """The job has ended, well or not."""
+        """Run when the job has ended, well or not."""
 
     @staticmethod
     def on_pod_teardown(
         *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
-        """After every callback's ``on_pod_completion``."""
+        """Run after the ``on_pod_completion`` of all callbacks."""
 
     @staticmethod
     def on_pod_cleanup(
         *, pod: CallbackPod, client: Client, mode: str, operator: "Operator", context: "Context", **kwargs: object
     ) -> object:
-        """The task is about to succeed (as in KPO, not called when it fails or is skipped)."""
+        """Run when the task is about to succeed: as in KPO, not when it fails or is skipped."""
 
     @staticmethod
     def on_operator_resuming(
@@ -189,7 +195,7 @@ class PodRelayCallback:
         context: "Context",
         **kwargs: object,
     ) -> object:
-        """The task goes on after having been deferred."""
+        """Run when a deferred task goes on."""
 
     @staticmethod
     def progress_callback(
@@ -202,21 +208,21 @@ class PodRelayCallback:
         pod: CallbackPod | None,
         **kwargs: object,
     ) -> object:
-        """A container wrote a line."""
+        """Run for each line that a container wrote."""
 
 
 Callbacks = tuple[type, ...]
 
 
 def listed(callbacks: type | Sequence[type] | None) -> Callbacks:
-    """KPO's parameter: nothing, one class, or a list of classes."""
+    """Read KPO's parameter ``callbacks``: nothing, one class, or a list of classes."""
     if not callbacks:
         return ()
     return tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
 
 
 def call(callbacks: Callbacks, hook: str, **arguments: object) -> None:
-    """Call a hook of each, in order; what one raises, the task raises, as in KPO."""
+    """Call a hook of each class, in order. As in KPO, what a hook raises, the task raises."""
     for function in _defined(callbacks, hook):
         answer = function(**arguments)
         if inspect.isawaitable(answer):
@@ -224,7 +230,7 @@ def call(callbacks: Callbacks, hook: str, **arguments: object) -> None:
 
 
 async def acall(callbacks: Callbacks, hook: str, **arguments: object) -> None:
-    """As :func:`call` in an event loop, which plain functions must not block: they run in a thread."""
+    """Call as :func:`call` does, in an event loop: plain functions run in a thread, so that they do not block it."""
     for function in _defined(callbacks, hook):
         if inspect.iscoroutinefunction(function):
             await function(**arguments)
@@ -239,16 +245,16 @@ async def _awaited(answer: Awaitable[object]) -> None:
 
 
 def _defined(callbacks: Callbacks, hook: str) -> Iterable[Callable[..., object]]:
-    """The functions that do something: what is only inherited from our class is left out."""
+    """Find the functions that do something: what is only inherited from our class is left out."""
     nothing = getattr(PodRelayCallback, hook)
     found = (getattr(callback, hook, None) for callback in callbacks)
     return [function for function in found if function is not None and function is not nothing]
 
 
 def path_of(thing: object) -> str | None:
-    """``module:name`` by which another process finds a class or function; None where only this one can.
+    """Return the ``module:name`` by which the triggerer can import a class or function; None where it cannot.
 
-    A DAG file's own module has a name that Airflow makes up, so what is defined there cannot be found by name.
+    It cannot import from a DAG file: Airflow makes up the name of that module.
     """
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not module or not name or "<" in name or module == "__main__" or module.startswith("unusual_prefix_"):
@@ -257,7 +263,7 @@ def path_of(thing: object) -> str | None:
 
 
 def thing_at(path: str) -> Any:
-    """The class or function at a path of :func:`path_of`.
+    """Import the class or function at a path of :func:`path_of`.
 
     Raises:
         ImportError: its module is not there.

@@ -1,4 +1,4 @@
-"""``@task.podrelay`` and ``@task.podrelay_cmd``: ``@task.kubernetes`` and ``@task.kubernetes_cmd``, run by podrelay."""
+"""The decorators ``@task.podrelay`` and ``@task.podrelay_cmd``, in place of ``@task.kubernetes`` and its ``_cmd``."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):
         super().__init__(namespace=namespace, name=name, cmds=["placeholder-command"], **kwargs)
 
     def execute(self, context: "Context") -> object:
-        """Put function and arguments into the container's environment, then run it."""
+        """Put function and arguments into the container's environment, then run the pod."""
         args, kwargs = list(self.op_args), dict(self.op_kwargs)
         pickling, data = script.pickled(args, kwargs, use_dill=self.use_dill)
         text = script.script_of(
@@ -74,7 +74,7 @@ class _PodRelayCmdDecoratedOperator(DecoratedOperator, PodRelayOperator):
         super().__init__(python_callable=python_callable, name=name, cmds=None, arguments=None, **kwargs)
 
     def execute(self, context: "Context") -> object:
-        """Ask the function for the command, render it, then run it."""
+        """Call the function, render the command that it returns, then run the pod."""
         self.render_template_fields(context)
         command = self._command(context)
         self.cmds, self.arguments = ([], command) if self.args_only else (command, [])
@@ -113,8 +113,10 @@ def podrelay_task(
 
 
 def podrelay_cmd_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Run the command (a list of texts) that a function returns; ``args_only=True``: the image's entrypoint with these
-    arguments. Takes :class:`PodRelayOperator`'s parameters."""
+    """Run the command (a list of texts) that a function returns; takes :class:`PodRelayOperator`'s parameters.
+
+    With ``args_only=True`` the list is the arguments of the image's entrypoint.
+    """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_PodRelayCmdDecoratedOperator, **kwargs
     )

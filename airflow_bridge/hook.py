@@ -1,7 +1,7 @@
 """The connection type ``podrelay``: where Redis is, and which queue, namespace and deployment are meant by default.
 
-All that Airflow holds is a Redis URL. It is resolved where it is used (task process, triggerer), never written into a
-trigger's arguments, and its password is masked in the log.
+All that Airflow holds is a Redis URL. Each process resolves it for itself (task, triggerer): it is never in a trigger's
+arguments, and its password is masked in the log.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 DEFAULT_CONNECTION = "podrelay_default"
 
-#: Where a task's key says that it comes from, when neither the connection nor the configuration says it.
+#: The name of this Airflow in a job's key, where neither the connection nor the configuration has one.
 DEFAULT_DEPLOYMENT = "airflow"
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedConnection:
-    """A resolved connection."""
+    """A connection of type ``podrelay``, read and checked."""
 
     settings: "ClientSettings"
     deployment: str
@@ -33,12 +33,12 @@ class ResolvedConnection:
 
     @property
     def defaults(self) -> dict[str, str | None]:
-        """What a job takes where its task says nothing."""
+        """Return queue and namespace of jobs whose task names none."""
         return {"queue": self.settings.queue, "namespace": self.namespace}
 
 
 def redis_url(connection: "Connection") -> str:
-    """The URL that a connection stands for: extra's ``redis_url``, else its host, port, login, password and schema.
+    """Make a connection's Redis URL: extra's ``redis_url``, else of host, port, login, password and schema.
 
     ``schema`` is the database's number; ``tls`` in extra makes it ``rediss://``.
     """
@@ -57,7 +57,7 @@ def _is_true(value: object) -> bool:
 
 
 def resolved(connection: "Connection") -> ResolvedConnection:
-    """Read a connection.
+    """Read and check a connection.
 
     Raises:
         dispatcher.errors.SettingsError: a value cannot be used.
@@ -72,7 +72,7 @@ def resolved(connection: "Connection") -> ResolvedConnection:
 
 
 def resolved_from_environment() -> ResolvedConnection | None:
-    """Without a connection: what ``PODRELAY_REDIS_URL`` says; None where it says nothing."""
+    """Read ``PODRELAY_REDIS_URL``, for want of a connection; None where it is not set."""
     import os
 
     from dispatcher.settings import ClientSettings
@@ -110,7 +110,7 @@ class PodRelayHook(BaseHook):
         self.podrelay_conn_id = podrelay_conn_id
 
     def resolve(self) -> ResolvedConnection:
-        """The resolved connection.
+        """Read the connection, or ``PODRELAY_REDIS_URL`` where there is none.
 
         Raises:
             AirflowNotFoundException: there is none, nor ``PODRELAY_REDIS_URL``.
@@ -122,7 +122,7 @@ class PodRelayHook(BaseHook):
         return resolved(connection)
 
     async def aresolve(self) -> ResolvedConnection:
-        """As :meth:`resolve`, for an event loop."""
+        """Do as :meth:`resolve`, in an event loop."""
         try:
             connection = await self.aget_connection(self.podrelay_conn_id)
         except AirflowNotFoundException:
@@ -139,13 +139,13 @@ class PodRelayHook(BaseHook):
         return connection
 
     def get_conn(self) -> "Dispatcher":
-        """The dispatcher's client; the caller closes it."""
+        """Open the dispatcher's client; the caller closes it."""
         from dispatcher.client import Dispatcher
 
         return Dispatcher(self.resolve().settings)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ping Redis, and say which workers are alive: the connection form's *test* button."""
+        """Ping Redis and name the live workers: the *test* button of the connection's form."""
         from dispatcher.errors import PodrelayError
 
         try:

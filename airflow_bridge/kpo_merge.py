@@ -1,8 +1,8 @@
-"""KPO's way to merge two pods (``PodGenerator.reconcile_pods``), on JSON.
+"""KPO's merge of two pods (``PodGenerator.reconcile_pods``), on JSON.
 
-It is no strategic merge: containers merge by *position*, lists of a container are appended to the template's, and a
-value counts as given when it is true. Users' templates rely on it, so it is reproduced here as it is, quirks included,
-and held to the original by a Hypothesis test.
+It is no strategic merge: containers merge by *position*, a container's lists are appended to the template's, and a
+value counts as given when it is true. Users' templates rely on that, so it is done here in the same way, quirks
+included; a Hypothesis test compares the two.
 """
 
 from copy import deepcopy
@@ -13,7 +13,7 @@ _APPENDED = ("volumeMounts", "env", "envFrom", "ports", "volumeDevices")
 
 
 def reconcile_pods(base: Json, client: Json) -> Json:
-    """The client's pod over the base's. Neither is changed."""
+    """Merge the client's pod over the base. Neither is changed."""
     merged = deepcopy(client)
     merged["spec"] = _specs(base.get("spec"), merged.get("spec"))
     merged["metadata"] = _metadata(base.get("metadata"), merged.get("metadata"))
@@ -65,7 +65,7 @@ def _appended(base: Json, client: Json, name: str) -> list[Json] | None:
 
 
 def _filled(base: Json, client: Json) -> Json:
-    """What the client leaves out (or gives as something false) is the base's."""
+    """Take from the base what the client leaves out, or gives as something false."""
     merged = type_of(client)(client)
     for name, value in base.items():
         if not merged.get(name) and value is not None:
@@ -74,7 +74,7 @@ def _filled(base: Json, client: Json) -> Json:
 
 
 def without_empty(pod: Json) -> Json:
-    """Leave out the fields of pod spec and containers that say nothing: an empty list, an empty object."""
+    """Leave out the empty lists and objects of metadata, spec and containers."""
     spec = _said(pod.get("spec") or {})
     for name in ("containers", "initContainers"):
         if name in spec:

@@ -1,6 +1,6 @@
-"""The link to a pod's log elsewhere: for sites whose logs go to Loki, Elasticsearch …, and for ``get_logs=False``.
+"""The link *Pod log* on a task instance's page: to the site's own log store (Loki, Elasticsearch …).
 
-The worker is configured with the site's URL template; its result carries the finished URL.
+The worker has the site's URL template; its result brings the finished URL.
 """
 
 from typing import TYPE_CHECKING
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class PodLogLink(BaseOperatorLink):
-    """Shown on the task instance's page; empty where the worker has no template."""
+    """The link to the pod's log; empty where the worker has no URL template."""
 
     name = "Pod log"
 
     def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:
-        """Called in the task's own process after it has ended: the operator knows the result."""
+        """Return the URL. Airflow asks in the task's own process after its end, when the operator knows it."""
         return getattr(operator, "log_url", None) or ""

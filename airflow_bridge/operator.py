@@ -1,8 +1,8 @@
 """The operator: KubernetesPodOperator's parameters and behaviour, run by a podrelay worker in the target cluster.
 
-Changing the import is the migration. Holds no policy and no cluster's credentials: it makes a job of its arguments,
-submits it or attaches to it, shows its log and turns its result into the task's outcome. What ends a task and what that
-does to the job stands in the design (§8); a try that is killed never succeeds.
+It makes a job of its arguments, submits it or attaches to it, follows it (itself, or deferred by a trigger), and ends
+as the job ended. ``docs/migrating-from-kpo.md`` has the table of what ends a task and what that does to its job. A try
+that is killed never succeeds.
 """
 
 import sys
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dispatcher.events import JobResult
     from dispatcher.spec import JobSpec
 
-#: The XCom that names the job: `podrelay logs <id>`, and how a task that Airflow gave up on finds its job.
+#: The XCom that holds the job's id: for `podrelay logs <id>`, and for a task whose trigger Airflow gave up on.
 JOB_ID_XCOM = "podrelay_job_id"
 
 #: How much later than the trigger itself Airflow may end a deferred task whose execution timeout is over.
@@ -42,7 +42,7 @@ TIMEOUT_BACKSTOP_S = 60.0
 _FINISH_ACTIONS = ("delete_pod", "keep_pod", "delete_succeeded_pod", "delete_active_pod")
 _KILL_ACTIONS = ("delete_pod", "keep_pod")
 
-#: What KPO renders within Kubernetes' objects.
+#: The fields of Kubernetes' objects that KPO renders.
 _NESTED_TEMPLATE_FIELDS = {
     "V1EnvVar": ("value", "name"),
     "V1ResourceRequirements": ("limits", "requests"),
@@ -54,7 +54,6 @@ _NESTED_TEMPLATE_FIELDS = {
     "V1ConfigMapEnvSource": ("name",),
 }
 
-
 #: Names of containers; True: all of them.
 ContainerNames = Iterable[str] | str | Literal[True]
 
@@ -62,9 +61,9 @@ ContainerNames = Iterable[str] | str | Literal[True]
 class PodRelayOperator(BaseOperator):
     """Run a task in a pod of a cluster that podrelay's workers serve.
 
-    Takes the parameters of ``KubernetesPodOperator`` with their meanings; :mod:`airflow_bridge.parameters` lists those
-    that mean nothing here (they are accepted, with a warning). Kubernetes' objects may be the client's ``V1…`` objects
-    or dicts as the API writes them.
+    Takes the parameters of ``KubernetesPodOperator`` with their meanings, and accepts with a warning those that have
+    none here: :mod:`airflow_bridge.parameters` lists them all. Kubernetes' objects may be the client's ``V1…`` objects,
+    or dicts in the API's form.
 
     Args:
         podrelay_conn_id: the connection of type ``podrelay``. (templated)
@@ -191,7 +190,7 @@ class PodRelayOperator(BaseOperator):
         super().__init__(**kwargs)
         for parameter, value in attributes(given):
             setattr(self, parameter, value)
-        # What is ours, what another default or another form, and what is read below.
+        # What is ours, what has a default or a check of its own, and what the methods below read.
         self.podrelay_conn_id = podrelay_conn_id
         self.podrelay_queue = podrelay_queue
         self.podrelay_options = podrelay_options or {}
@@ -221,7 +220,7 @@ class PodRelayOperator(BaseOperator):
 
     @property
     def container_logs(self) -> ContainerNames | None:
-        """The base container's by default; read after rendering, because its name is a template field."""
+        """Return the base container by default: only after rendering, because its name is a template field."""
         return self._container_logs or self.base_container_name
 
     @container_logs.setter
@@ -238,7 +237,7 @@ class PodRelayOperator(BaseOperator):
         jinja_env: "jinja2.Environment",
         seen_oids: set[int],
     ) -> None:
-        # Of a dict only the values are rendered, and a variable's name is a template too (as in KPO).
+        # Airflow renders only the values of a dict, but in KPO the names are templates too.
         if parent is self and isinstance(self.env_vars, dict):
             self.env_vars = [{"name": name, "value": value} for name, value in self.env_vars.items()]
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
@@ -253,23 +252,23 @@ class PodRelayOperator(BaseOperator):
             seen_oids.add(id(value))
             self._do_render_template_fields(value, nested, context, jinja_env, seen_oids)
 
-    # What is asked
+    # The job
 
     @cached_property
     def hook(self) -> "PodRelayHook":
-        """The connection."""
+        """Return the hook that reads the connection."""
         from airflow_bridge.hook import PodRelayHook
 
         return PodRelayHook(self.podrelay_conn_id)
 
     def build_pod_request_obj(self, context: "Context | None" = None) -> "Json":
-        """The pod's manifest, as the API writes it, without the task instance's labels; a seam for subclasses."""
+        """Build the pod's manifest, without the task instance's labels; for subclasses to change, as in KPO."""
         from airflow_bridge.pod_arguments import pod_manifest
 
         return pod_manifest(arguments_of(self))
 
     def build_job_spec(self, manifest: "Json", context: "Context") -> "JobSpec":
-        """The job that asks for the manifest's pod."""
+        """Build the job spec that asks for this pod."""
         from airflow_bridge.pod_arguments import job_spec
 
         identity, defaults = self._identity(context), self._resolved().defaults
@@ -278,7 +277,7 @@ class PodRelayOperator(BaseOperator):
         return spec.model_copy(update={"trace": {name: str(value) for name, value in trace.items()}})
 
     def dry_run(self) -> None:
-        """Print the pod that would be asked for."""
+        """Print the pod's manifest."""
         import yaml
 
         print(yaml.safe_dump(self.build_pod_request_obj()))  # noqa: T201 - what KPO's dry run does
@@ -300,7 +299,7 @@ class PodRelayOperator(BaseOperator):
 
         return Dispatcher(self._resolved().settings)
 
-    # The task
+    # Its life
 
     def execute(self, context: "Context") -> object:
         """Run the job, or attach to it; sync or deferred."""
@@ -310,28 +309,28 @@ class PodRelayOperator(BaseOperator):
         return self.execute_async(context) if self.deferrable else self.execute_sync(context)
 
     def execute_sync(self, context: "Context") -> object:
-        """Stay with the job to its end."""
+        """Run the job and follow it to its end."""
         with self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
             result = self._follow(dispatcher, context)
-            if self._is_resubmitted(dispatcher, context, result):
+            if self._resubmit_if_cleared(dispatcher, context, result):
                 result = self._follow(dispatcher, context)
             return self._finish(dispatcher, context, result, manifest)
 
     def execute_async(self, context: "Context") -> object:
-        """Submit, then wait in the triggerer; a job that has already ended is finished here and now."""
+        """Submit the job, then defer; a job that has already ended is finished at once."""
         with self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
             if dispatcher.get(self._known_job_id()).result is not None:
                 self.log.info("Not deferring: the job has already ended.")
                 result = self._follow(dispatcher, context)
-                if not self._is_resubmitted(dispatcher, context, result):
+                if not self._resubmit_if_cleared(dispatcher, context, result):
                     return self._finish(dispatcher, context, result, manifest)
         self.invoke_defer_method(context)
         return None
 
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
-        """Submit or attach; returns the manifest."""
+        """Submit the job, or attach to that of an earlier try; return the pod's manifest."""
         from airflow_bridge.parameters import hooks_that_are_not_applied
 
         for plugin in hooks_that_are_not_applied():
@@ -356,8 +355,8 @@ class PodRelayOperator(BaseOperator):
         else:
             self.log.info("Submitted job %s to queue %r.", submitted.job_id, spec.queue)
 
-    def _is_resubmitted(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult") -> bool:
-        """Submit again what was cancelled because an earlier try was cleared; whether that was so."""
+    def _resubmit_if_cleared(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult") -> bool:
+        """Submit the job again if it was cancelled because an earlier try was cleared; return whether it was."""
         from airflow_bridge.task_identity import resubmission, was_cancelled_for_an_earlier_try
 
         spec, identity = dispatcher.get(result.job_id).spec, self._identity(context)
@@ -368,7 +367,7 @@ class PodRelayOperator(BaseOperator):
         return True
 
     def _follow(self, dispatcher: "Dispatcher", context: "Context") -> "JobResult":
-        """Show what happens until the job's end."""
+        """Write the task's log and call hooks until the job's end; return its result."""
         from airflow_bridge.task_log import TaskLog
         from dispatcher.events import Ended
 
@@ -404,10 +403,10 @@ class PodRelayOperator(BaseOperator):
         return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)
 
     def _finish(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult", manifest: "Json") -> object:
-        """Turn the job's end into the task's: hooks, XComs, the outcome, and last the acknowledgement.
+        """End the task as the job ended: call hooks, push XComs, acknowledge, return or raise.
 
-        The acknowledgement says that the result is taken, so that a next try (a clear) makes a new job. A process that
-        dies before has its next try take the same result.
+        The acknowledgement comes last. It says that the result was taken: a later try (a clear) makes a new job. Where
+        the process dies before it, the next try takes the same result.
 
         Raises:
             AirflowSkipException: the exit code says so.
@@ -440,7 +439,7 @@ class PodRelayOperator(BaseOperator):
                 raise PodRelayFailure(message, result)
 
     def _acknowledge_failure(self, dispatcher: "Dispatcher", job_id: str) -> None:
-        """Only to free memory earlier: a failed job's key makes a new one in any case."""
+        """Acknowledge, only to free memory earlier: a later try of a failed job makes a new one in any case."""
         from dispatcher.errors import PodrelayError
 
         try:
@@ -452,7 +451,7 @@ class PodRelayOperator(BaseOperator):
         call(self.callbacks, hook, mode=ExecutionMode.SYNC, operator=self, **arguments)
 
     def _push_pod(self, context: "Context", pod: CallbackPod) -> None:
-        """KPO's XComs ``pod_name`` and ``pod_namespace``."""
+        """Push KPO's XComs ``pod_name`` and ``pod_namespace``."""
         if pod.metadata.name:
             context["ti"].xcom_push(key="pod_name", value=pod.metadata.name)
             context["ti"].xcom_push(key="pod_namespace", value=pod.metadata.namespace)
@@ -469,7 +468,7 @@ class PodRelayOperator(BaseOperator):
     # Deferred
 
     def invoke_defer_method(self, context: "Context") -> None:
-        """Leave the worker's slot; the trigger follows the job."""
+        """Give up the slot; a trigger follows the job."""
         from airflow_bridge.trigger import PodRelayTrigger
 
         self.raise_if_killed()
@@ -489,8 +488,7 @@ class PodRelayOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="trigger_reentry", timeout=backstop)
 
     def _deadline(self, context: "Context") -> tuple[float | None, timedelta | None]:
-        """When (Redis' clock) the execution timeout is over, counted from the try's start, and after how long Airflow
-        steps in."""
+        """Return when the execution timeout is over, by Redis' clock, and after how long Airflow itself steps in."""
         if self.execution_timeout is None:
             return None, None
         ends_at = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
@@ -505,7 +503,7 @@ class PodRelayOperator(BaseOperator):
         return path
 
     def trigger_reentry(self, context: "Context", event: dict[str, object]) -> object:
-        """Go on after the trigger has fired: the log is told, what is left is the result."""
+        """Go on after the trigger has fired: the log is written, the result is left to take."""
         from airflow_bridge.outcome import PodRelayFailure
         from airflow_bridge.pod_arguments import normal_name
         from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
@@ -522,46 +520,39 @@ class PodRelayOperator(BaseOperator):
             record = dispatcher.get(fired.job_id)
             if record.result is None:
                 raise PodRelayFailure(f"Job {fired.job_id} has no result, although its trigger fired")
-            if not self._is_resubmitted(dispatcher, context, record.result):
-                self._call_resuming(dispatcher, context, event, record.result)
+            if not self._resubmit_if_cleared(dispatcher, context, record.result):
+                pod, client = CallbackPod.of_result(record.result), JobClient(dispatcher, fired.job_id)
+                self._call("on_operator_resuming", pod=pod, event=event, client=client, context=context)
                 return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
         self.invoke_defer_method(context)
         return None
 
-    def _call_resuming(
-        self, dispatcher: "Dispatcher", context: "Context", event: dict[str, object], result: "JobResult"
-    ) -> None:
-        client = JobClient(dispatcher, result.job_id)
-        self._call(
-            "on_operator_resuming", pod=CallbackPod.of_result(result), event=event, client=client, context=context
-        )
-
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> object:
-        """Airflow resumes a deferred task: also one that it gave up on (``__fail__``), whose job is then ended.
+        """Resume a deferred task. Where Airflow gave up on its trigger (``__fail__``), cancel the job first.
 
-        The job is left to the next try where there is one, unless it was the time that ran out.
+        A job that a next try will attach to is left alone, unless the task's time has run out.
         """
         if next_method == "__fail__":
-            self._given_up(context, str((next_kwargs or {}).get("error", "")))
+            self._cancel_unless_retried(context, str((next_kwargs or {}).get("error", "")))
         return super().resume_execution(next_method, next_kwargs, context)
 
-    def _given_up(self, context: "Context", error: str) -> None:
+    def _cancel_unless_retried(self, context: "Context", error: str) -> None:
         ti = context["ti"]
         self._job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_XCOM, map_indexes=ti.map_index)
         is_timeout = "timeout" in error.lower()
         if is_timeout or not self.durable or ti.try_number > (ti.max_tries or 0):
             self._cancel(f"Airflow: {error or 'the trigger failed'}")
 
-    # The end from outside
+    # Kills
 
     def on_kill(self) -> None:
-        """Airflow ends this process's task: on TERM (whatever its cause), or when the execution timeout is over.
+        """Cancel the job (as ``on_kill_action`` says) and fail the try: at TERM, or at the execution timeout.
 
-        Called within a signal handler, so it touches nothing that the interrupted code may be using: it opens a client
-        of its own and writes no log.
+        Airflow calls this within a signal handler, so it uses nothing that the interrupted code may be using: it opens
+        a client of its own and writes no log.
 
         Raises:
-            PodRelayFailure: in place of what was interrupted, so that the try fails at once; never success.
+            PodRelayFailure: where the job is being followed, so that the try fails at once.
         """
         self._is_killed = True
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
@@ -573,7 +564,7 @@ class PodRelayOperator(BaseOperator):
             self.raise_if_killed()
 
     def raise_if_killed(self) -> None:
-        """Fail a try that was killed.
+        """Fail the try if it was killed.
 
         Raises:
             PodRelayFailure: it was.
@@ -588,7 +579,7 @@ class PodRelayOperator(BaseOperator):
         raise PodRelayFailure(f"The task was killed; job {self._job_id} goes on (on_kill_action is keep_pod).")
 
     def _cancel(self, by: str) -> None:
-        """Ask for the job's end. The try fails in any case; a job that cannot be reached is found by the next one."""
+        """Cancel the job. Where Redis cannot be reached the try fails all the same, and the next one finds the job."""
         from dispatcher.errors import PodrelayError
 
         if self._job_id is None:

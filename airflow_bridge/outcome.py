@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_bridge.parameters import Arguments
     from dispatcher.events import JobResult
 
-#: Reasons that say that the pod was stopped from outside: its exit code is not the code's own.
+#: Reasons by which the pod was stopped from outside: its exit code is not the code's own.
 _STOPPED = frozenset(
     {
         FailureReason.POD_DELETED,
@@ -42,7 +42,7 @@ _NEXT: dict[Blame, str] = {
 
 
 class PodRelayFailure(AirflowException):
-    """The job failed, or it was cancelled. ``result`` is all that is known."""
+    """The job failed or was cancelled. ``result``: all that is known of it."""
 
     def __init__(self, message: str, result: "JobResult | None" = None) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class TaskSkip:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailure:
-    """The task fails. ``xcoms``: the return value that it has all the same."""
+    """The task fails. ``xcoms``: a return value that its container wrote all the same."""
 
     message: str
     lines: tuple[Line, ...]
@@ -79,16 +79,16 @@ Outcome = TaskSuccess | TaskSkip | TaskFailure
 def outcome_of(
     result: "JobResult", arguments: "Arguments", *, multiple_outputs: bool, manifest: Mapping[str, object]
 ) -> Outcome:
-    """Decide.
+    """Decide how the task ends.
 
     Args:
         result: how the job ended.
         arguments: the operator's.
-        multiple_outputs: Airflow's own: a returned dict is spread over XComs of its keys.
-        manifest: the pod as it was asked for.
+        multiple_outputs: Airflow's: a returned dict is pushed as one XCom for each key.
+        manifest: the pod as it was asked for, for the log.
 
     Raises:
-        TypeError: ``multiple_outputs`` is wanted of a failed task, and its value is no dict (as in KPO).
+        TypeError: ``multiple_outputs`` is set, and a failed task's value is no dict (as in KPO).
     """
     is_own_end = result.status is not Status.CANCELLED and result.reason not in _STOPPED
     if is_own_end and result.exit_code is not None and result.exit_code in arguments["skip_on_exit_code"]:
@@ -115,16 +115,16 @@ def _lines_of_failure(
         yield from (Line(logging.INFO, text) for text in container_states(result))
         yield from (Line(logging.WARNING, f"Pod Event: {w.reason} - {w.message}") for w in result.warnings)
     if arguments["log_pod_spec_on_failure"]:
-        # Folded up on the task's page, so that what the container wrote last stays near what is said of it.
+        # Folded on the task's page, so that the container's last lines stay near the message.
         yield Line(logging.INFO, "::group::The pod as it was asked for")
         yield Line(logging.INFO, json.dumps(manifest, indent=1))
         yield Line(logging.INFO, "::endgroup::")
-    # Of an exception the page shows only what fits beside the traceback.
+    # Line by line: the page shows of an exception only what fits beside the traceback.
     yield from (Line(logging.ERROR, text) for text in message.splitlines())
 
 
 def _xcoms(value: object, *, multiple_outputs: bool) -> dict[str, object]:
-    """The return value of a task that fails, as KPO pushes it."""
+    """Return a failed task's return value as the XComs that KPO pushes."""
     if value is None:
         return {}
     if not multiple_outputs:
@@ -135,7 +135,7 @@ def _xcoms(value: object, *, multiple_outputs: bool) -> dict[str, object]:
 
 
 def failure_message(result: "JobResult") -> str:
-    """What happened, whose turn it is, and what to do next; then the last Kubernetes warnings."""
+    """Say what happened, who is responsible and what to do; then Kubernetes' last warnings."""
     pod = f"pod {result.namespace}/{result.pod}" if result.pod else "no pod"
     if result.status is Status.CANCELLED:
         by = f" by {result.cancelled_by}" if result.cancelled_by else ""
@@ -151,7 +151,7 @@ def failure_message(result: "JobResult") -> str:
 
 
 def container_states(result: "JobResult") -> list[str]:
-    """Every container's last known state, for ``log_events_on_failure``."""
+    """Return a line for each container: its last known state."""
     return [
         f"Container {c.name!r}: {c.state}"
         + (f", exit code {c.exit_code}" if c.exit_code is not None else "")

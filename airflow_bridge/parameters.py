@@ -12,12 +12,12 @@ from typing import Any
 
 from airflow_bridge.api_json import Json, objects, texts, to_json
 
-#: What a user said, after rendering, by KPO's names: see :func:`arguments_of`.
+#: An operator's arguments after rendering, by KPO's names: see :func:`arguments_of`.
 Arguments = Mapping[str, Any]
 
 
 class IgnoredParameterWarning(UserWarning):
-    """A parameter was given that has no meaning here. The task does what it did."""
+    """A parameter was given that has no effect here."""
 
 
 class PodArgumentsError(ValueError):
@@ -25,12 +25,12 @@ class PodArgumentsError(ValueError):
 
 
 def as_it_is(value: object) -> object:
-    """The value, which is already what the API takes."""
+    """Return the value: the API takes it as it is."""
     return value
 
 
 def env_variables(env_vars: object) -> list[Json]:
-    """``env_vars`` as a list of variables: a mapping of texts, or a list of objects."""
+    """Make a list of variables of ``env_vars``: a mapping of texts, or a list of objects."""
     if isinstance(env_vars, Mapping):
         return [{"name": name, "value": value} for name, value in env_vars.items()]
     if isinstance(env_vars, list | tuple):
@@ -39,12 +39,12 @@ def env_variables(env_vars: object) -> list[Json]:
 
 
 def pull_secrets(given: str | Iterable[object]) -> list[Json]:
-    """``image_pull_secrets`` as a list of references: objects, or names with commas between them."""
+    """Make a list of references of ``image_pull_secrets``: objects, or names separated by commas."""
     return [{"name": name} for name in given.split(",")] if isinstance(given, str) else objects(given)
 
 
 def config_maps(names: Iterable[str]) -> list[Json]:
-    """``configmaps``, which are names, as sources of variables."""
+    """Make sources of variables of ``configmaps``, which are names."""
     return [{"configMapRef": {"name": name}} for name in names]
 
 
@@ -202,7 +202,7 @@ ADDED: dict[str, str] = {
 
 
 def warn_of_ignored(given: Mapping[str, object], *, stacklevel: int) -> None:
-    """Warn once for each parameter that was given and has no meaning here."""
+    """Warn of each parameter that was given and has no effect here."""
     for name, parameter in PARAMETERS.items():
         if isinstance(parameter, Ignored) and given[name] != parameter.default:
             warnings.warn(
@@ -211,7 +211,7 @@ def warn_of_ignored(given: Mapping[str, object], *, stacklevel: int) -> None:
 
 
 def attributes(given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """The constructor's arguments as the operator keeps them until they are rendered."""
+    """Yield the attributes that the operator makes of its constructor's arguments."""
     for name, parameter in PARAMETERS.items():
         if isinstance(parameter, PodField) and parameter.empty is not None:
             yield name, given[name] or parameter.empty()
@@ -220,13 +220,16 @@ def attributes(given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def arguments_of(operator: object) -> dict[str, Any]:
-    """What the operator's attributes are now, by the names of the parameters that mean something here."""
+    """Read the operator's attributes, by the names of the parameters that have an effect."""
     meant = [name for name, parameter in PARAMETERS.items() if not isinstance(parameter, Ignored)]
     return {name: getattr(operator, name) for name in (*meant, *ADDED)}
 
 
 def hooks_that_are_not_applied() -> list[str]:
-    """The plugins of this Airflow that define a ``pod_mutation_hook``."""
+    """List the plugins of this Airflow with a ``pod_mutation_hook``, which KPO applies and podrelay cannot.
+
+    It takes the kubernetes client's ``V1Pod``, which is not needed here; the worker's policy decides what pods may be.
+    """
     try:
         from airflow.policies import DefaultPolicy
         from airflow.settings import get_policy_plugin_manager

@@ -1,8 +1,8 @@
-"""KPO's arguments as a pod, and the pod as a job spec. Pure.
+"""KPO's arguments as a pod's manifest, and the manifest as a job spec. Pure.
 
-The pod is built as KPO builds it (operator's arguments over ``full_pod_spec`` over the template); what must differ: the
-worker names the pod, adds its own labels and the return value's sidecar, and a secret's volume has a name that does not
-change between tries, because a random one would make every try another job.
+The pod is KPO's: the operator's arguments over ``full_pod_spec`` over the template. It differs where it must: the
+worker names the pod and adds its labels and the return value's sidecar; and the name of a secret's volume is derived,
+because a random one would make each try another job.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class Secret(Protocol):
 
 
 def pod_manifest(arguments: Arguments) -> Json:
-    """The pod as KPO would ask for it, as the API writes it, without the task instance's labels.
+    """Build the pod that KPO would ask for, without the task instance's labels.
 
     Raises:
         PodArgumentsError: an argument has the wrong type, or the template cannot be read.
@@ -73,7 +73,7 @@ def _read_template(path: str) -> Json:
 
 
 def _own_pod(arguments: Arguments) -> Json:
-    """The pod that the arguments alone ask for: each is where the table of parameters says."""
+    """Build the pod of the arguments alone; the table of parameters says where each one goes."""
     parts = {"metadata": ApiObject(), "spec": ApiObject(restartPolicy="Never"), "container": ApiObject()}
     for name, parameter in PARAMETERS.items():
         if not isinstance(parameter, PodField):
@@ -113,7 +113,7 @@ def _secret_volume(secret: Secret) -> tuple[Json, Json]:
 
 
 def normal_name(name: str | None) -> str | None:
-    """The name as KPO makes it: lower case, anything but letters, digits and dashes replaced by a dash.
+    """Make a pod's name as KPO does: in lower case, with a dash for what is no letter, digit or dash.
 
     Raises:
         PodArgumentsError: it is longer than 220 characters, or has characters that Airflow's keys may not have.
@@ -128,10 +128,10 @@ def normal_name(name: str | None) -> str | None:
 
 
 def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, defaults: Arguments) -> "JobSpec":
-    """The job that asks for this pod. ``defaults`` are the connection's: queue and namespace where none is said.
+    """Build the job spec that asks for this pod. ``defaults``: the connection's queue and namespace.
 
     Raises:
-        dispatcher.errors.InvalidSpecError: it cannot be honoured, e.g. it has no image.
+        dispatcher.errors.InvalidSpecError: it cannot be run, e.g. it has no image.
     """
     from dispatcher.names import slug
     from dispatcher.spec import parse_spec

@@ -1,13 +1,13 @@
-"""What Airflow's provider manager is told: connection type with its form, operators, decorators, link, setting.
+"""The provider's metadata for Airflow: connection type with its form, operator, trigger, decorators, link, setting.
 
-Airflow imports this module at every start of every component, so it imports nothing.
+Every component of Airflow imports this module at its start, so it imports nothing.
 """
 
 _NAME = "podrelay"
 
 
 def get_provider_info() -> dict[str, object]:
-    """The entry point ``apache_airflow_provider``."""
+    """Return the metadata: the entry point ``apache_airflow_provider``."""
     return {
         "package-name": "podrelay",
         "name": _NAME,

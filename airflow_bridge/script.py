@@ -1,7 +1,6 @@
-"""A decorated function as a script for a container: its source, its arguments as a pickle, its value as JSON. Pure.
+"""The script that runs a decorated function in a container, with its arguments as a pickle. Pure.
 
-What ``@task.kubernetes`` writes, so that a function that worked there works here: the script needs Python and bash in
-the image, and nothing else.
+It is the script of ``@task.kubernetes``, so that a function that ran there runs here. The image needs Python and bash.
 """
 
 import base64
@@ -46,19 +45,19 @@ with open(sys.argv[1], "rb") as file:
 
 
 def script_of(source: str, name: str, *, pickling: str, has_arguments: bool) -> str:
-    """The script that calls the function ``name`` of ``source``; ``pickling``: the module that loads the arguments."""
+    """Write the script that calls the function ``name`` of ``source``; the module ``pickling`` loads its arguments."""
     arguments = _LOAD.format(pickling=pickling) if has_arguments else 'arg_dict = {"args": [], "kwargs": {}}'
     return _SCRIPT.format(pickling=pickling, arguments=arguments, source=source, name=name)
 
 
 def variables(script: str, pickled: bytes) -> list[dict[str, str]]:
-    """The container's variables that carry script and arguments."""
+    """Return the container's variables that hold script and arguments."""
     carried = {SCRIPT_VARIABLE: script.encode(), INPUT_VARIABLE: pickled}
     return [{"name": name, "value": base64.b64encode(data).decode()} for name, data in carried.items()]
 
 
 def command(*, returns_value: bool) -> list[str]:
-    """Write both files, then run the script."""
+    """Return the container's command: write both files, then run the script."""
     output = _RETURN_FILE if returns_value else "/dev/null"
     steps = [
         _decode(SCRIPT_VARIABLE, _SCRIPT_FILE),
@@ -77,7 +76,7 @@ def _decode(variable: str, file: str) -> str:
 
 
 def pickled(args: Sequence[object], kwargs: Mapping[str, object], *, use_dill: bool) -> tuple[str, bytes]:
-    """The arguments as a pickle, and the name of the module that loads it."""
+    """Pickle the arguments; return the name of the module that loads them, and the pickle."""
     name = "dill" if use_dill else "pickle"
     data: bytes = importlib.import_module(name).dumps({"args": args, "kwargs": kwargs})
     return name, data

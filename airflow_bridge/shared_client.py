@@ -1,7 +1,7 @@
-"""One client for all triggers of an event loop: two Redis connections, however many wait.
+"""One client for all triggers of an event loop: two connections to Redis, however many triggers wait.
 
-A triggerer may run ten thousand triggers in one loop. Each borrows the client of its connection; the last one to go
-leaves it open for a little while, because the next trigger is usually near.
+A triggerer may run ten thousand triggers in one loop. Each borrows the client of its connection. A client that nobody
+uses stays open for a while, because the next trigger usually comes soon.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ T = TypeVar("T")
 
 #: How long a client that nobody uses stays open.
 LINGER_S = 30.0
-#: How long a resolved connection is good for new triggers.
+#: How long new triggers use a connection that was read before.
 RESOLVED_S = 30.0
-#: How often the readers' places are written to Redis: what a killed triggerer's successor may tell twice.
+#: How often readers' cursors are written to Redis. After a triggerer is killed, so much of a log may be shown twice.
 KEEP_CURSORS_S = 1.0
-#: How long a place is kept when its job has ended: until the task has gone on.
+#: How long the cursor of a job that has ended is kept: longer than its task takes to resume.
 KEEP_ENDED_S = 3600.0
 
-#: Who reads which job: job id, reader.
+#: Which job, and who reads it.
 Reading = tuple[str, str]
 
 
 class SharedClient:
-    """A client and the places of all who read with it."""
+    """A client, and the cursors of all its readers."""
 
     def __init__(self, dispatcher: "AsyncDispatcher") -> None:
         self.dispatcher = dispatcher
@@ -45,35 +45,35 @@ class SharedClient:
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open the client; its background tasks belong to no trigger, so they run in a context of their own."""
+        """Open the client, with its background tasks in a context that is no trigger's."""
         await _apart(self.dispatcher.__aenter__())
         self._keeper = _apart(self._keep())
 
     async def cursor(self, job_id: str, reader: str) -> "Cursor | None":
-        """Where this reader was, in whichever process it was."""
+        """Return where this reader stopped, in this process or another."""
         return self._unwritten.get((job_id, reader)) or await self.dispatcher.place(job_id, reader)
 
     def note_cursor(self, job_id: str, reader: str, cursor: "Cursor") -> None:
-        """The reader has told everything up to here; written to Redis soon."""
+        """Note how far the reader has come; it is written to Redis soon."""
         self._unwritten[(job_id, reader)] = cursor
 
     async def keep_cursor(self, job_id: str, reader: str, cursor: "Cursor", *, ended: bool) -> None:
-        """Write the place now: the reader goes away."""
+        """Write the cursor now, because its reader stops."""
         self._unwritten.pop((job_id, reader), None)
         keep_s = {"keep_s": KEEP_ENDED_S} if ended else {}
         await self.dispatcher.keep_places({(job_id, reader): cursor}, **keep_s)
 
     def borrow(self) -> None:
-        """One more uses it."""
+        """Count one more user."""
         self._borrowers += 1
 
     def give_back(self) -> None:
-        """One less uses it."""
+        """Count one user less."""
         self._borrowers -= 1
         self._idle_since = time.monotonic()
 
     async def _keep(self) -> None:
-        """Write the places from time to time; close the client when it was idle for long, or when the loop ends."""
+        """Write cursors from time to time; close the client when it was idle for long, or when the loop ends."""
         try:
             while self._borrowers > 0 or time.monotonic() - self._idle_since < LINGER_S:
                 await asyncio.sleep(KEEP_CURSORS_S)
@@ -83,11 +83,11 @@ class SharedClient:
             await self.dispatcher.__aexit__(None, None, None)
 
     async def _write_cursors(self) -> None:
-        moved, self._unwritten = self._unwritten, {}
+        cursors, self._unwritten = self._unwritten, {}
         try:
-            await self.dispatcher.keep_places(moved)
+            await self.dispatcher.keep_places(cursors)
         except PodrelayError:
-            self._unwritten = {**moved, **self._unwritten}  # Redis is away: again the next time
+            self._unwritten = {**cursors, **self._unwritten}  # Redis is away: again the next time
 
 
 class _Loop:
@@ -107,7 +107,7 @@ def _this_loop() -> _Loop:
 
 @asynccontextmanager
 async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
-    """The client that all users of this connection in this event loop share.
+    """Borrow the client that all users of this connection share in this event loop.
 
     Raises:
         AirflowNotFoundException: there is no such connection.
@@ -153,5 +153,5 @@ async def _resolved(conn_id: str) -> "ResolvedConnection":
 
 
 def _apart(work: "Coroutine[None, None, T]") -> "asyncio.Task[T]":
-    """A task that inherits nothing of the trigger that happens to start it (its log's address, for one)."""
+    """Start a task outside the context of the trigger that happens to need it first (its log's address, for one)."""
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

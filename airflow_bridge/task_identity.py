@@ -1,6 +1,10 @@
-"""Who asks: the task instance, as labels of its pod and as the key under which its next try finds the same job.
+"""The task instance: as labels of its pod, and as the key by which its next try finds the same job.
 
-Labels are KPO's, made safe in KPO's way, so that dashboards, network policies and ``kubectl -l`` go on working.
+The labels are KPO's, so that dashboards, network policies and ``kubectl -l`` go on working.
+
+One kind of cancelled job is submitted again by the try that followed it. When a deferred task is cleared, Airflow
+starts the next try at once; the triggerer notices later, and only then cancels the job. By then the new try may have
+attached to that job, and would fail by the very clear that started it.
 """
 
 import hashlib
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from dispatcher.events import JobResult
     from dispatcher.spec import JobSpec
 
-#: Who cancels, in the words of the trigger. A task that such an end concerns itself never goes on in Airflow.
+#: Who cancels, as the trigger says it. A task whose own end this was never resumes in Airflow.
 BY_A_USER = "a user who ended its task in Airflow"
 
 #: Kubernetes' limit of a label's value.
@@ -30,8 +34,10 @@ MAX_KEY_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class TaskIdentity:
-    """One task instance. ``map_index`` is -1 for an unmapped task; ``deployment`` names this Airflow among those that
-    share an installation."""
+    """One try of a task instance.
+
+    ``map_index`` is -1 for a task that is not mapped; ``deployment`` names this Airflow among those that share a Redis.
+    """
 
     deployment: str
     dag_id: str
@@ -43,14 +49,14 @@ class TaskIdentity:
 
     @classmethod
     def of(cls, context: "Context", *, deployment: str, airflow_version: str) -> "TaskIdentity":
-        """The task instance that the context tells of."""
+        """Read it from Airflow's context."""
         ti = context["ti"]
         map_index = -1 if ti.map_index is None else ti.map_index
         return cls(deployment, ti.dag_id, ti.task_id, context["run_id"], map_index, ti.try_number, airflow_version)
 
     @property
     def key(self) -> str:
-        """The idempotency key: the same for every try, another for every other task instance."""
+        """Return the job's key: the same for each try, another for each other task instance."""
         text = json.dumps([self.deployment, self.dag_id, self.run_id, self.task_id, self.map_index])
         if len(text) <= MAX_KEY_LENGTH:
             return text
@@ -58,7 +64,7 @@ class TaskIdentity:
 
     @property
     def labels(self) -> dict[str, str]:
-        """KPO's labels that are the same for every try."""
+        """Return KPO's labels that are the same for each try."""
         labels = {
             "dag_id": self.dag_id,
             "task_id": self.task_id,
@@ -71,7 +77,7 @@ class TaskIdentity:
 
     @property
     def volatile_labels(self) -> dict[str, str]:
-        """KPO's labels that may differ between tries, so they are no part of what is asked."""
+        """Return KPO's labels that differ between tries: they do not make it another job."""
         return {
             "try_number": safe_label_value(str(self.try_number)),
             "airflow_version": self.airflow_version.replace("+", "-"),
@@ -79,7 +85,7 @@ class TaskIdentity:
 
     @property
     def reader(self) -> str:
-        """Who reads the channel: each try shows the whole log once."""
+        """Return the reader's name: each try shows the whole log once."""
         return f"airflow-{self.try_number}"
 
     def __str__(self) -> str:
@@ -88,7 +94,7 @@ class TaskIdentity:
 
 
 def safe_label_value(text: str) -> str:
-    """A valid label value, by KPO's rule: what had to be changed or cut gets a hash of the original."""
+    """Make a valid label value as KPO does: what had to be changed or cut ends with a hash of the original."""
     safe = re.sub(r"^[^a-z0-9A-Z]*|[^a-zA-Z0-9_\-\.]|[^a-z0-9A-Z]*$", "", text)
     if len(safe) <= MAX_LABEL_LENGTH and safe == text:
         return safe
@@ -97,12 +103,12 @@ def safe_label_value(text: str) -> str:
 
 
 def was_cancelled_for_an_earlier_try(result: "JobResult", spec: "JobSpec", try_number: int) -> bool:
-    """Whether a user ended an earlier try, whose job this one attached to."""
+    """Tell whether the job that this try attached to was cancelled because a user ended an earlier try."""
     is_by_a_user = result.status is Status.CANCELLED and result.cancelled_by == BY_A_USER
     return is_by_a_user and spec.try_number is not None and spec.try_number < try_number
 
 
 def resubmission(spec: "JobSpec", identity: TaskIdentity) -> "JobSpec":
-    """The same job, asked for by this try."""
+    """Make the same job again, for this try."""
     own = {"id": uuid.uuid4().hex, "try_number": identity.try_number, "volatile_labels": identity.volatile_labels}
     return spec.model_copy(update=own)

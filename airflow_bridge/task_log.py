@@ -1,7 +1,9 @@
-"""What a task's log says about a job, and which hooks are due: containers' lines as KPO writes them, our own messages.
+"""A task's log of its job: the containers' lines as KPO writes them, our own messages, and the hooks that are due.
 
-Pure: what is read of a job's channel becomes lines and calls of hooks, in their order; operator and trigger carry them
-out, each in its own way.
+Pure: what is read from the job's channel becomes lines and calls of hooks, in order; operator and trigger carry them
+out. Log chunks may end within a line or within a UTF-8 character, and another reader may take over at any moment (a
+triggerer restarts). So unfinished lines are kept back, and :attr:`TaskLog.cursor` is where a successor must begin to
+get exactly the lines that were not written.
 """
 
 import logging
@@ -35,14 +37,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a user wants to see it; the names are KPO's parameters."""
+    """How the user wants the log, by KPO's parameters."""
 
     container_name_log_prefix_enabled: bool = True
     log_formatter: Formatter | None = None
     log_events_on_startup: bool = True
 
 
-#: A line longer than this is told in pieces.
+#: A longer line is written in pieces.
 MAX_LINE_BYTES = 256 * 1024
 
 _Stream = tuple[int, str]
@@ -50,7 +52,7 @@ _Stream = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class ContainerLine:
-    """One line that a container wrote, for people to read: bytes that are no UTF-8 are shown as KPO shows them."""
+    """A line that a container wrote. Bytes that are no UTF-8 are shown as KPO shows them."""
 
     container: str
     text: str
@@ -58,7 +60,7 @@ class ContainerLine:
 
 @dataclass(slots=True)
 class _Rest:
-    """What was written after the last newline; ``log_id``: the place before the chunk in which it began."""
+    """The start of an unfinished line; ``log_id``: the cursor's before the chunk in which it began."""
 
     data: bytes
     log_id: str
@@ -73,7 +75,7 @@ class LineAssembler:
         self._rests: dict[_Stream, _Rest] = {}
 
     def feed(self, chunk: "LogChunk", log_id_before: str) -> list[ContainerLine]:
-        """The lines that this chunk completes. ``log_id_before``: the reader's place before it."""
+        """Return the lines that this chunk finishes. ``log_id_before``: the cursor's before it."""
         stream = (chunk.attempt, chunk.container)
         known = self._rests.pop(stream, None)
         *whole, rest = ((known.data if known else b"") + chunk.data).split(b"\n")
@@ -85,12 +87,12 @@ class LineAssembler:
         return [_line(chunk.container, data) for data in whole if data]
 
     def flush(self, *, before_attempt: int | None = None) -> list[ContainerLine]:
-        """The unfinished lines: of every attempt, or only of those before this one."""
+        """Return the unfinished lines, of all attempts or only of earlier ones, and forget them."""
         ended = [s for s in self._rests if before_attempt is None or s[0] < before_attempt]
         return [_line(stream[1], self._rests.pop(stream).data) for stream in ended]
 
     def resumable(self, cursor: "Cursor") -> "Cursor":
-        """The place from which a successor tells what was not told; ``cursor``: the reader's own place."""
+        """Return the cursor from which a successor gets the unfinished lines whole; ``cursor``: the reader's own."""
         if not self._rests:
             return cursor
         lengths = {stream: len(rest.data) for stream, rest in self._rests.items()}
@@ -109,9 +111,9 @@ def _id_key(entry_id: str) -> tuple[int, int]:
 
 
 class TaskLog:
-    """Tells one job's story, each thing once. ``cursor``: where a former reader stopped."""
+    """The log of one job, each thing in it once. ``cursor``: where a former reader stopped."""
 
-    __slots__ = ("_assembler", "_cursor", "_pod", "_style", "_told")
+    __slots__ = ("_assembler", "_cursor", "_last_move", "_pod", "_style")
 
     def __init__(self, style: Style, cursor: "Cursor | None" = None) -> None:
         from dispatcher.events import Cursor
@@ -119,16 +121,16 @@ class TaskLog:
         self._style = style
         self._assembler = LineAssembler()
         self._cursor = cursor or Cursor()
-        self._told = ""
+        self._last_move = ""
         self._pod: CallbackPod | None = None
 
     @property
     def cursor(self) -> "Cursor":
-        """From where a successor goes on so that nothing is told twice and nothing is lost."""
+        """Return where a successor goes on, so that nothing is missing and nothing written twice."""
         return self._assembler.resumable(self._cursor)
 
     def render(self, heard: "Heard") -> list[Line | HookCall]:
-        """What to write and which hooks to call for one thing heard."""
+        """Return what to write and which hooks to call for one thing that was read."""
         from dispatcher import events
 
         log_id_before, self._cursor = self._cursor.log_id, heard.cursor
@@ -171,9 +173,9 @@ class TaskLog:
         where += f" on node {change.node}" if change.pod and change.node else ""
         where += f" (attempt {change.attempt})" if change.attempt > 1 else ""
         text = ": ".join(part for part in (f"Job {job_id} is {change.status.value}", where, detail) if part)
-        if text == self._told:
+        if text == self._last_move:
             return []
-        self._told = text
+        self._last_move = text
         return [Line(logging.INFO, text)]
 
     def _hooks_of_move(self, job_id: str, change: "StatusChanged") -> list[HookCall]:
@@ -189,7 +191,7 @@ class TaskLog:
 
 
 def level_of(text: str) -> int:
-    """The level that a line's own prefix names (``ERROR: …``, ``[warning] …``); INFO where it names none."""
+    """Return the level that a line's own prefix names (``ERROR: …``, ``[warning] …``), or INFO."""
     found = _LEVEL.match(text)
     if found is None:
         return logging.INFO

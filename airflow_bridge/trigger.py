@@ -1,7 +1,7 @@
-"""The trigger: follows a job from the triggerer, tells its log live, and fires once, when the job has ended.
+"""The trigger: follows a deferred task's job, writes its log live, and fires once, at the job's end.
 
-Its arguments hold nothing secret and no place: the connection is resolved here, the place in the channel is kept in
-Redis, so a triggerer that is restarted or replaced goes on where the last one stopped.
+Its arguments lie in Airflow's database, so they hold nothing secret: the connection is read in the triggerer. The
+cursor is kept in Redis, so that a triggerer that is restarted or replaced goes on where the last one stopped.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ class PodRelayTrigger(BaseTrigger):
         job_id: the job.
         podrelay_conn_id: the connection, by name.
         reader: who reads the channel; another trigger of the same reader goes on where this one stopped.
-        deadline_at: when (seconds of Redis' clock) the task's execution timeout is over. While Redis is away at the
-            trigger's start it is unknown how long that is: then Airflow's own limit for a deferred task ends it.
-        on_kill_action: what a user's ending of the task does to the job: ``delete_pod`` or ``keep_pod``.
-        callbacks: where their classes are (``module:name``).
-        log_formatter: where the function is.
+        deadline_at: when the task's execution timeout is over, in seconds of Redis' clock. As long as Redis cannot be
+            reached for its time, only Airflow's own limit for a deferred task holds.
+        on_kill_action: what becomes of the job when a user ends the task: ``delete_pod`` or ``keep_pod``.
+        callbacks: the paths (``module:name``) of the classes with hooks.
+        log_formatter: the path of the function.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PodRelayTrigger(BaseTrigger):
         self.trigger_kwargs = trigger_kwargs
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The arguments, those at their defaults left out."""
+        """Return class path and arguments, for Airflow's database."""
         arguments = {
             "job_id": self.job_id,
             "podrelay_conn_id": self.podrelay_conn_id,
@@ -83,7 +83,7 @@ class PodRelayTrigger(BaseTrigger):
         return "airflow_bridge.trigger.PodRelayTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Follow the job; yields one event, at its end, or when the task's execution timeout is over."""
+        """Follow the job; yield one event, at its end or when the execution timeout is over."""
         try:
             async with asyncio.timeout(None) as limit:
                 fired = await self._follow_through_outages(limit)
@@ -96,9 +96,9 @@ class PodRelayTrigger(BaseTrigger):
         yield TriggerEvent(fired.encode())  # type: ignore[no-untyped-call]  # Airflow's
 
     async def on_kill(self) -> None:
-        """A user ended the task (marked it, cleared it): cancel the job, or let it go on, as ``on_kill_action`` says.
+        """Cancel the job, or let it go on, as ``on_kill_action`` says: a user ended the task (marked or cleared it).
 
-        Airflow calls this neither when the triggerer stops nor when the trigger moves: then the job just goes on.
+        Airflow does not call this when the triggerer stops or the trigger moves to another: the job goes on.
         """
         if self.on_kill_action == "keep_pod":
             self.log.info("Job %s goes on (on_kill_action is keep_pod).", self.job_id)
@@ -110,7 +110,7 @@ class PodRelayTrigger(BaseTrigger):
         self.log.info("Job %s: cancel %s.", self.job_id, outcome.value)
 
     async def cleanup(self) -> None:
-        """Nothing: :meth:`run` has given back what it used, and the job goes on whatever becomes of the trigger."""
+        """Do nothing: :meth:`run` has released what it used, and the job goes on without its trigger."""
 
     async def _follow_through_outages(self, limit: asyncio.Timeout) -> JobTriggerEvent:
         from airflow_bridge.shared_client import borrowed_client
@@ -132,27 +132,27 @@ class PodRelayTrigger(BaseTrigger):
     async def _follow(self, client: "SharedClient") -> "tuple[JobResult, str]":
         from dispatcher.events import Ended, LogChunk
 
-        begun_at = await client.cursor(self.job_id, self.reader)
-        task_log, callbacks = TaskLog(_style(self), begun_at), _callbacks(self)
-        told_from = told_to = task_log.cursor
+        kept = await client.cursor(self.job_id, self.reader)
+        task_log, callbacks = TaskLog(_style(self), kept), _callbacks(self)
+        begun_at = written_to = task_log.cursor
         is_done = False
         try:
-            async with aclosing(client.dispatcher.follow(self.job_id, begun_at)) as following:
+            async with aclosing(client.dispatcher.follow(self.job_id, kept)) as following:
                 async for heard in following:
                     for due in task_log.render(heard):
                         await self._carry_out(due, callbacks, client)
-                    told_to = task_log.cursor
+                    written_to = task_log.cursor
                     if isinstance(heard.event, Ended):
                         is_done = True
-                        return heard.event.result, told_to.encode()
+                        return heard.event.result, written_to.encode()
                     if isinstance(heard.event, LogChunk):
-                        client.note_cursor(self.job_id, self.reader, told_to)
+                        client.note_cursor(self.job_id, self.reader, written_to)
                         await asyncio.sleep(0)  # a log that floods must not hold up the other triggers
-            # The place was behind the end: a former trigger fired, and its event was lost.
-            return await client.dispatcher.result(self.job_id), told_to.encode()
+            # The cursor was behind the end: a former trigger fired, and its event was lost.
+            return await client.dispatcher.result(self.job_id), written_to.encode()
         finally:
-            if told_to != told_from:
-                await client.keep_cursor(self.job_id, self.reader, told_to, ended=is_done)
+            if written_to != begun_at:
+                await client.keep_cursor(self.job_id, self.reader, written_to, ended=is_done)
 
     async def _carry_out(self, due: Line | HookCall, callbacks: Callbacks, client: "SharedClient") -> None:
         if isinstance(due, Line):
@@ -177,8 +177,8 @@ class PodRelayTrigger(BaseTrigger):
             job_status=result.status.value,
         )
 
-    def _fired(self, status: JobTriggerStatus, **told: Any) -> JobTriggerEvent:
-        return JobTriggerEvent(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **told)
+    def _fired(self, status: JobTriggerStatus, **details: Any) -> JobTriggerEvent:
+        return JobTriggerEvent(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **details)
 
 
 def _style(trigger: PodRelayTrigger) -> Style:

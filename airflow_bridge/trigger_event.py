@@ -1,7 +1,7 @@
-"""What the trigger tells the operator when it fires: the one home of the event that crosses Airflow's database.
+"""The event with which the trigger resumes the operator, as it lies in Airflow's database.
 
-Small on purpose (the result itself stays in Redis) and without anything secret. ``status``, ``name``, ``namespace`` and
-``message`` are KPO's words, so that a subclass that looks at them goes on working.
+It is small (the result stays in Redis) and holds nothing secret. ``status``, ``name``, ``namespace`` and ``message``
+are KPO's words, so that subclasses that read them go on working.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class JobTriggerStatus(StrEnum):
-    """KPO's words for why a trigger fires."""
+    """Why the trigger fires, in KPO's words."""
 
     SUCCESS = "success"
     FAILED = "failed"  #: it failed, or it was cancelled
@@ -21,7 +21,7 @@ class JobTriggerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobTriggerEvent:
-    """``cursor``: the place up to which the trigger has told the log. ``extra``: the user's ``trigger_kwargs``."""
+    """The event. ``cursor``: how far the trigger has written the log. ``extra``: the user's ``trigger_kwargs``."""
 
     job_id: str
     status: JobTriggerStatus
@@ -33,14 +33,14 @@ class JobTriggerEvent:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> dict[str, Any]:
-        """The payload of the TriggerEvent."""
+        """Return the payload of Airflow's ``TriggerEvent``."""
         own = asdict(self)
         own.pop("extra")
         return {**self.extra, **own, "status": self.status.value}
 
     @classmethod
     def decode(cls, payload: Mapping[str, Any]) -> "JobTriggerEvent":
-        """Read what :meth:`encode` wrote; keys of others go to ``extra``.
+        """Read what :meth:`encode` wrote; all other keys go to ``extra``.
 
         Raises:
             KeyError: it is no such event.

@@ -406,7 +406,7 @@ def generation_of(reply: Any) -> str:
 
 def unreadable(job_id: str, error: Exception) -> PodrelayError:
     """What is told of a channel that is none: a key of another type, say."""
-    return PodrelayError(f"the channel of job {job_id} cannot be read: {error!r}")
+    return PodrelayError(f"the channel of job {job_id} cannot be read: {type(error).__name__}: {error}")
 
 
 def decode_xread(reply: Any) -> dict[bytes, list[Entry]]:

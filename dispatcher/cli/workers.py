@@ -61,7 +61,8 @@ def _object(view: "WorkerView") -> dict[str, Any]:
 
 
 def _row(view: "WorkerView", now: float) -> tuple[str, ...]:
-    namespaces = view.info.get("namespaces") or ()
+    said = view.info.get("namespaces")
+    namespaces = said if isinstance(said, list) else []
     return (
         view.incarnation,
         view.queue,

@@ -19,7 +19,7 @@ from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
 from dispatcher.message import PRIORITY_BUCKETS, encode_message
 from dispatcher.record import DeletionIntent, JobRecord, decode_record, is_job_id, no_record, shown
-from dispatcher.spec import JobSpec
+from dispatcher.spec import SPEC_LIMIT_BYTES, JobSpec
 from dispatcher.status import FailureReason, Status, may_start_from
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def _known_values() -> str:
     """What this version knows, as scripts are told: each version brings its own scripts, so they know what it does."""
     known = {"status": Status, "intent": DeletionIntent, "reason": FailureReason}
     sets = (f"{name} = {{{', '.join(f'{value} = true' for value in values)}}}" for name, values in known.items())
-    return f"local KNOWN = {{{', '.join(sets)}}}\n"
+    return f"local KNOWN = {{{', '.join(sets)}, spec_bytes = {SPEC_LIMIT_BYTES}}}\n"
 
 
 @cache

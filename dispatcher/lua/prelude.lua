@@ -1,4 +1,4 @@
--- Stands before every script, after KNOWN: the statuses, intents and reasons of this version. Time is Redis' own: no
+-- Stands before every script, after KNOWN: the statuses, intents, reasons and limits of this version. Time is Redis' own: no
 -- other machine's clock decides anything. What is in Redis may be another version's, or anybody's: a script reads it
 -- with redis.pcall and looks at its kind, and has looked at all of it before its first write.
 local function now()

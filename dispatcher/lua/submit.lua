@@ -5,7 +5,7 @@
 -- Returns {outcome, job id, generation}: created, exists (this very id), attached, successor; or too_large, its size
 -- and the limit in bytes
 local job_id, queue, digest, key = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
-local size, limit = #ARGV[3] + #ARGV[6], 256 * 1024
+local size, limit = math.max(#ARGV[3], #ARGV[6]), KNOWN.spec_bytes
 if size > limit and redis.call('EXISTS', KEYS[1]) == 0 then return {'too_large', tostring(size), tostring(limit)} end
 local generation = ensure_generation(KEYS[4], ARGV[7])
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists', job_id, generation} end

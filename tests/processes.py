@@ -48,9 +48,9 @@ class Pocket:
         self.url = url
         self.token = token
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
+    def call(self, method: str, path: str, body: object = None, *, content_type: str = "application/json") -> Any:
         """Send one request; raises urllib.error.HTTPError for every refusal."""
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -83,6 +83,11 @@ class Pocket:
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
         """The pods that are there now."""
         return list(self.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"])
+
+    def patch_pod(self, name: str, metadata: dict[str, Any], *, namespace: str = "default") -> None:
+        """Merge metadata into a pod by hand; None takes away."""
+        path, kind = f"/api/v1/namespaces/{namespace}/pods/{name}", "application/merge-patch+json"
+        self.call("PATCH", path, {"metadata": metadata}, content_type=kind)
 
     def delete_pod(self, name: str, *, namespace: str = "default", grace_s: int | None = None) -> None:
         """Delete a pod by hand; 0 seconds of grace are by force. No matter if it is gone."""

@@ -23,6 +23,8 @@ GONE_GRACE_S: Final = 15.0
 GIVE_UP_GONE_S: Final = 75.0
 #: A pod is proved to be gone, and the watch still shows it: it is waited for this long.
 LAST_LOOK_S: Final = 10.0
+#: A pod that the watch does not show, because somebody took its labels away, is looked at again after this long.
+UNWATCHED_S: Final = 10.0
 
 
 class FollowedPod:
@@ -39,6 +41,8 @@ class FollowedPod:
         self.is_gone = False
         self.farewell: Observation | None = None
         self._is_in_doubt = False
+        self._read_at = 0.0  # when it was last read other than by the watch, on the loop's clock
+        self._job_id = job_id
         self._cluster = cluster
         self._watches = watches
         self._news = news
@@ -47,8 +51,9 @@ class FollowedPod:
     def begin(self, pod: Observation | None) -> None:
         """Another attempt: its pod as created, None before that."""
         self.last, self.is_gone, self.farewell, self._is_in_doubt = pod, False, None, False
+        self._read_at = asyncio.get_running_loop().time()
         newer = self._watches.pod(pod.namespace, pod.name) if pod else None
-        if pod is not None and newer is not None and newer.uid == pod.uid:
+        if pod is not None and newer is not None and (newer.uid, newer.job_id) == (pod.uid, pod.job_id):
             self.last = newer
 
     def changed(self, pod: Observation) -> None:
@@ -76,7 +81,7 @@ class FollowedPod:
             self.last = self._watches.pod(namespace, name)
         if self.is_gone and (told := self._outcome(spec, uid)):
             return told
-        if self.last is None or self.last.uid != uid or self._is_in_doubt:
+        if self.last is None or self.last.uid != uid or self._is_in_doubt or self.unwatched_s() == 0.0:
             self._is_in_doubt = False
             found = await self.read(namespace, name)
             if found is None or found.uid != uid:
@@ -84,7 +89,18 @@ class FollowedPod:
                 self.is_gone = self._is_in_doubt = True  # whoever asks again must find out again
                 return self._outcome(spec, uid)
             self.last, self.is_gone = found, False  # only the watch's selector had lost it
+            self._read_at = asyncio.get_running_loop().time()
         return self.last
+
+    def unwatched_s(self) -> float | None:
+        """After how many seconds a pod that the watch does not show as this job's is to be looked at again; None while
+        the watch shows it. Whoever may change pods may take their labels away, and nobody tells of it any more."""
+        if self.last is None:
+            return None
+        shown = self._watches.pod(self.last.namespace, self.last.name)
+        if shown is not None and (shown.uid, shown.job_id) == (self.last.uid, self._job_id):
+            return None
+        return max(0.0, self._read_at + UNWATCHED_S - asyncio.get_running_loop().time())
 
     def _outcome(self, spec: JobSpec, uid: str | None) -> Observation | None:
         """The last look, where it tells how the base container ended."""

@@ -22,7 +22,7 @@ from dispatcher.steps import Fence, expire, forget, release
 from worker.attempts import Conclude, Retry, next_step
 from worker.cluster import BackOff, ClusterUnavailableError
 from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, plain_result, read_return_value, read_warnings
-from worker.followed_pod import FollowedPod
+from worker.followed_pod import UNWATCHED_S, FollowedPod
 from worker.job_logs import JobLogs, discard
 from worker.judge import Ended, MustEnd, Running, Settled, Starting, judge
 from worker.kill_points import Reached, reached
@@ -62,6 +62,7 @@ class Follower:
         self._seen = Seen()
         self._is_in_question = False
         self._is_forgotten = False
+        self._is_unlabelled = False  # and it was told
         self._step = ""  #: what it is doing, for a person
         self._patience = Patience()
         self._launch_back_off = BackOff(first_s=0.5, longest_s=30.0)
@@ -397,6 +398,7 @@ class Follower:
             if pod is not None:
                 self._seen = self._seen.after(pod, spec.base_container, now)
                 self._logs.see(pod, self.record, is_gone=self._pod.is_gone)
+                await self._tell_unlabelled(pod)
             match verdict:
                 case Starting(detail, look_again_at):
                     await self._tell(Status.STARTING, detail)
@@ -411,7 +413,21 @@ class Follower:
                 case Settled():
                     await self._settle(pod)
                     return
-            await self._wait(None if look_again_at is None else look_again_at - self._place.ledger.now())
+            limits_s = [self._pod.unwatched_s()]
+            limits_s.append(None if look_again_at is None else look_again_at - self._place.ledger.now())
+            await self._wait(min((limit_s for limit_s in limits_s if limit_s is not None), default=None))
+
+    async def _tell_unlabelled(self, pod: Observation) -> None:
+        """Tell once that somebody (an admission webhook, kubectl) took away what the watch finds the pod by."""
+        if pod.job_id == self.record.job_id or self._is_unlabelled:
+            return
+        self._is_unlabelled = True
+        text = (
+            f"pod {pod.name} does not bear podrelay's labels (any more), so it is only looked at every "
+            f"{UNWATCHED_S:.0f} s. Find out who changes the labels of pods."
+        )
+        await self._job.move(event=Notice(level="warning", text=text))
+        self._log.warning("pod without its labels", pod=pod.name)
 
     async def _present(self) -> Observation | None:
         record = self.record

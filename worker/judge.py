@@ -119,7 +119,7 @@ def judge(
         return Settled()
     if observation is None:
         return _absent(record, seen)
-    if observation.attempt not in (0, record.attempt):
+    if _is_of_another_attempt(record, observation):
         return Settled()
     base = observation.container(spec.base_container) or Container(spec.base_container, "main")
     base = first_end(base) or base
@@ -127,6 +127,11 @@ def judge(
     if record.deletion_intent is DeletionIntent.CANCELLED:
         return _being_cancelled(look)
     return _ended(look) or _to_be_cancelled(look) or _in_progress(look)
+
+
+def _is_of_another_attempt(record: JobRecord, pod: Observation) -> bool:
+    """The record's own pod is its attempt's, whatever somebody has made of its labels."""
+    return pod.attempt not in (0, record.attempt) and pod.uid != record.pod_uid
 
 
 def _absent(record: JobRecord, seen: Seen) -> Ended:

@@ -6,7 +6,7 @@ server decides, and whoever hears 409 looks whose the pod is.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher import names
@@ -156,7 +156,7 @@ async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod:
     }
     try:
         if await place.cluster.patch_pod(pod.namespace, pod.name, metadata):
-            return Launched(pod, attempt, was_adopted=True)
+            return Launched(replace(pod, job_id=record.job_id, attempt=attempt), attempt, was_adopted=True)
     except (ClusterUnavailableError, ClusterRefusedError) as error:
         return Later("api_server", f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)
     return Later("api_server", f"pod {pod.name} of the same key has gone")

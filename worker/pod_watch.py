@@ -154,6 +154,8 @@ class PodWatch:
         if known is not None and known.uid == pod.uid and known.resource_version == pod.resource_version:
             return
         self.pods[pod.name] = pod
+        if known is not None and known.uid == pod.uid and known.job_id != pod.job_id:
+            self._listener.pod_deleted(known)  # somebody's doing: it has left its job as it would leave the selector
         self._listener.pod_changed(pod)
 
 

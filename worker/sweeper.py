@@ -61,6 +61,7 @@ class Sweeper:
         self._hurry = asyncio.Event()
         self._strays: dict[str, Observation] = {}
         self._unreadable: dict[str, float] = {}
+        self._beyond: set[str] = set()  # uids of pods of which it was told that no record can be made of them
 
     @property
     def may_consume(self) -> bool:
@@ -184,6 +185,7 @@ class Sweeper:
             watched = self._place.watches.pod(pod.namespace, pod.name)
             if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.followers:
                 del self._strays[pod.uid]
+                self._beyond.discard(pod.uid)
                 continue
             row = self._reconciler.rows.get(watched.job_id)
             if row is None or row.status is None or not (row.unreadable or _is_of(row, watched)):
@@ -215,7 +217,9 @@ class Sweeper:
             found_in = annotations if isinstance(annotations, dict) else {}
             spec = copied_spec(found_in, job_id=pod.job_id, queue=pod.queue)
         except InvalidSpecError as error:
-            log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))
+            if pod.uid not in self._beyond:
+                log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))
+            self._beyond.add(pod.uid)
             return
         record = JobRecord(job_id=pod.job_id, spec=spec, digest=pod.digest, status=Status.STARTING)
         fields = {"attempt": str(pod.attempt), "pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}

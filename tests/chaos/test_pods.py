@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
+from dispatcher import names
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import a_caller, start, until
 from tests.processes import QUICK, running_site
+
+LABELS = (names.LABEL_INSTALLATION, names.LABEL_QUEUE, names.LABEL_JOB, names.LABEL_ATTEMPT)
 
 
 async def test_a_full_namespace_waits_for_quota_and_holds_up_nobody_else() -> None:
@@ -79,6 +82,24 @@ async def test_a_pod_that_is_forced_off_a_lost_node_tells_of_the_node(*, has_own
             await until(lambda: all(job.results for job in jobs))
             reasons = [job.result.reason for job in jobs if job.result]
             assert reasons == [FailureReason.POD_DELETED, FailureReason.NODE_LOST]
+
+
+@pytest.mark.parametrize("is_cut", [True, False], ids=["taken away", "another job's"])
+async def test_a_pod_whose_labels_somebody_changes_still_tells_its_job_s_end(*, is_cut: bool) -> None:
+    """No watch tells of it any more; without a log to follow nothing else does."""
+    with running_site() as site:
+        async with a_caller(site) as caller:
+            await start(site, "ada", **QUICK)
+            job = await caller.submit("--duration=4", "--exit-code=3", get_logs=False)
+            await caller.until_running(job)
+            pod = (await caller.record(job)).pod or ""
+            labels = dict.fromkeys(LABELS) if is_cut else {names.LABEL_JOB: "another", names.LABEL_ATTEMPT: "7"}
+            site.pocket.patch_pod(pod, {"labels": labels})
+            await until(lambda: bool(job.results))
+            assert job.result is not None
+            assert (job.result.reason, job.result.exit_code) == (FailureReason.EXIT_CODE, 3)
+            assert any("does not bear podrelay's labels" in text for _, text in job.notices)
+            await until(lambda: not site.pocket.pods())
 
 
 async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:

@@ -2,6 +2,7 @@ import copy
 import json
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,13 @@ def test_a_pod_of_another_attempt_is_only_to_be_removed() -> None:
     pod = copy.deepcopy(steps("success")[4].pod)
     pod["metadata"]["labels"]["podrelay.dev/attempt"] = "2"
     assert Follower(spec_of()).see(pod, 1) == Settled()
+
+
+def test_the_record_s_own_pod_counts_whatever_somebody_makes_of_its_attempt_label() -> None:
+    pod = copy.deepcopy(steps("success")[4].pod)
+    pod["metadata"]["labels"]["podrelay.dev/attempt"] = "7"
+    record = replace(record_of(spec_of()), pod_uid=pod["metadata"]["uid"])
+    assert isinstance(Follower(spec_of(), record).see(pod, 1), Running)
 
 
 # --- the cluster's doing ------------------------------------------------------------------------------------------

@@ -8,16 +8,19 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
+import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_bridge.operator import PodRelayOperator
+from airflow_bridge.operator import JOB_ID_XCOM, PodRelayOperator
+from dispatcher.client import Dispatcher
+from dispatcher.events import JobResult
+from dispatcher.record import JobRecord
+from dispatcher.settings import ClientSettings
 
 
 @dataclass
@@ -31,9 +34,13 @@ class StandInTaskInstance:
     start_date: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     xcoms: dict[str, Any] = field(default_factory=dict)
     context_carrier: dict[str, str] | None = None
+    #: Called when the task has pushed the XCom that names its job: the first thing that it does after the submit.
+    when_submitted: Callable[[], None] = lambda: None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
+        if key == JOB_ID_XCOM:
+            self.when_submitted()
 
     def xcom_pull(self, task_ids: str, key: str, map_indexes: int | None = None) -> Any:
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
@@ -105,9 +112,26 @@ class TaskRun:
         class Killed(BaseException):
             pass
 
-        operator = self.make(**arguments)
-        with patch.object(operator, "_follow", side_effect=Killed), suppress(Killed):
-            self.execute(operator)
+        def die() -> None:
+            raise Killed
+
+        self.ti.when_submitted = die
+        with pytest.raises(Killed):
+            self.execute(**arguments)
+        self.ti.when_submitted = lambda: None
+
+    def record(self, job_id: str) -> JobRecord:
+        """The job's record as it is now."""
+        with self._dispatcher() as dispatcher:
+            return dispatcher.get(job_id)
+
+    def result(self, job_id: str) -> JobResult:
+        """Wait for the job's end."""
+        with self._dispatcher() as dispatcher:
+            return dispatcher.result(job_id, timeout_s=20)
+
+    def _dispatcher(self) -> Dispatcher:
+        return Dispatcher(ClientSettings(redis_url=self.redis_url))
 
     def next_try(self) -> None:
         """Airflow starts a try without the XComs of the last."""

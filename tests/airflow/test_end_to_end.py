@@ -91,8 +91,7 @@ def test_term_ends_task_and_pod_and_is_never_success(real_run: TaskRun, task_log
     operator = real_run.make(**PYTHON, arguments=[STUBBORN], callbacks=TermAtTheFirstLine)
     with term_calls_on_kill(operator), pytest.raises(PodRelayFailure, match="killed"):
         real_run.execute(operator)
-    with operator._client() as dispatcher:
-        result = dispatcher.result(real_run.ti.xcoms["podrelay_job_id"], timeout_s=20)
+    result = real_run.result(real_run.ti.xcoms["podrelay_job_id"])
     assert result.status == "CANCELLED"
     assert task_log.containers_lines() == ["[base] working"]
 
@@ -157,6 +156,5 @@ def test_triggerer_and_worker_are_both_replaced_and_the_log_is_told_once(
 def test_a_user_who_ends_a_deferred_task_ends_its_pod(real_run: TaskRun, task_log: TaskLog, site: Site) -> None:
     deferred = real_run.defer(**PYTHON, arguments=[STUBBORN])
     Triggerer(deferred.trigger).until(task_log.has("[base] working"), then_on_kill=True)
-    with real_run.make()._client() as dispatcher:
-        result = dispatcher.result(deferred.trigger.job_id, timeout_s=20)  # type: ignore[attr-defined]
+    result = real_run.result(deferred.trigger.job_id)  # type: ignore[attr-defined]
     assert (result.status, result.cancelled_by) == ("CANCELLED", "a user who ended its task in Airflow")

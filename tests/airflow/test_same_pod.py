@@ -7,7 +7,6 @@ random part of a secret volume's name.
 
 import copy
 from typing import Any
-from unittest.mock import Mock
 
 import hypothesis.strategies as st
 import pytest
@@ -31,17 +30,24 @@ TI = StandInTaskInstance(map_index=3, try_number=2, run_id="scheduled__2026-01-0
 CONTEXT = {"ti": TI, "run_id": TI.run_id, "dag": None}
 
 
+class HookWithoutCluster:
+    """What KPO asks its hook while it builds a pod; a real one wants a cluster."""
+
+    is_in_cluster = False
+
+    def _nothing(self) -> None:
+        return None
+
+    get_namespace = _nothing
+    get_xcom_sidecar_container_image = get_xcom_sidecar_container_resources = _nothing
+    get_xcom_sidecar_container_security_context = _nothing
+
+
 def kpo_pod(arguments: dict[str, Any]) -> dict[str, Any]:
     """The pod that KPO sends."""
     with DAG("nightly", schedule=None):
         operator = KubernetesPodOperator(task_id="transform", **copy.deepcopy(arguments))
-    operator.__dict__["hook"] = Mock(
-        get_namespace=Mock(return_value=None),
-        is_in_cluster=False,
-        get_xcom_sidecar_container_image=Mock(return_value=None),
-        get_xcom_sidecar_container_resources=Mock(return_value=None),
-        get_xcom_sidecar_container_security_context=Mock(return_value=None),
-    )
+    operator.__dict__["hook"] = HookWithoutCluster()
     pod = k8s.ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(CONTEXT))
     pod["metadata"]["labels"].pop("airflow_kpo_in_cluster")
     spec = pod["spec"]

@@ -1,13 +1,15 @@
-"""Lines out of bytes: the same for any cut, and for any change of the reader between two chunks."""
+"""A task's log: the same lines for any cut and any change of the reader between two chunks; hooks in their order."""
 
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_bridge.task_log import MAX_LINE_BYTES, ContainerLine, LineAssembler, level_of
-from dispatcher.events import Cursor, LogChunk
+from airflow_bridge.task_log import MAX_LINE_BYTES, ContainerLine, Line, LineAssembler, Style, TaskLog, level_of
+from dispatcher.events import Cursor, Heard, LogChunk, StatusChanged
+from dispatcher.status import Status
 
 LOG = st.lists(st.sampled_from([b"one\n", b"\n", "zwölf".encode(), b"\xff", b"\r\n", b"tail"]), max_size=12).map(
     b"".join
@@ -107,3 +109,33 @@ def test_a_lines_own_prefix_is_its_level_as_in_kpo(text: str, level: int) -> Non
     assert level_of(text) == _parse_log_level(text)
     if text != "information":
         assert level_of(text) == level
+
+
+def rendered(log: TaskLog, event: object) -> list[str]:
+    """What is due: lines as they are, hooks by name and pod."""
+    heard = Heard("j", event, Cursor(), datetime(2026, 1, 1, tzinfo=UTC))  # type: ignore[arg-type]
+    due = log.render(heard)
+    return [one.text if isinstance(one, Line) else f"{one.hook} of {one.pod and one.pod.metadata.name}" for one in due]
+
+
+def test_hooks_are_due_once_for_each_pod_and_after_the_line_that_says_why() -> None:
+    log = TaskLog(Style())
+    starting = StatusChanged(status=Status.STARTING, pod="p-1", namespace="n", attempt=1)
+    running = starting.model_copy(update={"status": Status.RUNNING})
+    again = starting.model_copy(update={"pod": "p-2", "attempt": 2})
+    assert rendered(log, StatusChanged(status=Status.QUEUED)) == ["Job j is QUEUED"]
+    assert rendered(log, starting) == ["Job j is STARTING: pod n/p-1", "on_pod_creation of p-1"]
+    assert rendered(log, running) == ["Job j is RUNNING: pod n/p-1", "on_pod_starting of p-1"]
+    assert rendered(log, running) == []
+    assert rendered(log, LogChunk("base", 1, 0, b"x\ny")) == ["[base] x", "progress_callback of p-1"]
+    assert rendered(log, again) == [
+        "[base] y",
+        "progress_callback of p-1",
+        "Job j is STARTING: pod n/p-2 (attempt 2)",
+        "on_pod_creation of p-2",
+    ]
+
+
+def test_a_pod_that_is_first_seen_running_has_both_hooks() -> None:
+    running = StatusChanged(status=Status.RUNNING, pod="p", namespace="n", attempt=1)
+    assert rendered(TaskLog(Style()), running)[1:] == ["on_pod_creation of p", "on_pod_starting of p"]

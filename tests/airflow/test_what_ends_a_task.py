@@ -1,7 +1,8 @@
-"""The design's table (§8), cell by cell: what ends a task, and what that does to the job. Success is never reported."""
+"""What ends a task and what that does to its job: the table of the migration page, cell by cell. Never a success."""
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,6 @@ from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.task_identity import BY_A_USER
-from dispatcher.client import Dispatcher
-from dispatcher.settings import ClientSettings
 from dispatcher.status import Status
 
 
@@ -49,11 +48,6 @@ def term_while_running(task_log: TaskLog) -> Script:
         job.end(Status.CANCELLED, cancelled_by=by, exit_code=0)
 
     return script
-
-
-def status_of(task_run: TaskRun, job_id: str | None) -> Status:
-    with Dispatcher(ClientSettings(redis_url=task_run.redis_url)) as dispatcher:
-        return dispatcher.get(job_id or "").status
 
 
 # Sync
@@ -105,18 +99,7 @@ def test_sync_execution_timeout_cancels_the_job(on_kill_action: str, task_run: T
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_term_between_submit_and_what_follows_cancels_and_fails(deferrable: bool, task_run: TaskRun) -> None:
-    class TermWhenSubmitted:
-        """Ends the process at the first thing that happens after the submit: its XCom."""
-
-        def __init__(self, ti: Any) -> None:
-            self.push = ti.xcom_push
-
-        def __call__(self, key: str, value: Any) -> None:
-            self.push(key, value)
-            if key == "podrelay_job_id":
-                term()
-
-    task_run.ti.xcom_push = TermWhenSubmitted(task_run.ti)  # type: ignore[method-assign]
+    task_run.ti.when_submitted = term
     operator = task_run.make(deferrable=deferrable)
     with (
         ScriptedWorker(task_run.redis_url),
@@ -124,7 +107,7 @@ def test_term_between_submit_and_what_follows_cancels_and_fails(deferrable: bool
         pytest.raises(PodRelayFailure, match="killed"),
     ):
         task_run.execute(operator)
-    assert status_of(task_run, task_run.ti.xcoms["podrelay_job_id"]) is Status.CANCELLED
+    assert task_run.record(task_run.ti.xcoms["podrelay_job_id"]).status is Status.CANCELLED
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -138,10 +121,11 @@ def test_term_before_the_submit_returns_cancels_what_it_submits(deferrable: bool
     with (
         ScriptedWorker(task_run.redis_url),
         term_calls_on_kill(operator),
-        pytest.raises(PodRelayFailure, match="killed"),
+        pytest.raises(PodRelayFailure, match="killed") as failure,
     ):
         task_run.execute(operator)
-    assert status_of(task_run, operator._job_id) is Status.CANCELLED
+    (job_id,) = re.findall(r"job (\w+) is being cancelled", str(failure.value))
+    assert task_run.record(job_id).status is Status.CANCELLED
     assert task_run.ti.xcoms == {}, "nothing was done after the submit"
 
 

@@ -19,8 +19,10 @@ log = structlog.get_logger("podrelay.worker")
 
 #: A pod that was told to go is looked at again after its grace and this long.
 GONE_GRACE_S: Final = 15.0
-#: A pod that does not go is on a node that does not answer: nobody waits for it for ever.
+#: A pod that does not go is on a node that does not answer, or held: nobody waits for it for ever.
 GIVE_UP_GONE_S: Final = 75.0
+#: No longer grace than this is waited for: the pod goes on to its end, and nobody holds anything for it.
+LONGEST_GRACE_S: Final = 3600.0
 #: A pod is proved to be gone, and the watch still shows it: it is waited for this long.
 LAST_LOOK_S: Final = 10.0
 #: A pod that the watch does not show, because somebody took its labels away, is looked at again after this long.
@@ -156,14 +158,15 @@ class FollowedPod:
                 await asyncio.sleep(back_off.failed(error))
 
     async def until_gone(self, pod: Observation, grace_s: float) -> None:
-        """Wait until the pod is gone; a GET proves it where the watch does not tell. Given up, long after its grace,
-        where its node does not answer."""
+        """Wait until the pod is gone; a GET proves it where the watch does not tell. Given up long after its grace,
+        where its node does not answer, and sooner where nothing of it runs any more (a finalizer holds it)."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        while not self.is_gone and loop.time() - began < grace_s + GIVE_UP_GONE_S:
+        grace_s = min(grace_s, LONGEST_GRACE_S)
+        until = loop.time() + grace_s + GIVE_UP_GONE_S
+        while not self.is_gone and loop.time() < until:
             self._news.clear()
             try:
-                async with asyncio.timeout(grace_s + GONE_GRACE_S):
+                async with asyncio.timeout(min(grace_s + GONE_GRACE_S, until - loop.time())):
                     await self._news.wait()
             except TimeoutError:
                 self._is_in_doubt = True
@@ -171,3 +174,7 @@ class FollowedPod:
                 self._is_in_doubt = False
                 found = await self.read(pod.namespace, pod.name)
                 self.is_gone = found is None or found.uid != pod.uid
+                if found is not None and found.is_being_deleted and found.has_ended:
+                    break
+        if not self.is_gone:
+            self._log.warning("pod does not go, nobody waits for it any more", pod=pod.name)

@@ -8,6 +8,7 @@ control, or for the time that a verdict names.
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -24,7 +25,7 @@ from worker.cluster import BackOff, ClusterUnavailableError
 from worker.ending import LOST_RETURN_VALUE, ReturnValue, make_result, plain_result, read_return_value, read_warnings
 from worker.followed_pod import UNWATCHED_S, FollowedPod
 from worker.job_logs import JobLogs, discard
-from worker.judge import Ended, MustEnd, Running, Settled, Starting, judge
+from worker.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
 from worker.kill_points import Reached, reached
 from worker.launching import Later, Launched, Refused, Unserved, ensure_pod
 from worker.log_follower import LetGoError
@@ -43,6 +44,8 @@ PREDECESSOR_LOOK_S: Final = 5.0
 #: A deletion was asked for and the watch does not show it: ask again after this long.
 DELETE_AGAIN_S: Final = 5.0
 DEFAULT_GRACE_S: Final = 30
+#: A cancel is told to its caller after this long, also where the pod has a longer grace and uses it.
+CANCEL_TOLD_AFTER_S: Final = 600.0
 
 
 class Follower:
@@ -81,6 +84,11 @@ class Follower:
     def waits_outside(self) -> bool:
         """It waits for quota, back-off or a predecessor, and holds none of the worker's capacity."""
         return self.record.wait is not None
+
+    @property
+    def holds_capacity(self) -> bool:
+        """Not with its result, whatever its pod still does, nor while it waits outside."""
+        return not self.record.status.is_final and not self.waits_outside
 
     @property
     def known_pod(self) -> Observation | None:
@@ -391,10 +399,7 @@ class Follower:
             now = self._place.ledger.now()
             if pod is None and self._pod.last is not None and self._pod.last.uid == self.record.pod_uid:
                 self._seen = self._seen.after(self._pod.last, spec.base_container, now)
-            verdict = judge(spec, self.record, pod, now, seen=self._seen)
-            if self._pod.is_gone and isinstance(verdict, Starting | Running | MustEnd):
-                # The last look at a pod that is gone told no outcome by itself: its absence does.
-                verdict = judge(spec, self.record, None, now, seen=self._seen)
+            verdict = self._verdict(pod, now)
             if pod is not None:
                 self._seen = self._seen.after(pod, spec.base_container, now)
                 self._logs.see(pod, self.record, is_gone=self._pod.is_gone)
@@ -428,6 +433,25 @@ class Follower:
         )
         await self._job.move(event=Notice(level="warning", text=text))
         self._log.warning("pod without its labels", pod=pod.name)
+
+    def _verdict(self, pod: Observation | None, now: float) -> Verdict:
+        spec = self.record.spec
+        verdict = judge(spec, self.record, pod, now, seen=self._seen)
+        if self._pod.is_gone and isinstance(verdict, Starting | Running | MustEnd):
+            # The last look at a pod that is gone told no outcome by itself: its absence does.
+            return judge(spec, self.record, None, now, seen=self._seen)
+        if pod is None or not isinstance(verdict, Starting | Running):
+            return verdict
+        since = self._seen.after(pod, spec.base_container, now).deletion_seen_at
+        if since is None or self.record.deletion_intent is not DeletionIntent.CANCELLED:
+            return verdict
+        # A cancelled job whose pod takes its time: the pod goes on to the end of its grace without it.
+        told_at = since + CANCEL_TOLD_AFTER_S
+        if now < told_at:
+            return replace(verdict, look_again_at=min(verdict.look_again_at or told_at, told_at))
+        text = f"cancelled by {self.record.cancel_requested_by}; its pod {pod.name} still runs: it was told to end"
+        text = f"{text} {CANCEL_TOLD_AFTER_S:.0f} s ago, and has {pod.deletion_grace_s or 0:g} s for it"
+        return Ended(Status.CANCELLED, None, text, None, user_code_started=True)
 
     async def _present(self) -> Observation | None:
         record = self.record

@@ -25,6 +25,9 @@ class Metrics:
             ["loop"],
             registry=self.registry,
         )
+        self.slow_pods = Gauge(
+            "podrelay_slow_pods", "Pods that were told to go a minute ago or more, and did not", registry=self.registry
+        )
         self.sees_cluster = Gauge(
             "podrelay_api_server_reachable", "1 while this worker's API server answers it", registry=self.registry
         )

@@ -33,6 +33,7 @@ from worker.pod_watch import PodWatch, PodWatches
 from worker.reconciler import Reconciler
 from worker.settings import WorkerSettings, new_incarnation
 from worker.sight import Sight
+from worker.slow_pods import SlowPod, SlowPods, told
 from worker.sweeper import Sweeper
 from worker.workplace import BLIND, Workplace
 
@@ -67,6 +68,7 @@ class Supervisor:
         self._loops = Loops(self.metrics.loop_failed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._offers: set[str] = set()
+        self._slow_pods = SlowPods()
         self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
         self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
         self._launches: set[Future[ClaimOutcome]] = set()
@@ -253,9 +255,18 @@ class Supervisor:
             "namespaces": list(self._place.served),
             "refused": self._place.refused,
             "blind": self._place.blind,
+            "slow": told(self._look_for_slow_pods()),
             "followed": len(self._followers),
             "max_jobs": self.settings.max_jobs,
         }
+
+    def _look_for_slow_pods(self) -> list[SlowPod]:
+        watched = [pod for watch in self._place.watches for pod in watch.pods.values() if pod.is_being_deleted]
+        ended = [follower.known_pod for follower in self._followers.values() if follower.record.status.is_final]
+        leaving = [*watched, *(pod for pod in ended if pod is not None)]
+        slow = self._slow_pods.among(leaving, asyncio.get_running_loop().time())
+        self.metrics.slow_pods.set(len(slow))
+        return slow
 
     def _kept(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
         """What a worker does for ever. Only its being asked to end ends any of it."""
@@ -377,11 +388,12 @@ class Supervisor:
 
     @property
     def has_capacity(self) -> bool:
-        """Whether it may take more jobs. Those that wait for quota, back-off or a predecessor do not count, nor those
-        in a namespace that it is not shown any more: they would hold up the others."""
+        """Whether it may take more jobs. Those that have their result do not count, nor those that wait for
+        quota, back-off or a predecessor, nor those in a namespace that it is not shown any more: they would hold up the
+        others."""
         refused = self._place.watches.refused
         followers = self._followers.values()
-        counted = sum(not f.waits_outside and f.record.namespace not in refused for f in followers)
+        counted = sum(f.holds_capacity and f.record.namespace not in refused for f in followers)
         return counted < self.settings.max_jobs
 
     def check_capacity(self) -> None:

@@ -34,6 +34,8 @@ BATCH: Final = 20
 UNREADABLE_S: Final = 60.0
 #: How long a job's message may be under way before the sweep takes the job without it, while the queue is busy.
 MESSAGE_S: Final = 30.0
+#: How often a stray pod is looked at that is being deleted.
+LEAVING_LOOK_S: Final = 60.0
 
 
 class Jobs(Protocol):
@@ -60,6 +62,7 @@ class Sweeper:
         self._reconciler = reconciler
         self._hurry = asyncio.Event()
         self._strays: dict[str, Observation] = {}
+        self._leaving: dict[str, float] = {}  # uids of strays that are being deleted: when each was looked at
         self._unreadable: dict[str, float] = {}
         self._beyond: set[str] = set()  # uids of pods of which it was told that no record can be made of them
 
@@ -186,12 +189,23 @@ class Sweeper:
             if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.followers:
                 del self._strays[pod.uid]
                 self._beyond.discard(pod.uid)
+                self._leaving.pop(pod.uid, None)
+                continue
+            if watched.is_being_deleted and not self._is_its_turn(pod.uid):
                 continue
             row = self._reconciler.rows.get(watched.job_id)
             if row is None or row.status is None or not (row.unreadable or _is_of(row, watched)):
                 # One namespace's rights, or one record, must not hold up the others.
                 with self._place.loops.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
                     await self._settle(watched)
+
+    def _is_its_turn(self, uid: str) -> bool:
+        """There is hardly anything to do for a pod that is on its way out, and it may be for days."""
+        now = asyncio.get_running_loop().time()
+        if uid in self._leaving and now < self._leaving[uid] + LEAVING_LOOK_S:
+            return False
+        self._leaving[uid] = now
+        return True
 
     async def _settle(self, pod: Observation) -> None:
         record = await self._place.ledger.read_record(pod.job_id)

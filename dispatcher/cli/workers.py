@@ -43,6 +43,15 @@ def _is_named(view: "WorkerView", name: str) -> bool:
     return view.info.get("name") == name or view.incarnation == name or view.incarnation.rsplit("-", 2)[0] == name
 
 
+def _trouble(info: dict[str, Any]) -> str:
+    slow = info.get("slow")
+    count = slow.get("count") if isinstance(slow, dict) else None
+    told = [str(info["blind"])] if info.get("blind") else []
+    if isinstance(slow, dict) and count:
+        told.append(f"{count} pods do not go, the oldest for {slow.get('oldest_s', '?')} s")
+    return "; ".join(told)
+
+
 def _why_none(views: "Sequence[WorkerView]") -> str:
     blind = [f"worker {v.incarnation} takes no jobs: {v.info.get('blind')}" for v in views if v.is_alive]
     return "; ".join(blind) or "no such worker is alive"
@@ -70,5 +79,5 @@ def _row(view: "WorkerView", now: float) -> tuple[str, ...]:
         f"{max(0.0, now - view.last_seen_at):.0f} s ago",
         f"{view.info.get('followed', '?')}/{view.info.get('max_jobs', '?')}",
         " ".join(map(str, namespaces)),
-        str(view.info.get("blind") or "") if view.is_alive else "",
+        _trouble(view.info) if view.is_alive else "",
     )

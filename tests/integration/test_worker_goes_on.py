@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ import redis
 from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.spec import JobSpec
+from dispatcher.status import Status
 from tests.processes import QUICK, Site, Worker, running_site
 
 
@@ -99,7 +101,7 @@ local e = at() + 6 while at() < e do end return 1"
 def test_a_right_that_is_taken_away_is_waited_for(site: Site, worker: Worker, client: Dispatcher) -> None:
     site.redis_command("ACL", "SETUSER", "admin", "on", "nopass", "~*", "&*", "+@all")
     with redis.Redis.from_url(site.redis.url, protocol=2, username="admin", password="any") as admin:
-        for rights in ("-@scripting", "-hset"):
+        for rights in ("-@scripting", "-hset", "-@all"):
             told = len(worker.lines)
             admin.execute_command("ACL", "SETUSER", "default", rights)
             told = wait_for_line(worker, "heartbeat failed", told)
@@ -119,3 +121,33 @@ def test_a_key_of_the_worker_s_that_holds_something_else_is_waited_out(
     wait_for_line(worker, "WRONGTYPE", told)
     site.redis_command("DEL", key)
     succeeds_on(worker, client)
+
+
+def hold_by_a_finalizer(site: Site, pod: str) -> None:
+    """As a webhook may: the pod ends and does not go until somebody removes it."""
+    request = urllib.request.Request(
+        f"{site.pocket.url}/api/v1/namespaces/default/pods/{pod}",
+        data=json.dumps({"metadata": {"finalizers": ["example.com/hold"]}}).encode(),
+        method="PATCH",
+        headers={
+            "Authorization": f"Bearer {site.pocket.token}",
+            "Content-Type": "application/merge-patch+json",
+        },
+    )
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def test_a_job_that_has_its_result_holds_no_capacity_although_its_pod_does_not_go() -> None:
+    with running_site() as site, Dispatcher(site.client_settings()) as client:
+        site.start_worker(max_jobs=1, **QUICK)
+        held = JobSpec(image="busybox:1.37", command=("sleep", "600"), termination_grace_period_s=1)
+        client.submit(held)
+        while client.get(held.id).status is not Status.RUNNING:
+            os.sched_yield()
+        hold_by_a_finalizer(site, str(client.get(held.id).pod))
+        client.cancel(held.id, "the test")
+        assert client.result(held.id, 60).status is Status.CANCELLED
+        spec = a_job()
+        client.submit(spec)
+        assert client.result(spec.id, 60).succeeded
+        assert client.get(held.id).pod in [pod["metadata"]["name"] for pod in site.pocket.pods()]

@@ -1,0 +1,111 @@
+"""A pod that takes a year to go holds neither its job's caller nor the follower."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from job_driver import Store, a_spec
+
+from devcluster.redis_server import RedisServer
+from dispatcher import connection, names
+from dispatcher.status import Status
+from worker import followed_pod, follower
+from worker.follower import Follower
+from worker.ledger import Ledger
+from worker.log_follower import Buffers
+from worker.settings import WorkerSettings
+from worker.workplace import Workplace
+
+YEAR_S = 31536000
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
+        yield Store(client, "real")
+
+
+class StubbornCluster:
+    """Its one pod ignores TERM and has a year for it."""
+
+    default_namespace = "default"
+
+    def __init__(self) -> None:
+        self.is_well = asyncio.Event()
+        self.is_well.set()
+        self.is_being_deleted = False
+
+    async def read_pod(self, namespace: str, name: str) -> dict[str, Any]:
+        deletion = {"deletionTimestamp": "2027-11-25T00:00:00Z", "deletionGracePeriodSeconds": YEAR_S}
+        return {
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": "u",
+                "labels": {names.LABEL_ATTEMPT: "1"},
+                **(deletion if self.is_being_deleted else {}),
+            },
+            "spec": {"nodeName": "n", "containers": [{"name": "base"}]},
+            "status": {
+                "phase": "Running",
+                "containerStatuses": [{"name": "base", "state": {"running": {"startedAt": "2026-11-25T00:00:00Z"}}}],
+            },
+        }
+
+    async def delete_pod(self, *_: Any, **__: Any) -> bool:
+        self.is_being_deleted = True
+        return True
+
+
+@pytest.fixture
+async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workplace]:
+    monkeypatch.setattr(follower, "CANCEL_TOLD_AFTER_S", 0.2)
+    monkeypatch.setattr(follower, "DELETE_AGAIN_S", 0.1)
+    for limit in ("LONGEST_GRACE_S", "GONE_GRACE_S", "GIVE_UP_GONE_S"):
+        monkeypatch.setattr(followed_pod, limit, 0.1)
+    client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
+    watches: Any = SimpleNamespace(pod=lambda *_: None, gone=lambda *_: None)
+    cluster: Any = StubbornCluster()
+    yield Workplace(
+        settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
+        incarnation="w1",
+        cluster=cluster,
+        ledger=Ledger(client),
+        watches=watches,
+        buffers=Buffers(0),
+        lease_until=math.inf,
+    )
+    await client.aclose()
+
+
+async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_go(
+    place: Workplace, store: Store
+) -> None:
+    spec = a_spec(get_logs=False, termination_grace_period_s=YEAR_S)
+    store.submit(spec)
+    worker = store.worker("w1")
+    worker.beat()
+    worker.claim(spec.id)
+    pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
+    store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
+    following = Follower(place, store.record(spec.id))
+
+    async def news() -> None:
+        """The watch shows the pod as it is."""
+        while True:
+            following.doubt()
+            await asyncio.sleep(0.05)
+
+    telling = asyncio.create_task(news())
+    async with asyncio.timeout(30):
+        await following.run()
+    telling.cancel()
+    record = store.record(spec.id)
+    assert (record.status, record.is_forgotten) == (Status.CANCELLED, True)
+    assert record.result is not None
+    assert record.result.cancelled_by == "ann"
+    assert "its pod p still runs: it was told to end" in record.result.message
+    assert f"has {YEAR_S:g} s for it" in record.result.message

@@ -148,7 +148,6 @@ async def test_a_cancelled_job_ends_as_cancelled_although_nothing_else_works(pla
 @pytest.mark.parametrize(
     "template",
     [
-        {"spec": {"containers": [{"name": "base", "image": "x", "env": ["R=north"]}]}},
         {"spec": {"containers": [{"name": "base", "image": "x"}], "initContainers": ["busybox"]}},
         {"metadata": "x", "spec": {"containers": [{"name": "base", "image": "x"}]}},
     ],

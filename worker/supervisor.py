@@ -128,7 +128,8 @@ class Supervisor:
             redis=self.settings.masked_redis_url,
         )
         self._has_consumer = True
-        self._loop.call_soon_threadsafe(self.check_capacity)
+        with suppress(RuntimeError):  # the loop is closed: it has failed or handed over already
+            self._loop.call_soon_threadsafe(self.check_capacity)
 
     def begin_hand_over(self) -> None:
         """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""

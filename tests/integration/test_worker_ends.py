@@ -22,7 +22,7 @@ from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority
-from tests.processes import QUICK, clean_environment, running_site
+from tests.processes import QUICK, Site, clean_environment, running_site
 
 WORKER = (sys.executable, "-m", "worker")
 CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker")
@@ -55,13 +55,24 @@ sys.exit(main())
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
+def site() -> Iterator[Site]:
+    with running_site() as running:
         yield running
 
 
 @pytest.fixture
-def kubeconfig(tmp_path: Path) -> Path:
+def server(site: Site) -> RedisServer:
+    return site.redis
+
+
+@pytest.fixture
+def kubeconfig(site: Site) -> Path:
+    return site.kubeconfig
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """Names an API server that nobody answers for."""
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(USABLE))
     return path
@@ -195,7 +206,7 @@ def test_told_to_end_it_ends_with_0_and_every_line_is_json(
         PODRELAY_LOG_FORMAT="json",
         PYTHONWARNINGS="ignore",
     ) as process:
-        lines = _until_ready(process)
+        lines = _until(process, "worker ready")
         process.send_signal(number)
         out, said = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 0, said
@@ -205,27 +216,27 @@ def test_told_to_end_it_ends_with_0_and_every_line_is_json(
     assert all("\n" not in line["event"] for line in told)
 
 
-def _until_ready(process: "subprocess.Popen[str]") -> list[str]:
+def _until(process: "subprocess.Popen[str]", words: str) -> list[str]:
+    """Read its log up to a line with these words; returns that, too."""
     assert process.stderr is not None
     timer = threading.Timer(WITHIN_S, process.kill)
     timer.start()
     lines: list[str] = []
     for line in process.stderr:
         lines.append(line)
-        if "worker ready" in line:
+        if words in line:
             timer.cancel()
             return lines
     raise AssertionError("".join(lines))
 
 
-def test_told_to_end_while_redis_is_away_it_ends_with_0_and_its_log_has_one_line_for_each_thing(
-    kubeconfig: Path,
+@pytest.mark.parametrize("is_redis_away", [True, False])
+def test_told_to_end_while_it_waits_it_ends_with_0_and_its_log_has_one_line_for_each_thing(
+    server: RedisServer, nowhere: Path, is_redis_away: bool
 ) -> None:
-    with started(*WORKER, PODRELAY_REDIS_URL="redis://127.0.0.1:1/0", KUBECONFIG=str(kubeconfig)) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "waiting to start" in line:
-                break
+    url, words = ("redis://127.0.0.1:1/0", "waiting to start") if is_redis_away else (server.url, "API server")
+    with started(*WORKER, PODRELAY_REDIS_URL=url, KUBECONFIG=str(nowhere)) as process:
+        _until(process, words)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 0, said

@@ -10,11 +10,14 @@ from typing import Any, Self
 from dispatcher import connection, names, steps
 from dispatcher.channel import WITHOUT_LOG
 from dispatcher.client import (
+    KEYS_AT_ONCE,
     RECORDS_AT_ONCE,
     WorkerView,
     check_acknowledged,
     checked_cancel,
+    indexes_of,
     last_seen_first,
+    lease_keys,
     worker_view,
 )
 from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
@@ -127,14 +130,15 @@ class AsyncDispatcher:
         """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
         records: list[JobRecord] = []
         async with connection.translated_async(self._url):
-            for name in [queue] if queue else await self.queues():
-                for index in (names.active(name), names.recent(name)):
-                    job_ids, odd = await connection.run_async(self._redis, steps.newest(index, limit))
-                    records += odd
-                    for first in range(0, len(job_ids), RECORDS_AT_ONCE):
-                        step = steps.read_records(job_ids[first : first + RECORDS_AT_ONCE])
-                        found = await connection.run_async(self._redis, step)
-                        records += found
+            indexes = indexes_of([queue] if queue else await self.queues())
+            present = await self._existing(indexes)
+            for index in filter(present.__contains__, indexes):
+                job_ids, odd = await connection.run_async(self._redis, steps.newest(index, limit))
+                records += odd
+                for first in range(0, len(job_ids), RECORDS_AT_ONCE):
+                    step = steps.read_records(job_ids[first : first + RECORDS_AT_ONCE])
+                    found = await connection.run_async(self._redis, step)
+                    records += found
         return records
 
     async def queues(self) -> "Sequence[str]":
@@ -145,14 +149,21 @@ class AsyncDispatcher:
 
     async def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
         """The workers of a queue (default: of all), dead ones included, the last seen first."""
-        views = []
+        views: list[WorkerView] = []
         async with connection.translated_async(self._url):
-            for name in [queue] if queue else await self.queues():
-                found: Any = await self._redis.hgetall(names.workers(name))
-                for incarnation, text in found.items():
-                    is_alive = bool(await self._redis.exists(names.worker("").encode() + incarnation))
-                    views.append(worker_view(name, incarnation, text, is_alive=is_alive))
+            listed = {names.workers(name): name for name in ([queue] if queue else await self.queues())}
+            present = await self._existing(list(listed))
+            for key in filter(present.__contains__, listed):
+                found: Any = await self._redis.hgetall(key)
+                leases = lease_keys(found)
+                alive = await self._existing(list(leases.values()))
+                views += [worker_view(listed[key], x, found[x], is_alive=leases[x] in alive) for x in found]
         return sorted(views, key=last_seen_first)
+
+    async def _existing(self, keys: "Sequence[str]") -> set[str]:
+        portions = (keys[first : first + KEYS_AT_ONCE] for first in range(0, len(keys), KEYS_AT_ONCE))
+        found = [await connection.run_async(self._redis, steps.existing(portion)) for portion in portions]
+        return set().union(*found)
 
     async def keep_places(self, places: Mapping[tuple[str, str], Cursor], *, keep_s: float = KEEP_PLACE_S) -> None:
         """Keep where named readers are (by job id and reader) for ``keep_s`` seconds: another process that reads for

@@ -2,7 +2,7 @@
 pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.silence`)."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -27,6 +27,8 @@ BLOCK_S = 4.0
 READ_COUNT = 256
 #: Records per script: it must not hold up the server.
 RECORDS_AT_ONCE = 100
+#: Keys per script that says which there are: queues and workers are as many as anybody has written down.
+KEYS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +223,15 @@ class Dispatcher:
         """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
         found: list[JobRecord] = []
         with connection.translated(self._url):
-            for name in [queue] if queue else self.queues():
-                for index in (names.active(name), names.recent(name)):
-                    job_ids, odd = connection.run(self._redis, steps.newest(index, limit))
-                    found += odd
-                    for first in range(0, len(job_ids), RECORDS_AT_ONCE):
-                        step = steps.read_records(job_ids[first : first + RECORDS_AT_ONCE])
-                        records = connection.run(self._redis, step)
-                        found += records
+            indexes = indexes_of([queue] if queue else self.queues())
+            present = self._existing(indexes)
+            for index in filter(present.__contains__, indexes):
+                job_ids, odd = connection.run(self._redis, steps.newest(index, limit))
+                found += odd
+                for first in range(0, len(job_ids), RECORDS_AT_ONCE):
+                    step = steps.read_records(job_ids[first : first + RECORDS_AT_ONCE])
+                    records = connection.run(self._redis, step)
+                    found += records
         return found
 
     def queues(self) -> "Sequence[str]":
@@ -239,14 +242,30 @@ class Dispatcher:
 
     def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
         """The workers of a queue (default: of all), dead ones included, the last seen first."""
-        views = []
+        views: list[WorkerView] = []
         with connection.translated(self._url):
-            for name in [queue] if queue else self.queues():
-                found: Any = self._redis.hgetall(names.workers(name))
-                for incarnation, text in found.items():
-                    is_alive = bool(self._redis.exists(names.worker("").encode() + incarnation))
-                    views.append(worker_view(name, incarnation, text, is_alive=is_alive))
+            listed = {names.workers(name): name for name in ([queue] if queue else self.queues())}
+            present = self._existing(list(listed))
+            for key in filter(present.__contains__, listed):
+                found: Any = self._redis.hgetall(key)
+                leases = lease_keys(found)
+                alive = self._existing(list(leases.values()))
+                views += [worker_view(listed[key], x, found[x], is_alive=leases[x] in alive) for x in found]
         return sorted(views, key=last_seen_first)
+
+    def _existing(self, keys: "Sequence[str]") -> set[str]:
+        portions = (keys[first : first + KEYS_AT_ONCE] for first in range(0, len(keys), KEYS_AT_ONCE))
+        return set().union(*(connection.run(self._redis, steps.existing(portion)) for portion in portions))
+
+
+def indexes_of(queues: Sequence[str]) -> Sequence[str]:
+    """The keys in which the jobs of these queues are listed."""
+    return [index for queue in queues for index in (names.active(queue), names.recent(queue))]
+
+
+def lease_keys(incarnations: Iterable[bytes]) -> dict[bytes, str]:
+    """The key of each incarnation's lease. What is no text holds none."""
+    return {name: names.worker(name.decode("utf-8", "backslashreplace")) for name in incarnations}
 
 
 def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) -> WorkerView:

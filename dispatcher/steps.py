@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
-from dispatcher.message import PRIORITY_BUCKETS, encode_message
+from dispatcher.message import MESSAGE_BUCKETS, PRIORITY_BUCKETS, encode_message
 from dispatcher.record import DeletionIntent, JobRecord, decode_record, is_job_id, no_record, shown
 from dispatcher.spec import SPEC_LIMIT_BYTES, JobSpec
 from dispatcher.status import FailureReason, Status, may_start_from
@@ -205,7 +205,12 @@ def _decode_whole(job_id: str, reply: Any) -> JobRecord | None:
 
 def exists(key: str) -> Step[bool]:
     """Whether Redis has the key."""
-    return Step("exists", (key,), (), bool)
+    return Step("exists", (key,), (), lambda reply: bool(reply[0]))
+
+
+def existing(keys: Sequence[str]) -> Step[set[str]]:
+    """Those of the keys that Redis has."""
+    return Step("exists", tuple(keys), (), lambda reply: {key for key, has in zip(keys, reply, strict=True) if has})
 
 
 class MoveOutcome(StrEnum):
@@ -459,13 +464,15 @@ def _decode_row(r: Sequence[str]) -> SurveyRow:
 class Heartbeat:
     """``at``: Redis' time in seconds. ``lease_was_alive``: False at the first, and after a freeze or an outage.
     ``redis_life``: its generation and its server's run; ``runs_since``: when that run took the place of another (Redis'
-    time in seconds), None where no other was known."""
+    time in seconds), None where no other was known. ``gave_way``: keys of ours that held something of another type,
+    which nobody could have used; they were deleted."""
 
     at: float
     generation: str
     lease_was_alive: bool
     redis_life: str
     runs_since: float | None
+    gave_way: tuple[str, ...] = ()
 
 
 def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Heartbeat]:
@@ -473,13 +480,17 @@ def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str,
     return Step(
         "heartbeat",
         (names.worker(incarnation), names.workers(queue), names.GENERATION, names.queues()),
-        (incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex, queue),
+        (
+            *(incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex, queue),
+            *(names.message_list(queue, bucket) for bucket in MESSAGE_BUCKETS),
+        ),
         lambda reply: Heartbeat(
             at=float(reply[0]),
             generation=_text(reply[1]),
             lease_was_alive=bool(reply[2]),
             redis_life=_text(reply[3]),
             runs_since=float(reply[4]) if reply[4] else None,
+            gave_way=tuple(_text(key) for key in reply[5]),
         ),
     )
 

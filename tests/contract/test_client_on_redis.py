@@ -262,3 +262,18 @@ def test_an_unreadable_record_hides_no_other(dispatcher: Dispatcher, real_store:
     found = {record.job_id: record.unreadable for record in dispatcher.list()}
     assert found[good] is None
     assert "not JSON" in (found[bad] or "")
+
+
+def test_queues_and_workers_that_somebody_made_up_cost_no_round_trip_each(
+    dispatcher: Dispatcher, real_store: Store
+) -> None:
+    dispatcher.submit(a_spec(id="j"))
+    client = real_store.client
+    client.sadd(names.queues(), b"\xff\xfe", *(f"made-up-{i}" for i in range(20_000)))
+    client.hset(names.workers("default"), mapping={f"made-up-{i}": '{"last_seen": 1}' for i in range(20_000)})
+    client.config_resetstat()
+    assert [record.job_id for record in dispatcher.list()] == ["j"]
+    assert len(dispatcher.workers()) == 20_000
+    calls = client.info("commandstats")
+    sent = [calls[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "hgetall", "smembers")]  # type: ignore[index]
+    assert sum(sent) < 200

@@ -64,7 +64,7 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         """Redis answers, and refuses: nobody else paces the next try."""
-        super().on_connection_error_before_connected(exc)
+        self._tell(exc)
         time.sleep(REFUSED_PAUSE_S)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:

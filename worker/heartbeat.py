@@ -90,6 +90,8 @@ class Heartbeat:
         step = heartbeat(place.incarnation, settings.queue, lease_ms=lease_ms, info=self._info())
         (beat,) = await place.ledger.attempt([step])
         place.ledger.set_clock(beat.at)
+        if beat.gave_way:
+            log.error("keys of another type gave way", keys=beat.gave_way)
         # Also by our own clock: a reply may have been lost, and the repeated step found the lease that it had made.
         if not beat.lease_was_alive or sent_at > place.lease_until:
             place.tenure += 1
@@ -108,6 +110,7 @@ class Heartbeat:
             left_s = changed_at + REBUILT_AFTER_LEASES * settings.lease_s - beat.at
             self.rebuilt_at = max(self.rebuilt_at, asyncio.get_running_loop().time() + left_s)
             self.trusted_since = max(self.trusted_since, changed_at)
+        self.trusted_since = min(self.trusted_since, beat.at)  # Redis' clock may have been set back
         self.generation, place.redis_life = beat.generation, beat.redis_life
 
     async def _server_started_at(self) -> float:

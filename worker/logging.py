@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 from typing import Any
 
 import structlog
@@ -51,8 +50,10 @@ def configure_logging(settings: WorkerSettings) -> None:
         logging.getLogger(f"celery.{name}").setLevel(max(level, logging.WARNING))
     for name in ("app.trace", "worker.consumer.consumer"):
         logging.getLogger(f"celery.{name}").setLevel(max(level, logging.ERROR))
-    # Nine lines about a default of Celery 6 with each lost connection.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    # Nine lines about a default of Celery 6 with each lost connection. Celery sets its own filter after this.
+    logging.getLogger("py.warnings").addFilter(
+        lambda told: CPendingDeprecationWarning.__name__ not in told.getMessage()
+    )
 
 
 def _on_one_line(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -23,11 +23,13 @@ local function string_at(key)
   local found = redis.pcall('GET', key)
   return type(found) == 'string' and found
 end
--- A key of ours that is of another type holds nothing of ours and refuses every write: it gives way.
+-- A key of ours that is of another type holds nothing of ours and refuses every write: it gives way. Returns whether.
 local function make_way(key, wanted)
   local found = redis.call('TYPE', key)
   found = found.ok or found
-  if found ~= wanted and found ~= 'none' then redis.call('DEL', key) end
+  if found == wanted or found == 'none' then return false end
+  redis.call('DEL', key)
+  return true
 end
 
 -- How the fields of a record read that a worker acts on.

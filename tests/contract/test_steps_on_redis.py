@@ -700,6 +700,42 @@ def test_what_a_worker_says_of_itself_arrives_unchanged(store: Store) -> None:
     assert set(json.loads(store.client.hget(names.workers("default"), "w2"))) == {"last_seen"}
 
 
+QUEUE_KEYS = {
+    names.workers("default"): "hash",
+    names.active("default"): "zset",
+    names.recent("default"): "zset",
+    names.dead_letters("default"): "list",
+    names.dead_letters_size("default"): "string",
+    names.queues(): "set",
+    names.GENERATION: "string",
+    "podrelay:run": "hash",
+    **{names.message_list("default", bucket): "list" for bucket in (0, 3, 6, 9)},
+    f"{names.CELERY_PREFIX}unacked": "hash",
+    f"{names.CELERY_PREFIX}unacked_index": "zset",
+    f"{names.CELERY_PREFIX}unacked_mutex": "string",
+    f"{names.CELERY_PREFIX}_kombu.binding.default": "set",
+    f"{names.CELERY_PREFIX}_kombu.binding_permanent.default": "set",
+}
+
+
+@pytest.mark.parametrize("key", QUEUE_KEYS)
+def test_a_key_of_the_queue_of_another_type_gives_way_to_the_heartbeat(store: Store, key: str) -> None:
+    store.client.xadd(key, {"a": "b"})
+    assert Worker(store, "w1").beat().gave_way == (key,)
+    assert store.client.type(key).decode() in ("none", QUEUE_KEYS[key])
+    assert Worker(store, "w1").beat().gave_way == ()
+
+
+def test_another_run_of_redis_is_never_yet_to_come(store: Store) -> None:
+    worker = Worker(store, "w1")
+    worker.beat()
+    store.client.hset("podrelay:run", "since", "90000000000")
+    beat = worker.beat()
+    assert beat.runs_since is not None
+    assert beat.runs_since <= beat.at
+    assert worker.beat().runs_since == beat.runs_since
+
+
 def test_a_queue_that_only_workers_know_is_listed(store: Store) -> None:
     Worker(store, "w1").beat(queue="quiet")
     assert store.client.smembers(names.queues()) == {b"quiet"}
@@ -715,6 +751,16 @@ def test_dead_workers_are_kept_but_not_without_end(store: Store) -> None:
     last.beat()
     kept = set(store.client.hgetall(names.workers("default")))
     assert kept == {b"last", *(f"dead{i}".encode() for i in range(8, 40))}
+
+
+def test_made_up_workers_give_way(store: Store) -> None:
+    worker = Worker(store, "w1")
+    worker.beat()
+    store.client.hset(names.workers("default"), mapping={f"made-up-{i}": "{}" for i in range(1001)})
+    worker.beat()
+    kept = store.client.hkeys(names.workers("default"))
+    assert b"w1" in kept
+    assert len(kept) == 33
 
 
 def test_the_survey_tells_every_active_job_by_windows(store: Store) -> None:

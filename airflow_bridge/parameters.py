@@ -83,10 +83,17 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Accepted without effect. ``default``: KPO's; giving it is no reason to warn."""
+    """Accepted without effect.
+
+    Attributes:
+        default: KPO's; giving it is no reason to warn.
+        why: for the warning and the migration page.
+        is_attribute: whether KPO has an attribute of this name. Where it has none, a subclass may have a method.
+    """
 
     default: object
     why: str
+    is_attribute: bool = True
 
 
 _NO_CREDENTIALS = (
@@ -174,7 +181,7 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "log_pod_spec_on_failure": Behaviour("logged as what was asked for, not inside the exception"),
     "log_formatter": Behaviour("while deferred: only a function that the triggerer can import"),
     "container_name_log_prefix_enabled": Behaviour(),
-    # Without effect; kept as attributes for subclasses, and because some are template fields.
+    # Without effect. As attributes they serve subclasses, and some are template fields.
     "kubernetes_conn_id": Ignored("kubernetes_default", _NO_CREDENTIALS),
     "in_cluster": Ignored(None, _NO_CREDENTIALS),
     "cluster_context": Ignored(None, _NO_CREDENTIALS),
@@ -189,8 +196,10 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "base_container_status_polling_interval": Ignored(1, _NOTHING_POLLED),
     "poll_interval": Ignored(2, _NOTHING_POLLED),
     "logging_interval": Ignored(None, "the log is live while the task is deferred"),
-    "progress_callback": Ignored(None, "KPO itself does not call it any more: use `callbacks`"),
-    "is_delete_operator_pod": Ignored(None, "KPO itself does not read it any more: use `on_finish_action`"),
+    "progress_callback": Ignored(None, "KPO itself does not call it any more: use `callbacks`", is_attribute=False),
+    "is_delete_operator_pod": Ignored(
+        None, "KPO itself does not read it any more: use `on_finish_action`", is_attribute=False
+    ),
 }
 
 #: Ours alone.
@@ -215,7 +224,7 @@ def attributes(given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for name, parameter in PARAMETERS.items():
         if isinstance(parameter, PodField) and parameter.empty is not None:
             yield name, given[name] or parameter.empty()
-        else:
+        elif not isinstance(parameter, Ignored) or parameter.is_attribute:
             yield name, given[name]
 
 

@@ -41,6 +41,10 @@ CONFIG_GRACE_S: Final = 30.0
 #: A pod that is to be deleted and has not ended this long after its grace is on a node that does not answer.
 NODE_LOST_AFTER_S: Final = 60.0
 
+#: Nothing of a cancelled pod runs any more: it goes within a moment, unless somebody's finalizer holds it. Its job waits
+#: no longer than this.
+HELD_AFTER_S: Final = 5.0
+
 _DISRUPTED_WITHOUT_DELETION: Final = "TerminationByKubelet"
 
 
@@ -152,7 +156,19 @@ def _being_cancelled(look: _Look) -> Verdict:
     if _is_overdue(look):
         text = f"{_cancelled_by(look.record)}; its node {look.pod.node!r} does not answer, so the pod may still run"
         return _end(look, Status.CANCELLED, None, text)
-    return _progress(look, "cancelled, waiting for the pod to go", _overdue_at(look))
+    held_at = _held_at(look)
+    if held_at is not None and look.now >= held_at:
+        return _end(look, Status.CANCELLED, None, _cancelled_by(look.record))
+    return _progress(look, "cancelled, waiting for the pod to go", held_at or _overdue_at(look))
+
+
+def _held_at(look: _Look) -> float | None:
+    """When a pod that is deleted and of which nothing runs should be gone; None while something may run. A pod without
+    a node never gets one once it is to be deleted."""
+    pod, since = look.pod, look.seen.deletion_seen_at
+    is_running = any(container.state == "running" for container in pod.containers)
+    may_run = is_running or not (pod.has_ended or pod.node is None)
+    return None if may_run or since is None else since + pod.deletion_grace_s + HELD_AFTER_S
 
 
 def _to_be_cancelled(look: _Look) -> MustEnd | None:

@@ -13,7 +13,7 @@ from recorded import SITUATIONS, steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
-from worker.judge import NODE_LOST_AFTER_S, Ended, MustEnd, Running, Settled, Starting, Verdict, judge
+from worker.judge import HELD_AFTER_S, NODE_LOST_AFTER_S, Ended, MustEnd, Running, Settled, Starting, Verdict, judge
 from worker.observation import observe
 from worker.seen import Seen
 
@@ -301,6 +301,28 @@ def test_a_cancel_deletes_the_pod_and_is_cancelled_when_it_is_gone() -> None:
     assert [type(v) for v in verdicts].count(Ended) == 1
     assert verdicts[-1] == Ended(Status.CANCELLED, None, "cancelled by ada", None, True)
     assert isinstance(verdicts[-2], Running)  # trapped TERM and reported 0: still waiting for the pod to go
+
+
+def test_a_cancelled_pod_that_a_finalizer_holds_keeps_its_job_from_its_end_for_a_moment_only() -> None:
+    spec, watched = spec_of(), steps("finalizer-holds-pod")
+    held = watched[-2]
+    assert held.pod is not None
+    follower = Follower(spec, record_of(spec, cancel_requested_by="ada"))
+    assert not any(isinstance(verdict, Ended) for _, verdict in follower.follow(watched[:-1]))
+    deleted_at = next(step.t for step in watched if "deletionTimestamp" in step.pod["metadata"])
+    assert follower.see(held.pod, deleted_at + HELD_AFTER_S) == Ended(
+        Status.CANCELLED, None, "cancelled by ada", 137, user_code_started=True
+    )
+
+
+def test_a_cancelled_pod_that_is_held_before_it_has_a_node_does_not_hold_its_job() -> None:
+    spec, waiting = spec_of(), copy.deepcopy(steps("scheduling-gate")[0].pod)
+    waiting["metadata"] |= {"deletionTimestamp": "2026-11-22T09:07:39Z", "deletionGracePeriodSeconds": 0}
+    follower = Follower(spec, record_of(spec, deletion_intent=DeletionIntent.CANCELLED))
+    verdict = follower.see(waiting, 0)
+    assert isinstance(verdict, Starting)
+    assert verdict.look_again_at == EPOCH_S + HELD_AFTER_S
+    assert isinstance(follower.see(waiting, HELD_AFTER_S), Ended)
 
 
 def test_a_cancel_that_comes_after_the_end_changes_nothing() -> None:

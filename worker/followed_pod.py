@@ -133,18 +133,28 @@ class FollowedPod:
                 await asyncio.sleep(back_off.failed(error))
 
     async def delete(self, pod: Observation) -> None:
-        """Ask for the pod's deletion, until the API server has heard it."""
-        back_off = BackOff()
-        while True:
-            try:
-                is_there = await self._cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
-                break
-            except (ClusterUnavailableError, ClusterRefusedError) as error:
-                self._log.warning("pod cannot be deleted", pod=pod.name, why=str(error))
-                await asyncio.sleep(back_off.failed(error))
+        """Ask for the pod's deletion, until the API server has heard it, or has refused it for so long that it is left
+        to the sweep of stray pods."""
+        back_off, loop = BackOff(), asyncio.get_running_loop()
+        until = loop.time() + GIVE_UP_GONE_S
+        while (error := await self.ask_to_go(pod)) is not None:
+            if isinstance(error, ClusterUnavailableError):
+                until = loop.time() + GIVE_UP_GONE_S
+            elif loop.time() >= until:
+                return
+            await asyncio.sleep(back_off.failed(error))
+
+    async def ask_to_go(self, pod: Observation) -> ClusterUnavailableError | ClusterRefusedError | None:
+        """Ask once for the pod's deletion; None: the API server has heard it."""
+        try:
+            is_there = await self._cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
+        except (ClusterUnavailableError, ClusterRefusedError) as error:
+            self._log.warning("pod cannot be deleted", pod=pod.name, why=str(error))
+            return error
         if not is_there:
             self.is_gone = self._is_in_doubt = True
         reached(Reached.POD_DELETED)
+        return None
 
     async def patch(self, pod: Observation, metadata: dict[str, Any]) -> None:
         """Merge labels and annotations into it, until the API server has taken them or the pod is gone."""

@@ -69,6 +69,7 @@ class Follower:
         self._step = ""  #: what it is doing, for a person
         self._patience = Patience()
         self._launch_back_off = BackOff(first_s=0.5, longest_s=30.0)
+        self._deletion_back_off = BackOff(longest_s=30.0)
         self._log = log.bind(job_id=record.job_id)
 
     @property
@@ -410,8 +411,8 @@ class Follower:
                 case Running(detail, look_again_at):
                     await self._tell(Status.RUNNING, detail)
                 case MustEnd():
-                    await self._end_pod(verdict, pod)
-                    look_again_at = self._place.ledger.now() + DELETE_AGAIN_S
+                    again_s = await self._end_pod(verdict, pod)
+                    look_again_at = self._place.ledger.now() + again_s
                 case Ended():
                     await self._attempt_ended(verdict, pod or self._pod.farewell)
                     return
@@ -478,8 +479,8 @@ class Follower:
             if status is Status.RUNNING:
                 reached(Reached.RUNNING_RECORDED)
 
-    async def _end_pod(self, verdict: MustEnd, pod: Observation | None) -> None:
-        """Record the intent, then ask for the pod's deletion."""
+    async def _end_pod(self, verdict: MustEnd, pod: Observation | None) -> float:
+        """Record the intent, then ask for the pod's deletion. Returns after how many seconds to ask again."""
         if self.record.deletion_intent is not verdict.intent:
             reason = verdict.reason.value if verdict.reason else ""
             await self._job.move(
@@ -494,8 +495,13 @@ class Follower:
             )
             self._log.info("ending the pod", intent=verdict.intent.value, why=verdict.message)
             reached(Reached.INTENT_RECORDED)
-        if pod is not None:
-            await self._pod.delete(pod)
+        error = None if pod is None else await self._pod.ask_to_go(pod)
+        if error is None:
+            self._deletion_back_off.succeeded()
+            return DELETE_AGAIN_S
+        # A right that was taken away, a webhook: the pod may end by itself meanwhile.
+        await self._tell(self.record.status, f"the pod cannot be deleted yet: {error}")
+        return self._deletion_back_off.failed(error)
 
     # Ending
 

@@ -41,8 +41,8 @@ CONFIG_GRACE_S: Final = 30.0
 #: A pod that is to be deleted and has not ended this long after its grace is on a node that does not answer.
 NODE_LOST_AFTER_S: Final = 60.0
 
-#: Nothing of a cancelled pod runs any more: it goes within a moment, unless somebody's finalizer holds it. Its job waits
-#: no longer than this.
+#: A cancelled pod of which nothing runs any more goes within a moment, unless somebody's finalizer holds it: its job
+#: waits no longer than this.
 HELD_AFTER_S: Final = 5.0
 
 _DISRUPTED_WITHOUT_DELETION: Final = "TerminationByKubelet"
@@ -151,6 +151,8 @@ def _absent(record: JobRecord, seen: Seen) -> Ended:
 
 
 def _being_cancelled(look: _Look) -> Verdict:
+    if not look.pod.is_being_deleted and look.pod.has_ended:  # by itself: its deletion was not heard, or refused
+        return _end(look, Status.CANCELLED, None, _cancelled_by(look.record))
     if not look.pod.is_being_deleted:
         return MustEnd(DeletionIntent.CANCELLED, None, _cancelled_by(look.record))
     if _is_overdue(look):

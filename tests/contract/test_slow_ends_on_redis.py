@@ -1,4 +1,4 @@
-"""A pod that takes a year to go holds neither its job's caller nor the follower."""
+"""A pod that takes a year to go, or that nobody may delete, holds neither its job's caller nor the follower."""
 
 import asyncio
 import math
@@ -13,6 +13,7 @@ from devcluster.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
 from worker import followed_pod, follower
+from worker.cluster import ClusterRefusedError
 from worker.follower import Follower
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
@@ -109,3 +110,54 @@ async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_
     assert record.result.cancelled_by == "ann"
     assert "its pod p still runs: it was told to end" in record.result.message
     assert f"has {YEAR_S:g} s for it" in record.result.message
+
+
+class RefusingCluster(StubbornCluster):
+    """Its one pod may not be deleted, and ends by itself when it was asked to a few times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def read_pod(self, namespace: str, name: str) -> dict[str, Any]:
+        pod = await super().read_pod(namespace, name)
+        if self.asked > 2:
+            ended = {"exitCode": 0, "startedAt": "2026-11-25T00:00:00Z", "finishedAt": "2026-11-25T00:00:09Z"}
+            pod["status"] = {
+                "phase": "Succeeded",
+                "containerStatuses": [{"name": "base", "state": {"terminated": ended}}],
+            }
+        return pod
+
+    async def delete_pod(self, _: str, name: str, **__: Any) -> bool:
+        self.asked += 1
+        details = {"kind": "pods", "name": name}
+        raise ClusterRefusedError(403, {"reason": "Forbidden", "message": f"may not delete {name}", "details": details})
+
+
+async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(place: Workplace, store: Store) -> None:
+    cluster: Any = RefusingCluster()
+    place.cluster = cluster
+    spec = a_spec(get_logs=False)
+    store.submit(spec)
+    worker = store.worker("w1")
+    worker.beat()
+    worker.claim(spec.id)
+    pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
+    store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
+    following = Follower(place, store.record(spec.id))
+    details = set[str]()
+
+    async def news() -> None:
+        while True:
+            details.add(following.record.detail)
+            following.doubt()
+            await asyncio.sleep(0.02)
+
+    telling = asyncio.create_task(news())
+    async with asyncio.timeout(30):
+        await following.run()
+    telling.cancel()
+    record = store.record(spec.id)
+    assert (record.status, record.is_forgotten) == (Status.CANCELLED, True)
+    assert "the pod cannot be deleted yet: may not delete p" in details

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from devcluster.logs import LogFile
-from devcluster.undertaker import Undertaker
+from devcluster.reaper import Reaper
 
 _READ_BYTES = 64 * 1024
 _READS_AT_THE_END = 4096
@@ -84,17 +84,16 @@ def _executable(plan: Plan) -> str:
 class ProcessContainer:
     """A process in a session of its own, with its output going to a log."""
 
-    def __init__(self, plan: Plan, log: LogFile, undertaker: Undertaker) -> None:
+    def __init__(self, plan: Plan, log: LogFile, reaper: Reaper) -> None:
         """Start the process; raises StartTrouble."""
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         self._started_at = self._loop.time()
         self._log = log
-        self._undertaker = undertaker
+        self._reaper = reaper
         self.out_of_memory = False
         self._pipes: dict[int, str] = {}
         executable = _executable(plan)
-        undertaker.start()
         try:
             self._process = subprocess.Popen(
                 list(plan.command),
@@ -110,7 +109,7 @@ class ProcessContainer:
         except OSError as error:
             raise StartTrouble(f'exec: "{plan.command[0]}": {(error.strerror or str(error)).lower()}') from error
         self.pid = self._process.pid
-        undertaker.expect(self.pid)
+        reaper.hold(self.pid)
         self._open_pipes()
         self._watch_for_end()
 
@@ -182,7 +181,7 @@ class ProcessContainer:
             if pipe is not None:
                 pipe.close()
         self._log.end_of_stream()
-        self._undertaker.release(self.pid)
+        self._reaper.release(self.pid)
         if not self.ended.done():
             self.ended.set_result(self._exit(code))
 

@@ -48,7 +48,7 @@ class Launcher:
         (plan.directory / "tmp").mkdir(parents=True, exist_ok=True)
         Path(plan.working_directory).mkdir(parents=True, exist_ok=True)
         self._directories.termination_message(spec["name"]).write_bytes(b"")
-        running = ProcessContainer(plan, log, self._machine.undertaker)
+        running = ProcessContainer(plan, log, self._machine.reaper)
         if plan.memory_limit_bytes:
             self._machine.warden.watch(running, plan.memory_limit_bytes)
         return running

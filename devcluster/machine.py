@@ -7,8 +7,8 @@ from devcluster.events import EventWriter
 from devcluster.images import ImageTable
 from devcluster.latency import Latency
 from devcluster.memory import MemoryWarden
+from devcluster.reaper import Reaper
 from devcluster.store import Store
-from devcluster.undertaker import Undertaker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,6 @@ class Machine:
     images: ImageTable
     latency: Latency
     directory: Path
-    undertaker: Undertaker
+    reaper: Reaper
     warden: MemoryWarden
     rotate_bytes: int = 0

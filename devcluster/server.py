@@ -32,9 +32,9 @@ from devcluster.machine import Machine
 from devcluster.memory import MemoryWarden
 from devcluster.nodes import Nodes
 from devcluster.object_routes import create_namespace
+from devcluster.reaper import Reaper
 from devcluster.record import PodRecord, Record
 from devcluster.store import Store
-from devcluster.undertaker import Undertaker
 
 _MOST_OPEN_FILES = 65_536
 #: Whoever asks for the API server's end is answered by it: the answer has this long to leave.
@@ -89,7 +89,6 @@ class PocketCluster:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.data_dir.resolve()
         machine = self._machine()
-        self._undertaker.start()
         await asyncio.to_thread(self.images.prepare)
         for name in dict.fromkeys(("default", "kube-system", *self._namespaces)):
             create_namespace(self.store, {"metadata": {"name": name}})
@@ -107,12 +106,12 @@ class PocketCluster:
         self.store.end_watches()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._undertaker.dismiss()
+        self._reaper.close()
         if self._is_temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def _machine(self) -> Machine:
-        self._undertaker = Undertaker(temporary_directory=str(self.data_dir) if self._is_temporary else "")
+        self._reaper = Reaper(*([str(self.data_dir)] if self._is_temporary else []))
         self._warden = MemoryWarden()
         self.images = ImageTable(self.data_dir / "images")
         return Machine(
@@ -121,7 +120,7 @@ class PocketCluster:
             images=self.images,
             latency=self.latency,
             directory=self.data_dir,
-            undertaker=self._undertaker,
+            reaper=self._reaper,
             warden=self._warden,
             rotate_bytes=self._rotate_bytes,
         )

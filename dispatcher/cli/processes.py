@@ -14,11 +14,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Self
 
-from dispatcher.cli.lifeline import Lifeline
+from devcluster.reaper import Reaper
 
 #: Takes the name of a process and one line that it wrote.
 Sink = Callable[[str, str], None]
 ENDS_WITHIN_S = 15.0
+#: How long they have to end by themselves when this process was killed.
+GRACE_S = 10.0
 
 
 class ChildFailedError(Exception):
@@ -103,18 +105,18 @@ class Processes:
         self._sink = sink
         self._exits = ExitStack()
         self._exits.callback(shutil.rmtree, self.directory, ignore_errors=True)
-        self._lifeline = self._exits.enter_context(Lifeline(str(self.directory)))
+        self._reaper = self._exits.enter_context(Reaper(str(self.directory), grace_s=GRACE_S))
 
     def start(self, name: str, module: Sequence[str], env: Mapping[str, str], *, ready: str = "") -> Child:
         """Start ``python -m module…``. ``ready``: what stands in the line that says that it is ready."""
         child = Child(name, module, env=env, sink=self._sink, ready=ready)
-        self._lifeline.hold(child.process.pid)
+        self._reaper.hold(child.process.pid)
         self._exits.callback(self._end, child)
         return child
 
     def _end(self, child: Child) -> None:
         child.stop()
-        self._lifeline.release(child.process.pid)
+        self._reaper.release(child.process.pid)
 
     def enter(self, server: AbstractContextManager[object]) -> None:
         """Start a server that is a context manager of its own. Ctrl-C does not reach its process either."""
@@ -123,11 +125,11 @@ class Processes:
 
     def hold(self, pid: int) -> None:
         """End this process too when this one is killed."""
-        self._lifeline.hold(pid)
+        self._reaper.hold(pid)
 
     def release(self, pid: int) -> None:
         """No longer: it is about to end."""
-        self._lifeline.release(pid)
+        self._reaper.release(pid)
 
     def __enter__(self) -> Self:
         return self

@@ -63,7 +63,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lo
 def test_a_job_runs_on_it_and_ctrl_c_ends_everything() -> None:
     with running_dev() as (process, url, directory):
         started = children_of(process.pid)
-        assert len(started) == 4, "lifeline, Redis, cluster, worker"
+        assert len(started) == 4, "reaper, Redis, cluster, worker"
         done = Podrelay(url)("submit", "--image", "python:3.12", "--follow", "--", "python", "-c", "print('hello')")
         assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
         failed = Podrelay(url)("submit", "--image", "ubuntu:1604", "--follow", "--", "python", "-c", "1")

@@ -48,7 +48,7 @@ def test_ctrl_c_ends_everything_that_the_demo_started(tmp_path: Path) -> None:
             if "makes its database" in line:
                 break
         started = children_of(process.pid)
-        assert len(started) >= 4, "lifeline, Airflow, cluster, Redis, worker"
+        assert len(started) >= 4, "reaper, Airflow, cluster, Redis, worker"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         wait_for_the_end_of(started)

@@ -1,14 +1,16 @@
-"""The local stack: Redis, a cluster and a worker on this machine, for `podrelay dev` and the demo.
+"""The local stack: Redis, a cluster and a worker on this machine, for ``podrelay dev``, the demo and the benchmarks.
 
 Redis is embedded unless a URL is given, the cluster is the pocket one unless a kubeconfig is.
 """
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dispatcher.cli.processes import Child, ChildFailedError, Processes
+from dispatcher.cli.processes import Child, ChildFailedError, Processes, Sink, ended_by_signals, hear_no_more_signals
+
+__all__ = ["ChildFailedError", "LocalStack", "run_local_stack", "start_local_stack"]
 
 READY_WITHIN_S = 60.0
 
@@ -37,6 +39,30 @@ class LocalStack:
             threading.Thread(target=wait_for, args=(child,), daemon=True).start()
         over.wait()
         return ended[0]
+
+
+def run_local_stack(
+    sink: Sink,
+    *,
+    redis_url: str | None,
+    kubeconfig: str | None,
+    on_ready: Callable[[LocalStack], None],
+    on_interrupt: Callable[[], None],
+) -> None:
+    """Start what is not given, and a worker; return once Ctrl-C or SIGTERM has ended all of it.
+
+    Raises:
+        ChildFailedError: something did not start, or ended by itself.
+    """
+    with ended_by_signals(), Processes(sink) as processes:
+        try:
+            stack = start_local_stack(processes, redis_url=redis_url, kubeconfig=kubeconfig)
+            on_ready(stack)
+            ended = stack.wait_for_an_end()
+            raise ChildFailedError(ended.last_words(f"ended with code {ended.process.returncode}"))
+        except KeyboardInterrupt:
+            hear_no_more_signals()
+            on_interrupt()
 
 
 def start_local_stack(

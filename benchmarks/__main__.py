@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
+from devcluster.local.processes import Child, Processes
+from devcluster.local.stack import LocalStack, start_local_stack
 from dispatcher.aio import AsyncDispatcher
-from dispatcher.cli.local import LocalStack, start_local_stack
-from dispatcher.cli.processes import Child, Processes
 from dispatcher.events import Ended, Heard, LogChunk, Notice, StatusChanged
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec

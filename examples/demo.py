@@ -19,10 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from devcluster.local.processes import Child, ChildFailedError, Processes, ended_by_signals, hear_no_more_signals
+from devcluster.local.stack import LocalStack, start_local_stack
 from dispatcher import names
 from dispatcher.cli import words
-from dispatcher.cli.local import LocalStack, start_local_stack
-from dispatcher.cli.processes import Child, ChildFailedError, Processes, ended_by_signals, hear_no_more_signals
 from dispatcher.client import Dispatcher
 from dispatcher.errors import PodrelayError
 from dispatcher.events import Ended, Heard, JobResult, LogChunk

@@ -21,8 +21,8 @@ from typing import Any
 import redis
 import yaml
 
+from devcluster.local.processes import Child, Processes
 from devcluster.redis_server import RedisServer
-from dispatcher.cli.processes import Child, Processes
 from dispatcher.settings import ClientSettings
 from tests.clocks import WrongClock
 

@@ -20,13 +20,13 @@ def dev(
     containers as plain processes of yours: nothing is isolated, and few images exist in it.
     """
     need("celery", "aiohttp", extra="worker")
-    from dispatcher.cli import local
+    from devcluster.local.stack import ChildFailedError, LocalStack, run_local_stack
 
     def sink(name: str, line: str) -> None:
         if not quiet:
             print(f"{name:<7} | {line}", file=sys.stderr, flush=True)
 
-    def tell(stack: local.LocalStack) -> None:
+    def tell(stack: LocalStack) -> None:
         told = environment(
             redis_url=stack.redis_url,
             redis_binary=stack.redis_binary,
@@ -38,14 +38,14 @@ def dev(
     with session.told():
         session.settings()
         try:
-            local.run_local_stack(
+            run_local_stack(
                 sink,
                 redis_url=session.redis_url_given(),
                 kubeconfig=os.environ.get("KUBECONFIG"),
                 on_ready=tell,
                 on_interrupt=lambda: session.complain("ending everything that was started here"),
             )
-        except local.ChildFailedError as error:
+        except ChildFailedError as error:
             # What it said last stands above already, unless nothing was to be shown.
             session.fail(str(error) if quiet else str(error).partition(";")[0], ExitCode.NO)
     raise typer.Exit(ExitCode.INTERRUPTED)

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import httpx
 from processes import Site, clean_environment
 
+from devcluster.local.processes import Child
 from devcluster.redis_server import free_port
-from dispatcher.cli.processes import Child
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pages import ROOT, blocks, page, section
 
-from dispatcher.cli.processes import Processes
+from devcluster.local.processes import Processes
 from dispatcher.spec import parse_spec
 
 YAML = [(name, text) for name in ("docs/quickstart.md", "docs/spec.md") for text in blocks(page(name), "yaml")]
@@ -23,7 +23,7 @@ def test_the_specs_in_yaml_are_specs(name: str, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Reader"]:
-    from dispatcher.cli.local import start_local_stack
+    from devcluster.local.stack import start_local_stack
 
     said: list[str] = []
     with Processes(lambda name, line: said.append(f"{name}: {line}")) as processes:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dispatcher.cli.processes import Child, ChildFailedError, Processes, Sink, ended_by_signals, hear_no_more_signals
+from devcluster.local.processes import Child, ChildFailedError, Processes, Sink, ended_by_signals, hear_no_more_signals
 
 __all__ = ["ChildFailedError", "LocalStack", "run_local_stack", "start_local_stack"]
 

@@ -9,7 +9,8 @@ from devcluster.answers import Json, conflict
 from devcluster.clock import now_text, second_text
 from devcluster.latency import Latency
 from devcluster.machine import Machine
-from devcluster.nodes import Node, Nodes
+from devcluster.node import Node
+from devcluster.nodes import Nodes
 from devcluster.pods import PodLife, Stop
 from devcluster.record import Record
 from devcluster.store import Key, Store, Stored

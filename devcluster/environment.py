@@ -1,15 +1,8 @@
-"""What a container is told: environment, `$(VAR)` expansion, and paths that stand in for its mounts.
-
-Containers are plain processes that see the host's files, so nothing can really be mounted for them. Instead every
-mention of a mount path (or of the termination message path) in command, arguments, environment and working directory
-is replaced by the directory that holds the volume. This is the same on every machine and for every user; a path that a
-program puts together at run time is not seen.
-"""
+"""What a container is told: its environment, from the spec, secrets, config maps and the downward API, and `$(VAR)`."""
 
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from devcluster.answers import Json
 from devcluster.quantity import amount
@@ -21,22 +14,6 @@ _FIELD_KEY = re.compile(r"^metadata\.(labels|annotations)\['([^']+)'\]$")
 
 class ConfigTrouble(Exception):
     """A container that cannot be configured: `CreateContainerConfigError` with this message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rewriting:
-    """Which absolute paths stand for which directories of this machine."""
-
-    paths: Mapping[str, str]
-
-    def apply(self, text: str) -> str:
-        """Replace every mention of a path, longest first, at path boundaries only."""
-        if not self.paths or "/" not in text:
-            return text
-        longest_first = sorted(self.paths, key=len, reverse=True)
-        alternatives = "|".join(re.escape(path) for path in longest_first)
-        mention = re.compile(rf"(?<![\w.\-/)}}\]])(?:{alternatives})(?![\w.\-])")
-        return mention.sub(lambda found: self.paths[found.group()], text)
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:

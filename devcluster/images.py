@@ -12,8 +12,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devcluster.tools import TOOLS
-
 _HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TABLE = {
     "python": "python",
@@ -23,6 +21,24 @@ _TABLE = {
     "debian": "shell",
     "simulated": "simulated",
 }
+#: The programs of this machine that containers find in their PATH, as far as it has them; all others they do not.
+# fmt: off
+_TOOLS = (
+    "[", "ash", "awk", "base32", "base64", "basename", "bash", "bc", "bunzip2", "bzcat", "bzip2", "cat", "chgrp",
+    "chmod", "chown", "cksum", "clear", "cmp", "comm", "cp", "cpio", "csplit", "curl", "cut", "dash", "date", "dd",
+    "df", "diff", "dirname", "dos2unix", "du", "echo", "egrep", "env", "expand", "expr", "factor", "false", "fgrep",
+    "find", "flock", "fmt", "fold", "free", "fuser", "getopt", "git", "grep", "groups", "gunzip", "gzip", "head",
+    "hexdump", "hostid", "hostname", "iconv", "id", "install", "ionice", "jq", "join", "kill", "killall", "less",
+    "link", "ln", "logger", "logname", "ls", "lsof", "lz4", "md5sum", "mkdir", "mkfifo", "mknod", "mktemp", "more",
+    "mount", "mountpoint", "mv", "nc", "nice", "nl", "nohup", "nproc", "numfmt", "od", "openssl", "paste", "patch",
+    "perl", "pgrep", "ping", "pkill", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "renice", "reset",
+    "rev", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sha1sum", "sha256sum", "sha512sum", "shred", "shuf", "sleep",
+    "sort", "split", "ssh", "stat", "stdbuf", "strings", "stty", "su", "sum", "sync", "tac", "tail", "tar", "tee",
+    "test", "time", "timeout", "top", "touch", "tr", "true", "truncate", "tsort", "tty", "ulimit", "umount", "uname",
+    "unexpand", "uniq", "unlink", "unxz", "unzip", "uptime", "users", "uuidgen", "vi", "vmstat", "watch", "wc", "wget",
+    "which", "who", "whoami", "xargs", "xxd", "xz", "yes", "zcat", "zip", "zstd",
+)
+# fmt: on
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"^(?:(?P<host>[A-Za-z0-9][-A-Za-z0-9]*(?:\.[A-Za-z0-9-]+)*(?::[0-9]+)?)/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
@@ -106,7 +122,7 @@ class ImageTable:
         directory = self.directory / "tools"
         if not directory.exists():
             directory.mkdir(parents=True)
-            for name in TOOLS:
+            for name in _TOOLS:
                 target = shutil.which(name, path=_HOST_PATH)
                 if target is not None:
                     (directory / name).symlink_to(target)

@@ -8,14 +8,13 @@ from hashlib import sha256
 from devcluster.answers import Json
 from devcluster.clock import now_text
 from devcluster.containers import Exit, Plan, Running, StartTrouble
-from devcluster.directories import PodDirectories
 from devcluster.environment import ConfigTrouble
 from devcluster.images import Image
 from devcluster.knowledge import Knowledge
 from devcluster.latency import pause
 from devcluster.launcher import Launcher
 from devcluster.logs import LogFile
-from devcluster.machine import Machine
+from devcluster.machine import Machine, PodDirectories
 from devcluster.pulls import image_is_present, pull_image
 from devcluster.record import PodRecord
 from devcluster.views import ContainerView, waiting

@@ -9,9 +9,8 @@ from dataclasses import replace
 from devcluster.answers import Json
 from devcluster.clock import now_text
 from devcluster.machine import Machine
-from devcluster.nodes import Node
-from devcluster.phase import outcome_failed, outcome_stands, phase_of
-from devcluster.status import pod_status
+from devcluster.node import Node
+from devcluster.status import outcome_failed, outcome_stands, phase_of, pod_status
 from devcluster.store import Key
 from devcluster.views import ContainerView, PodView, first_view
 

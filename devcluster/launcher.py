@@ -4,11 +4,11 @@ from pathlib import Path
 
 from devcluster.answers import Json
 from devcluster.containers import Plan, ProcessContainer, Running
-from devcluster.directories import PodDirectories
-from devcluster.environment import Rewriting, environment_of, expand
+from devcluster.environment import environment_of, expand
 from devcluster.images import Image
 from devcluster.logs import LogFile
-from devcluster.machine import Machine
+from devcluster.machine import Machine, PodDirectories
+from devcluster.mounts import Rewriting
 from devcluster.quantity import amount
 from devcluster.simulated import SimulatedContainer
 

@@ -3,13 +3,11 @@
 Nothing is weighed: a pod fits if its node selector matches and its requests are below what one empty node has.
 """
 
-import asyncio
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
 
 from devcluster.answers import Json
 from devcluster.clock import now_text
+from devcluster.node import Node
 from devcluster.quantity import amount
 from devcluster.store import Store
 
@@ -17,30 +15,6 @@ _CAPACITY = {"cpu": "16", "memory": "64Gi", "pods": "10000", "ephemeral-storage"
 _NO_HELP = (
     "no new claims to deallocate, preemption: 0/{n} nodes are available: {n} Preemption is not helpful for scheduling."
 )
-
-
-@dataclass(slots=True)
-class Node:
-    """One node; a lost one goes on running what it has, and tells nobody; one whose kubelet restarts likewise."""
-
-    name: str
-    ip: str
-    labels: dict[str, str] = field(default_factory=dict)
-    is_lost: bool = False
-    kubelet: Literal["running", "dead", "starting"] = "running"
-    is_back: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def is_silent(self) -> bool:
-        """Nothing is heard of its pods, which go on."""
-        return self.is_lost or self.kubelet != "running"
-
-    def note(self) -> None:
-        """Tell those who wait for it whether it is back."""
-        if self.is_silent:
-            self.is_back.clear()
-        else:
-            self.is_back.set()
 
 
 class Nodes:

@@ -6,10 +6,10 @@ import json
 from aiohttp import web
 
 from devcluster.answers import Json, forbidden, success
+from devcluster.bodies import answer, check_namespace, json_body, named
 from devcluster.control_plane import ControlPlane
 from devcluster.patching import apply_patch
 from devcluster.paths import Target
-from devcluster.pod_routes import check_namespace, json_body, named
 from devcluster.store import Store
 
 
@@ -24,33 +24,33 @@ class ObjectRoutes:
         obj = named(json_body(await request.read()), target.namespace)
         obj = {**obj, "kind": target.kind, "apiVersion": "v1"}
         if target.resource == "namespaces":
-            return _answer(create_namespace(self._store, obj), 201)
+            return answer(create_namespace(self._store, obj), 201)
         check_namespace(self._store, target.resource, target.namespace, obj["metadata"].get("name", ""))
-        return _answer(self._store.create(target.resource, _completed(target.resource, obj)).object, 201)
+        return answer(self._store.create(target.resource, _completed(target.resource, obj)).object, 201)
 
     async def delete(self, _request: web.Request, target: Target) -> web.Response:
         if target.resource == "namespaces":
             if target.name in ("default", "kube-system"):
                 raise forbidden("namespaces", target.name, "this namespace may not be deleted")
-            return _answer(self._control.delete_namespace(target.name).object, 200)
+            return answer(self._control.delete_namespace(target.name).object, 200)
         self._store.read(target.resource, target.key)
         removed = self._store.remove(target.resource, target.key).object["metadata"]
         details = {"name": target.name, "kind": target.resource, "uid": removed["uid"]}
         gone = success(200) | {"details": details}
         del gone["code"]
-        return _answer(gone, 200)
+        return answer(gone, 200)
 
     async def patch(self, request: web.Request, target: Target) -> web.Response:
         before = self._store.read(target.resource, target.key).object
         after = apply_patch(request.content_type, before, json.loads(await request.read()))
-        return _answer(self._store.update(target.resource, target.key, _completed(target.resource, after)).object, 200)
+        return answer(self._store.update(target.resource, target.key, _completed(target.resource, after)).object, 200)
 
     async def replace(self, request: web.Request, target: Target) -> web.Response:
         before = self._store.read(target.resource, target.key).object
         body = json_body(await request.read())
         self._store.check_version(target.resource, target.key, body.get("metadata", {}).get("resourceVersion"))
         after = {**before, **body, "metadata": {**body.get("metadata", {}), **_identity(before)}}
-        return _answer(self._store.update(target.resource, target.key, _completed(target.resource, after)).object, 200)
+        return answer(self._store.update(target.resource, target.key, _completed(target.resource, after)).object, 200)
 
 
 def create_namespace(store: Store, obj: Json) -> Json:
@@ -81,8 +81,3 @@ def _completed(resource: str, obj: Json) -> Json:
     if resource == "resourcequotas":
         completed.setdefault("status", {})
     return completed
-
-
-def _answer(body: Json, status: int) -> web.Response:
-    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return web.Response(text=text + "\n", status=status, content_type="application/json")

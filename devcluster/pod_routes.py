@@ -5,25 +5,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
-from uuid import uuid4
 
 from aiohttp import web
 
-from devcluster.admission import admit, terminating_namespace
+from devcluster.admission import admit
 from devcluster.answers import (
     Declined,
     Json,
     bad_request,
     kubelet_dead,
     kubelet_starting,
-    not_found,
-    object_too_large,
     success,
 )
+from devcluster.bodies import answer, check_namespace, check_size, json_body, named
 from devcluster.control_plane import ControlPlane
 from devcluster.defaults import quality_of_service, with_defaults
 from devcluster.logs import LogQuery, parse_since, read_log, seconds_ago
-from devcluster.nodes import Node
+from devcluster.node import Node
 from devcluster.patching import apply_patch, check_pod_change
 from devcluster.paths import Target
 from devcluster.pods import PodLife
@@ -32,49 +30,7 @@ from devcluster.store import Store, Stored
 from devcluster.validation import validate, validate_annotations
 from devcluster.views import ContainerView
 
-#: etcd's default limit; it counts another encoding of the object, which is about as long.
-_MOST_STORED_BYTES = 1_572_864
 _TRUE = ("1", "true", "True")
-
-
-def json_body(text: bytes) -> Json:
-    """A request's object; raises `Declined` (400)."""
-    try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise bad_request(f"the object provided is unrecognized (must be of type Pod): {error}") from error
-    if not isinstance(body, dict):
-        raise bad_request("the object provided is unrecognized (must be of type Pod): not an object")
-    return body
-
-
-def check_namespace(store: Store, resource: str, namespace: str, name: str) -> None:
-    """Nothing is created in a namespace that does not exist or is going."""
-    stored = store.find("namespaces", ("", namespace))
-    if stored is None:
-        raise not_found("namespaces", namespace)
-    if "deletionTimestamp" in stored.object["metadata"]:
-        raise terminating_namespace(resource, name, namespace)
-
-
-def check_size(obj: Json) -> None:
-    """What etcd takes in one request."""
-    if len(json.dumps(obj, ensure_ascii=False, separators=(",", ":"))) > _MOST_STORED_BYTES:
-        raise object_too_large()
-
-
-def named(obj: Json, namespace: str) -> Json:
-    """The object with its namespace and, from `generateName`, its name."""
-    metadata = dict(obj.get("metadata") or {})
-    if metadata.get("namespace", namespace) != namespace:
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-    if namespace:
-        metadata["namespace"] = namespace
-    if not metadata.get("name") and metadata.get("generateName"):
-        metadata["name"] = f"{metadata['generateName'][:58]}{uuid4().hex[:5]}"
-    for given_by_server in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "generation"):
-        metadata.pop(given_by_server, None)
-    return {**obj, "metadata": metadata}
 
 
 class PodRoutes:
@@ -98,7 +54,7 @@ class PodRoutes:
         admit(self._store, pod, active_pods=active)
         pod["status"] = {"qosClass": quality_of_service(pod["spec"])}
         if request.query.get("dryRun"):
-            return _answer(pod, 201)
+            return answer(pod, 201)
         stored = self._control.create_pod(pod)
         response = web.Response(body=stored.bytes, status=201, content_type="application/json")
         if validation == "Warn":
@@ -154,13 +110,13 @@ class PodRoutes:
         options = await _delete_options(request)
         deleted = [self._delete(key, options).object for key in keys]
         metadata = {"resourceVersion": str(self._store.version)}
-        return _answer({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": deleted}, 200)
+        return answer({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": deleted}, 200)
 
     async def evict(self, request: web.Request, target: Target) -> web.Response:
         body = json_body(await request.read())
         options = body.get("deleteOptions") or {}
         self._control.evict(target.key, grace_s=options.get("gracePeriodSeconds"))
-        return _answer(success(201), 201)
+        return answer(success(201), 201)
 
     async def log(self, request: web.Request, target: Target) -> web.StreamResponse:
         """The log endpoint; a follow is a stream that ends a little after the container."""
@@ -222,11 +178,6 @@ class PodRoutes:
         finally:
             self._control.log_reader_closed(life.node.name, task)
         return response
-
-
-def _answer(body: Json, status: int) -> web.Response:
-    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return web.Response(text=text + "\n", status=status, content_type="application/json")
 
 
 def _stored_answer(stored: Stored) -> web.Response:

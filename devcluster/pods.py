@@ -12,17 +12,15 @@ from typing import Any
 
 from devcluster.answers import Json
 from devcluster.clock import now_text
-from devcluster.directories import PodDirectories
 from devcluster.instances import Instances
 from devcluster.knowledge import Knowledge
 from devcluster.latency import pause
 from devcluster.logs import LogFile
-from devcluster.machine import Machine
-from devcluster.nodes import Node
-from devcluster.phase import outcome_failed
+from devcluster.machine import Machine, PodDirectories
+from devcluster.node import Node
 from devcluster.record import PodRecord
-from devcluster.restarts import Restarts
-from devcluster.sidecars import Sidecars
+from devcluster.restarts import Restarts, Sidecars
+from devcluster.status import outcome_failed
 from devcluster.store import Key
 from devcluster.views import ContainerView
 from devcluster.volumes import MountTrouble, set_up_volumes

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster.containers import Exit, Plan, StartTrouble
-from devcluster.environment import Rewriting
 from devcluster.logs import LogFile
+from devcluster.mounts import Rewriting
 
 RETURN_VALUE_PATH = "/airflow/xcom/return.json"
 _TICK_S = 0.05

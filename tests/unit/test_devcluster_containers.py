@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devcluster.containers import StartTrouble
-from devcluster.environment import Rewriting, expand
+from devcluster.environment import expand
 from devcluster.latency import QUICK, parse_latency
 from devcluster.logs import PIECE_BYTES, LogFile, LogQuery, Written, parse_since, read_log
+from devcluster.mounts import Rewriting
 from devcluster.simulated import Script, parse_script
 from devcluster.store import Store
 

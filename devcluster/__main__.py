@@ -6,8 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from devcluster.latency import REALISTIC, parse_latency
-from devcluster.server import PocketCluster
+from devcluster.cluster import PocketCluster
+from devcluster.kubelet.latency import REALISTIC, parse_latency
 
 BANNER = """\
 pocket cluster: the pods part of the Kubernetes API on this machine, for tests and demonstrations.
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quota", action="append", default=[], metavar="NS=pods:N", help="may be repeated")
     parser.add_argument("--history", type=int, default=1000, help="changes a watch can go back, per resource")
     parser.add_argument(
-        "--latency", default="quick", help="quick, realistic, or name=seconds,… (see devcluster.latency)"
+        "--latency", default="quick", help="quick, realistic, or name=seconds,… (see devcluster.kubelet.latency)"
     )
     parser.add_argument("--realistic", action="store_true", help="the pauses of a real kubelet")
     parser.add_argument("--log-rotate-bytes", type=int, default=0, help="size at which log files are rotated; 0: never")

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import settings
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from tests.redis_servers import emptied, redis_binaries
 
 # A busy machine is no failure; laws that need more examples say so themselves.

@@ -181,7 +181,7 @@ def _false_claims(
 
 
 def expected_digest(spec: JobSpec, size_bytes: int) -> str:
-    """SHA-256 of the first bytes that the spec's simulated container writes (see ``devcluster.simulated``)."""
+    """SHA-256 of the first bytes that the spec's simulated container writes (see ``devcluster.runtime.simulated``)."""
     options = dict(argument.removeprefix("--").split("=", 1) for argument in spec.args or ())
     line_bytes = int(options.get("line-bytes", "80"))
     digest, left, number = hashlib.sha256(), size_bytes, 0

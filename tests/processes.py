@@ -22,7 +22,7 @@ import redis
 import yaml
 
 from devcluster.local.processes import Child, Processes
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher.settings import ClientSettings
 from tests.clocks import WrongClock
 
@@ -57,7 +57,7 @@ class Pocket:
             return json.load(answer)
 
     def control(self, what: str) -> None:
-        """One of the controls of ``devcluster.pocket_routes``, e.g. ``outage?seconds=2``."""
+        """One of the controls of ``devcluster.apiserver.control_routes``, e.g. ``outage?seconds=2``."""
         self.call("POST", f"/pocket/{what}")
 
     def wait_until_back(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import redis
 
-from devcluster.redis_server import RedisServer, server_binaries
+from devcluster.local.redis_server import RedisServer, server_binaries
 
 
 def redis_binaries() -> dict[str, str]:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Self
 
-from devcluster.reaper import Reaper
+from devcluster.runtime.reaper import Reaper
 
 #: Takes the name of a process and one line that it wrote.
 Sink = Callable[[str, str], None]

@@ -93,7 +93,7 @@ def start_local_stack(
 
 def _start_redis(processes: Processes) -> tuple[str, str]:
     """Start an embedded server; returns its URL and binary."""
-    from devcluster.redis_server import RedisServer
+    from devcluster.local.redis_server import RedisServer
 
     try:
         server = RedisServer()

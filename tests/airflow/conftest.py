@@ -14,7 +14,7 @@ import pytest
 import structlog.testing
 from task_run import TaskLog, TaskRun
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from scripted_worker import ScriptedWorker
 from task_run import TaskRun, fired_by
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from tests.clocks import WrongClock, why_not
 
 

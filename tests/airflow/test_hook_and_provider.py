@@ -13,7 +13,7 @@ from scripted_worker import ScriptedWorker
 
 from airflow_bridge.hook import PodRelayHook, redis_url
 from airflow_bridge.provider import get_provider_info
-from devcluster.redis_server import free_port
+from devcluster.local.redis_server import free_port
 from dispatcher.settings import ClientSettings
 
 

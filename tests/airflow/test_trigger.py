@@ -15,7 +15,7 @@ from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.shared_client import borrowed_client
 from airflow_bridge.trigger import PodRelayTrigger
 from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 
 
 def shout(container: str, line: str) -> str:

@@ -19,7 +19,7 @@ import httpx
 from processes import Site, clean_environment
 
 from devcluster.local.processes import Child
-from devcluster.redis_server import free_port
+from devcluster.local.redis_server import free_port
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import redis
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from tests.chaos.caller import until
 from tests.processes import Site
 from tests.redis_door import RedisDoor

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from devcluster.kubeconfig import write_kubeconfig
+from devcluster.apiserver.kubeconfig import write_kubeconfig
 from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, RedisUnavailableError

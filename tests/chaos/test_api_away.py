@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from devcluster.kubeconfig import write_kubeconfig
+from devcluster.apiserver.kubeconfig import write_kubeconfig
 from dispatcher.client import Dispatcher
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status

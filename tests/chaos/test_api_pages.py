@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from devcluster.kubeconfig import write_kubeconfig
+from devcluster.apiserver.kubeconfig import write_kubeconfig
 from dispatcher.status import FailureReason, Status
 from tests.chaos.api_door import PAGES, TOO_LARGE, ApiDoor, Page, in_time
 from tests.chaos.caller import Caller, a_caller, slow, start, until

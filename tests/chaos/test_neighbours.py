@@ -9,7 +9,7 @@ import pytest
 import redis as redis_library
 from celery import Celery
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import names
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import Caller, a_caller, slow, start, until

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from cluster_driver import ClusterDriver
 
-from devcluster.server import PocketCluster
+from devcluster.cluster import PocketCluster
 
 REAL = os.environ.get("PODRELAY_TEST_KUBECONFIG", "")
 

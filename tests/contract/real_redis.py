@@ -9,7 +9,7 @@ import pytest
 import redis
 from job_driver import Store
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher.settings import ClientSettings
 from tests.redis_servers import emptied, redis_binaries
 

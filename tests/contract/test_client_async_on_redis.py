@@ -19,7 +19,7 @@ from real_redis import (
     url,
 )
 
-from devcluster.redis_server import RedisServer, free_port
+from devcluster.local.redis_server import RedisServer, free_port
 from dispatcher import connection, names, steps
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError

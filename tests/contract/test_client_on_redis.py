@@ -10,7 +10,7 @@ import pytest
 from job_driver import NOTICE, Store, a_spec
 from real_redis import in_thread, own_server, own_store, real_store, settings_for, url
 
-from devcluster.redis_server import RedisServer, free_port
+from devcluster.local.redis_server import RedisServer, free_port
 from dispatcher import names, steps
 from dispatcher.client import Dispatcher
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError

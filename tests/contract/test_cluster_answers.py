@@ -12,8 +12,8 @@ import pytest_asyncio
 import structlog.testing
 from aiohttp import web
 
-from devcluster.kubeconfig import write_kubeconfig
-from devcluster.server import PocketCluster
+from devcluster.apiserver.kubeconfig import write_kubeconfig
+from devcluster.cluster import PocketCluster
 from dispatcher import names
 from tests.chaos.api_door import LOG_PAGES, PAGES, TOO_LARGE, ApiDoor, Page
 from worker import cluster as cluster_module

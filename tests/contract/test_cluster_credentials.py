@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from devcluster.server import PocketCluster
+from devcluster.cluster import PocketCluster
 from tests.certificates import Authority, Certified
 from tests.chaos.api_door import ApiDoor, in_time
 from tests.contract.http_proxy import HttpProxy

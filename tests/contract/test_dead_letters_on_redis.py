@@ -9,7 +9,7 @@ import pytest
 import redis
 from job_driver import Store
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, dead_letter, names
 from dispatcher.dead_letter import encode_letter, set_aside
 from dispatcher.settings import ClientSettings

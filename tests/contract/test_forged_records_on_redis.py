@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_driver import NOTICE, Store, a_spec
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, silence, steps
 from dispatcher.cli import jobs, words
 from dispatcher.cli import status as status_command

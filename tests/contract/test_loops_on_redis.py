@@ -16,7 +16,7 @@ import redis
 from job_driver import Store
 from real_redis import eventually, own_server, own_store
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.steps import ClaimOutcome, claim
 from worker.control import Control

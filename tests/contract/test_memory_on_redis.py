@@ -7,7 +7,7 @@ import pytest
 import redis
 from job_driver import Store, Worker, a_spec
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
 from dispatcher.errors import RedisUnavailableError
 from dispatcher.events import Notice

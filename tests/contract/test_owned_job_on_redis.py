@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from job_driver import Store, Worker
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
 from dispatcher.record import Checkpoint
 from dispatcher.status import FailureReason, Status

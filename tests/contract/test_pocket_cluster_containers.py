@@ -251,7 +251,7 @@ async def test_a_node_short_of_memory_fails_a_pod_and_keeps_it(cluster: ClusterD
     namespace = await cluster.namespace()
     await cluster.request("POST", pods(namespace), simple_pod("job", "busybox:1.36", ["sleep", "60"]))
     await when(cluster, namespace, lambda pod: "running" in state_of(pod))
-    cluster.pocket.press_out(namespace, "job")
+    cluster.pocket.evict_for_pressure(namespace, "job")
     ended = await final(cluster, namespace)
     assert (ended["status"]["phase"], ended["status"]["reason"]) == ("Failed", "Evicted")
     assert "deletionTimestamp" not in ended["metadata"]

@@ -11,8 +11,8 @@ import pytest
 from cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
 from cluster_recordings import recorded_logs, recorded_pod
 
-from devcluster.latency import Latency
-from devcluster.server import PocketCluster
+from devcluster.cluster import PocketCluster
+from devcluster.kubelet.latency import Latency
 
 Json = dict[str, Any]
 STAMP = re.compile(rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ", re.MULTILINE)

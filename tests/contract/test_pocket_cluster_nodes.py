@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cluster_driver import ClusterDriver, pods, simple_pod, state_of
 
-from devcluster.latency import Latency
-from devcluster.server import PocketCluster
+from devcluster.cluster import PocketCluster
+from devcluster.kubelet.latency import Latency
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from cluster_driver import ClusterDriver, pods, process_end, simple_pod
 
-from devcluster.server import PocketCluster
+from devcluster.cluster import PocketCluster
 
 
 @asynccontextmanager

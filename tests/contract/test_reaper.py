@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.reaper import Reaper
+from devcluster.runtime.reaper import Reaper
 
 #: Starts what is asked for, holds all but the first, says the pids, and waits to be killed.
 _STARTER = """
 import subprocess, sys
-from devcluster.reaper import Reaper
+from devcluster.runtime.reaper import Reaper
 directory, grace_s, *scripts = sys.argv[1:]
 reaper = Reaper(directory, grace_s=float(grace_s))
 pids = []

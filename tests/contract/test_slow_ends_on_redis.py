@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from job_driver import Store, a_spec
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
 from worker import followed_pod, follower

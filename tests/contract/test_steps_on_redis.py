@@ -11,7 +11,7 @@ import pytest
 import redis
 from job_driver import NOTICE, Store, Worker, a_spec
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, silence, steps
 from dispatcher.channel import encode_chunk
 from dispatcher.events import StatusChanged, decode_event

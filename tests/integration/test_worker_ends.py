@@ -17,7 +17,7 @@ import pytest
 import redis
 from podrelay_process import PODRELAY
 
-from devcluster.redis_server import RedisServer
+from devcluster.local.redis_server import RedisServer
 from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.message import encode_message

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devcluster.containers import StartTrouble
-from devcluster.environment import expand
-from devcluster.latency import QUICK, parse_latency
-from devcluster.logs import PIECE_BYTES, LogFile, LogQuery, Written, parse_since, read_log
-from devcluster.mounts import Rewriting
-from devcluster.simulated import Script, parse_script
-from devcluster.store import Store
+from devcluster.apimachinery.store import Store
+from devcluster.kubelet.environment import expand
+from devcluster.kubelet.latency import QUICK, parse_latency
+from devcluster.runtime.logs import PIECE_BYTES, LogFile, LogQuery, Written, parse_since, read_log
+from devcluster.runtime.mounts import Rewriting
+from devcluster.runtime.process import StartError
+from devcluster.runtime.simulated import Script, parse_script
 
 _OWN_DIRECTORY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 _CHUNKS = st.lists(st.binary(max_size=60) | st.just(b"x" * (PIECE_BYTES + 7)) | st.just(b"\n"), max_size=12)
@@ -108,7 +108,7 @@ def test_a_script_is_read_from_its_options() -> None:
 
 @pytest.mark.parametrize("option", ["--lines=many", "--unknown=1", "word"])
 def test_a_script_that_cannot_be_read_does_not_start(option: str) -> None:
-    with pytest.raises(StartTrouble, match="simulated container"):
+    with pytest.raises(StartError, match="simulated container"):
         parse_script([option])
 
 

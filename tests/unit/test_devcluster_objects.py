@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.client import models
 
-from devcluster import schema
-from devcluster.answers import Declined
-from devcluster.defaults import quality_of_service, with_defaults
-from devcluster.images import ImageTable, ImageTrouble
-from devcluster.patching import apply_patch
-from devcluster.quantity import amount
-from devcluster.selection import selector
-from devcluster.validation import validate
+from devcluster.apimachinery import schema
+from devcluster.apimachinery.defaults import quality_of_service, with_defaults
+from devcluster.apimachinery.errors import StatusError
+from devcluster.apimachinery.patching import apply_patch
+from devcluster.apimachinery.quantity import amount
+from devcluster.apimachinery.selectors import selector
+from devcluster.apimachinery.validation import validate
+from devcluster.kubelet.images import ImageError, ImageTable
 
 Json = dict[str, Any]
 
@@ -48,9 +48,9 @@ def test_unknown_fields_are_named_with_their_place_and_dropped() -> None:
     ],
 )
 def test_values_of_the_wrong_type_are_a_bad_request(spec: Json, words: str) -> None:
-    with pytest.raises(Declined, match=words) as declined:
+    with pytest.raises(StatusError, match=words) as error:
         schema.decode_pod({"spec": spec})
-    assert declined.value.code == 400
+    assert error.value.code == 400
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,17 @@ def test_values_of_the_wrong_type_are_a_bad_request(spec: Json, words: str) -> N
 )
 def test_invalid_pods_are_told_what_is_wrong(change: Json, field: str, reason: str) -> None:
     spec = {"containers": [{"name": "a", "image": "i"}], **change}
-    with pytest.raises(Declined) as declined:
+    with pytest.raises(StatusError) as error:
         validate(with_defaults({"metadata": {"name": "job"}, "spec": spec}))
-    assert declined.value.code == 422
-    assert declined.value.details is not None
-    assert [(one["field"], one["reason"]) for one in declined.value.details["causes"]] == [(field, reason)]
+    assert error.value.code == 422
+    assert error.value.details is not None
+    assert [(one["field"], one["reason"]) for one in error.value.details["causes"]] == [(field, reason)]
 
 
 @pytest.mark.parametrize("label", ["a" * 64, "-a", "a b"])
 def test_label_values_have_a_form(label: str) -> None:
     pod = {"metadata": {"name": "job", "labels": {"x": label}}, "spec": {"containers": [{"name": "a", "image": "i"}]}}
-    with pytest.raises(Declined, match=r"metadata\.labels"):
+    with pytest.raises(StatusError, match=r"metadata\.labels"):
         validate(with_defaults(pod))
 
 
@@ -165,15 +165,15 @@ def test_strategic_patches_merge_lists_by_name_and_finalizers_as_a_set() -> None
 
 def test_json_patches_that_fail_their_test_change_nothing() -> None:
     patch = [{"op": "test", "path": "/metadata/name", "value": "other"}, {"op": "remove", "path": "/metadata/name"}]
-    with pytest.raises(Declined) as declined:
+    with pytest.raises(StatusError) as error:
         apply_patch("application/json-patch+json", {"metadata": {"name": "job"}}, patch)
-    assert declined.value.code == 422
+    assert error.value.code == 422
 
 
 def test_other_kinds_of_patch_are_not_understood() -> None:
-    with pytest.raises(Declined) as declined:
+    with pytest.raises(StatusError) as error:
         apply_patch("application/apply-patch+yaml", {}, {})
-    assert declined.value.code == 415
+    assert error.value.code == 415
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,6 @@ def test_images_of_the_table(tmp_path: Path, reference: str, kind: str) -> None:
     ],
 )
 def test_images_that_are_not_there(tmp_path: Path, reference: str, policy: str, reason: str) -> None:
-    with pytest.raises(ImageTrouble) as trouble:
+    with pytest.raises(ImageError) as error:
         ImageTable(tmp_path).find(reference, policy)
-    assert trouble.value.reason == reason
+    assert error.value.reason == reason

@@ -1,0 +1,129 @@
+"""What the API server says when it declines: `Status` bodies, in the words of the recordings."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One field that is wrong."""
+
+    field: str
+    reason: str
+    message: str
+
+    def as_json(self) -> Json:
+        return {"reason": self.reason, "message": self.message, "field": self.field}
+
+
+class StatusError(Exception):
+    """A request that the API server answers with a failure `Status`; the door turns it into the response."""
+
+    def __init__(self, code: int, reason: str, message: str, *, details: Json | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    @property
+    def status(self) -> Json:
+        body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+        body["message"] = self.message
+        if self.reason:
+            body["reason"] = self.reason
+        if self.details is not None:
+            body["details"] = self.details
+        body["code"] = self.code
+        return body
+
+    @property
+    def body(self) -> bytes:
+        return json.dumps(self.status, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def bad_request(message: str) -> StatusError:
+    return StatusError(400, "BadRequest", message)
+
+
+def unauthorized() -> StatusError:
+    return StatusError(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden(resource: str, name: str, why: str, causes: Sequence[Cause] = ()) -> StatusError:
+    details: Json = {"name": name, "kind": resource}
+    if causes:
+        details["causes"] = [cause.as_json() for cause in causes]
+    return StatusError(403, "Forbidden", f'{resource} "{name}" is forbidden: {why}', details=details)
+
+
+def not_allowed(user: str, verb: str, resource: str, namespace: str) -> StatusError:
+    """RBAC says no (recording `refused-403-rbac`)."""
+    where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
+    message = f'{resource} is forbidden: User "{user}" cannot {verb} resource "{resource}" in API group ""{where}'
+    return StatusError(403, "Forbidden", message, details={"kind": resource})
+
+
+def not_found(resource: str, name: str) -> StatusError:
+    return StatusError(404, "NotFound", f'{resource} "{name}" not found', details={"name": name, "kind": resource})
+
+
+def no_such_path() -> StatusError:
+    return StatusError(404, "NotFound", "the server could not find the requested resource", details={})
+
+
+def already_exists(resource: str, name: str) -> StatusError:
+    message = f'{resource} "{name}" already exists'
+    return StatusError(409, "AlreadyExists", message, details={"name": name, "kind": resource})
+
+
+def conflict(resource: str, name: str, why: str) -> StatusError:
+    message = f'Operation cannot be fulfilled on {resource} "{name}": {why}'
+    return StatusError(409, "Conflict", message, details={"name": name, "kind": resource})
+
+
+def expired(message: str) -> StatusError:
+    return StatusError(410, "Expired", message)
+
+
+def request_too_large(limit_bytes: int) -> StatusError:
+    return StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit_bytes}")
+
+
+def object_too_large() -> StatusError:
+    """etcd's words, which the API server passes on as they are: no reason, no details."""
+    return StatusError(500, "", "etcdserver: request is too large")
+
+
+def kubelet_dead(address: str, path: str) -> StatusError:
+    """Nobody listens on the node (recording `kubelet-restart`)."""
+    why = f"dial tcp {address}: connect: connection refused"
+    return StatusError(500, "", f'Get "https://{address}{path}": {why}')
+
+
+def kubelet_starting(resource: str, name: str) -> StatusError:
+    """A kubelet that does not serve its logs yet (recording `kubelet-restart`): says nothing of the pod."""
+    message = f"the server could not find the requested resource ( {resource} {name})"
+    return StatusError(404, "NotFound", message, details={"name": name, "kind": resource})
+
+
+def unsupported_media_type(supported: Sequence[str]) -> StatusError:
+    accepted = ", ".join(supported)
+    message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+    return StatusError(415, "UnsupportedMediaType", message)
+
+
+def invalid(kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
+    """422, with every wrong field (recording `refused-422-invalid`)."""
+    words = [f"{cause.field}: {cause.message}" for cause in causes]
+    said = words[0] if len(words) == 1 else f"[{', '.join(words)}]"
+    details: Json = {"name": name, "kind": kind, "causes": [cause.as_json() for cause in causes]}
+    return StatusError(422, "Invalid", f'{kind} "{name}" is invalid: {said}', details=details)
+
+
+def success(code: int) -> Json:
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}

@@ -1,0 +1,69 @@
+"""What clients ask of an API server besides objects: version, health, discovery, access reviews."""
+
+import json
+import sys
+
+from aiohttp import web
+
+from devcluster.apimachinery.errors import Json, no_such_path
+from devcluster.apimachinery.paths import CLUSTER_SCOPED, KINDS
+from devcluster.apiserver.faults import Faults
+
+VERSION = {
+    "major": "1",
+    "minor": "36",
+    "gitVersion": "v1.36.2+pocket",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "2026-01-01T00:00:00Z",
+    "goVersion": "none",
+    "compiler": f"python{sys.version_info.major}.{sys.version_info.minor}",
+    "platform": sys.platform,
+}
+_GROUPS: Json = {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
+
+
+def answer_service(request: web.Request) -> web.Response:
+    """Raises `StatusError` (404) for what is not known."""
+    match request.path.rstrip("/"):
+        case "/healthz" | "/readyz" | "/livez":
+            return web.Response(text="ok")
+        case "/version":
+            return _answer(VERSION)
+        case "/api":
+            return _answer({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+        case "/apis":
+            return _answer(_GROUPS)
+        case "/api/v1":
+            return _answer({"kind": "APIResourceList", "groupVersion": "v1", "resources": _resources()})
+        case _:
+            raise no_such_path()
+
+
+def _resources() -> list[Json]:
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    return [
+        {
+            "name": name,
+            "singularName": kind.lower(),
+            "namespaced": name not in CLUSTER_SCOPED,
+            "kind": kind,
+            "verbs": verbs,
+        }
+        for name, kind in KINDS.items()
+    ]
+
+
+async def answer_access_review(request: web.Request, faults: Faults) -> web.Response:
+    """`SelfSubjectAccessReview`: everything is allowed but what a test denied."""
+    review = await request.json()
+    asked = review.get("spec", {}).get("resourceAttributes") or {}
+    resource = asked.get("resource", "")
+    if asked.get("subresource"):
+        resource += f"/{asked['subresource']}"
+    denied = faults.is_denied(asked.get("verb", ""), resource, asked.get("namespace", ""))
+    return _answer({**review, "status": {"allowed": not denied}}, 201)
+
+
+def _answer(body: Json, status: int = 200) -> web.Response:
+    return web.Response(text=json.dumps(body), status=status, content_type="application/json")

@@ -1,0 +1,58 @@
+"""What all pods of one server share, and where on this machine the files of each lie."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from devcluster.apimachinery.events import EventWriter
+from devcluster.apimachinery.store import Key, Store
+from devcluster.kubelet.images import ImageTable
+from devcluster.kubelet.latency import Latency
+from devcluster.runtime.oom_killer import OomKiller
+from devcluster.runtime.reaper import Reaper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The means of a node: where pods are stored and told of, where their files go, who watches their processes."""
+
+    store: Store
+    events: EventWriter
+    images: ImageTable
+    latency: Latency
+    directory: Path
+    reaper: Reaper
+    oom_killer: OomKiller
+    rotate_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodDirectories:
+    """The paths of one pod below the server's directory."""
+
+    root: Path
+    key: Key
+    uid: str
+
+    @property
+    def volumes(self) -> Path:
+        return self._own / "v"
+
+    def container(self, name: str) -> Path:
+        """What a container has as its home."""
+        return self._own / "c" / name
+
+    def termination_message(self, name: str) -> Path:
+        return self.container(name) / "termination-log"
+
+    def log(self, name: str, restarts: int) -> Path:
+        """The log of one instance of a container."""
+        return self.root / "logs" / f"{self.key[0]}_{self.key[1]}_{self.uid}" / name / f"{restarts}.log"
+
+    def remove(self) -> None:
+        """Volumes and homes go; logs stay for those who check them."""
+        shutil.rmtree(self._own, ignore_errors=True)
+
+    @property
+    def _own(self) -> Path:
+        return self.root / "p" / self.uid

@@ -1,0 +1,75 @@
+"""How a container's spec becomes what runs: command, environment and paths, then a process or a simulation."""
+
+from pathlib import Path
+
+from devcluster.apimachinery.errors import Json
+from devcluster.apimachinery.quantity import amount
+from devcluster.kubelet.environment import environment_of, expand
+from devcluster.kubelet.host import Host, PodDirectories
+from devcluster.kubelet.images import Image
+from devcluster.runtime.logs import LogFile
+from devcluster.runtime.mounts import Rewriting
+from devcluster.runtime.process import Container, Plan, ProcessContainer
+from devcluster.runtime.simulated import SimulatedContainer
+
+
+class Launcher:
+    """Plans and starts the containers of one pod."""
+
+    def __init__(self, host: Host, directories: PodDirectories) -> None:
+        self._host = host
+        self._directories = directories
+        self.volumes: dict[str, Path] = {}
+        """The directories that stand for the pod's volumes, by name; empty until these are set up."""
+
+    def plan(self, pod: Json, spec: Json, image: Image) -> Plan:
+        """All that is needed to start a container of this pod; raises ConfigError."""
+        given = environment_of(self._host.store, pod, spec)
+        rewriting = self._rewriting(spec)
+        search_path = "" if image.kind == "simulated" else self._host.images.search_path(image)
+        home = self._directories.container(spec["name"])
+        own = {"PATH": search_path, "HOSTNAME": pod["metadata"]["name"], "HOME": str(home), "TMPDIR": str(home / "tmp")}
+        if image.kind == "python":
+            own["LANG"] = "C.UTF-8"
+        working = spec.get("workingDir")
+        return Plan(
+            command=[rewriting.apply(expand(word, given)) for word in _command(spec, image)],
+            environment=own | {key: rewriting.apply(value) for key, value in given.items()},
+            search_path=search_path,
+            directory=home,
+            working_directory=rewriting.apply(working) if working else str(home),
+            memory_limit_bytes=_memory_limit_bytes(spec),
+        )
+
+    def launch(self, spec: Json, image: Image, plan: Plan, log: LogFile) -> Container:
+        """Start what was planned; raises StartError."""
+        if image.kind == "simulated":
+            return SimulatedContainer(spec["name"], plan, log, self._rewriting(spec))
+        (plan.directory / "tmp").mkdir(parents=True, exist_ok=True)
+        Path(plan.working_directory).mkdir(parents=True, exist_ok=True)
+        self._directories.termination_message(spec["name"]).write_bytes(b"")
+        running = ProcessContainer(plan, log, self._host.reaper)
+        if plan.memory_limit_bytes:
+            self._host.oom_killer.watch(running, plan.memory_limit_bytes)
+        return running
+
+    def _rewriting(self, spec: Json) -> Rewriting:
+        paths = {}
+        for mount in spec.get("volumeMounts", []):
+            place = self.volumes.get(mount["name"])
+            if place is not None:
+                target = place / mount["subPath"] if mount.get("subPath") else place
+                paths[mount["mountPath"].rstrip("/") or "/"] = str(target)
+        paths[spec["terminationMessagePath"]] = str(self._directories.termination_message(spec["name"]))
+        return Rewriting(paths)
+
+
+def _command(spec: Json, image: Image) -> list[str]:
+    command, args = spec.get("command", []), spec.get("args", [])
+    if not command and not args and image.kind != "simulated":
+        return image.default_command
+    return [*command, *args]
+
+
+def _memory_limit_bytes(spec: Json) -> int:
+    return int(amount(str((spec["resources"].get("limits") or {}).get("memory", "0"))))

@@ -1,0 +1,71 @@
+"""Every pod that ever was, for tests that check from outside how many were created and what containers really wrote."""
+
+from dataclasses import dataclass, field
+
+from devcluster.apimachinery.errors import Json
+from devcluster.runtime.logs import Written
+
+
+@dataclass(slots=True)
+class JournalEntry:
+    """One pod, kept after it is gone."""
+
+    uid: str
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    created_at: str
+    node: str = ""
+    starts: dict[str, int] = field(default_factory=dict)
+    written: dict[str, Written] = field(default_factory=dict)
+    deleted_at: str | None = None
+
+    def container(self, name: str) -> Written:
+        return self.written.setdefault(name, Written())
+
+    def as_json(self) -> Json:
+        return {
+            "uid": self.uid,
+            "name": self.name,
+            "namespace": self.namespace,
+            "labels": self.labels,
+            "annotations": self.annotations,
+            "created_at": self.created_at,
+            "deleted_at": self.deleted_at,
+            "node": self.node,
+            "containers": {name: self._container_json(name, written) for name, written in self.written.items()},
+        }
+
+    def _container_json(self, name: str, written: Written) -> Json:
+        return {
+            "starts": self.starts.get(name, 0),
+            "bytes": written.bytes,
+            "sha256": written.digest.hexdigest(),
+            "log_paths": list(written.paths),
+        }
+
+
+class Journal:
+    """All pods in the order of their creation, and all API requests by verb and resource."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, JournalEntry] = {}
+        self.requests: dict[str, int] = {}
+
+    def pod_created(self, pod: Json) -> JournalEntry:
+        metadata = pod["metadata"]
+        entry = JournalEntry(
+            uid=metadata["uid"],
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            labels=dict(metadata.get("labels") or {}),
+            annotations=dict(metadata.get("annotations") or {}),
+            created_at=metadata["creationTimestamp"],
+        )
+        self.pods[entry.uid] = entry
+        return entry
+
+    def request(self, verb: str, resource: str) -> None:
+        key = f"{verb} {resource}"
+        self.requests[key] = self.requests.get(key, 0) + 1

@@ -207,10 +207,10 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         detail=text.get("detail", ""),
         reason=_decode_reason(text.get("reason")),
         reason_text=text.get("reason", "")[:64],
-        attempt=found.read("attempt", read_count, 0),
+        attempt=found.read("attempt", _tally, 0),
         owner=found.optional("owner"),
-        epoch=found.read("epoch", read_count, 0),
-        takeovers=found.read("takeovers", read_count, 0),
+        epoch=found.read("epoch", _tally, 0),
+        takeovers=found.read("takeovers", _tally, 0),
         namespace=found.optional("namespace"),
         pod=found.optional("pod"),
         pod_uid=found.optional("pod_uid"),
@@ -259,6 +259,13 @@ def read_count(text: str) -> int:
     if not _COUNT.fullmatch(text) or int(text) >= 2**53:
         raise ValueError(f"{shown(text)} is no count")
     return int(text)
+
+
+def _tally(text: str) -> int:
+    """What counts one by one (claims, attempts), and so is never long."""
+    if len(text) > 9:
+        raise ValueError(f"{shown(text)} is no count")
+    return read_count(text)
 
 
 def read_seconds(text: str) -> float:

@@ -6,10 +6,11 @@ copy is the truth, and is put back before anything else is done.
 """
 
 import asyncio
+import itertools
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -24,6 +25,9 @@ from worker.workplace import Workplace
 
 log = structlog.get_logger("podrelay.worker")
 
+#: How often in a row a record is put back for one move: Redis loses writes now and then, not again and again.
+MOST_PUT_BACK: Final = 5
+
 
 class MovedElsewhereError(Exception):
     """Somebody else has ended the job (a queue timeout, a cancel): look at the record again."""
@@ -31,6 +35,10 @@ class MovedElsewhereError(Exception):
 
 class LogLostError(Exception):
     """Redis has lost more of the attempt's logs than is kept: they are to be read again."""
+
+
+class NotKeptError(Exception):
+    """Redis has taken the record again and again, and does not have it."""
 
 
 class OwnedJob:
@@ -75,16 +83,17 @@ class OwnedJob:
             LetGoError: another incarnation owns the job.
             MovedElsewhereError: somebody has ended it.
             LogLostError: what the attempt's outcome says of its logs does not hold any more.
+            NotKeptError: the record contradicts itself, or somebody else writes it.
         """
         async with self._turn:
-            while True:
+            for times_refused in itertools.count(1):
                 if self._logs.is_lacking:
                     raise LogLostError
                 step = self._step(target=target, event=event, fields=fields, only_from=only_from)
                 moved = await self._ledger.persist(step)
                 if moved.outcome is MoveOutcome.APPLIED:
                     break
-                await self._make_good(moved.outcome)
+                await self._make_good(moved.outcome, times_refused)
             times = dict(self.record.reached)
             status = target or self.record.status
             if status is not self.record.status:
@@ -103,15 +112,16 @@ class OwnedJob:
         Raises:
             LetGoError: another incarnation owns the job.
             MovedElsewhereError: somebody has ended it.
+            NotKeptError: as for :meth:`move`.
         """
         async with self._turn:
             result = event.result
-            while True:
+            for times_refused in itertools.count(1):
                 step = move(self.record.job_id, self.fence, target=result.status, event=event, fields=fields)
                 moved = await self._ledger.persist(step)
                 if moved.outcome is MoveOutcome.APPLIED:
                     break
-                await self._make_good(moved.outcome)
+                await self._make_good(moved.outcome, times_refused)
             reached_at = {**self.record.reached, result.status.value.lower(): moved.at}
             self.record = replace(
                 self.record,
@@ -127,13 +137,15 @@ class OwnedJob:
     def _step(self, **given: Any) -> Step[Moved]:
         return move(self.record.job_id, self.fence, after=self.record.last_step, known=self._logs.known, **given)
 
-    async def _make_good(self, refused: MoveOutcome) -> None:
+    async def _make_good(self, refused: MoveOutcome, times_refused: int) -> None:
         """Put right what a move was refused for; returns where it may be tried again."""
         match refused:
             case MoveOutcome.FENCED:
                 raise LetGoError
             case MoveOutcome.ILLEGAL:
                 raise MovedElsewhereError
+            case _ if times_refused > MOST_PUT_BACK:
+                raise NotKeptError(f"its record was put back {MOST_PUT_BACK} times, and Redis does not have it")
             case _:
                 await self._put_back()
 

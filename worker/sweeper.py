@@ -30,8 +30,9 @@ from worker.workplace import Workplace
 log = structlog.get_logger("podrelay.worker")
 
 BATCH: Final = 20
-#: How long after a claim that could not read a job's record it is not claimed again.
-UNREADABLE_S: Final = 60.0
+#: How long after a claim that nobody can grant (its record cannot be read, or says that it is over) a job is not
+#: claimed again: it would stand before others that wait.
+SET_ASIDE_S: Final = 60.0
 #: How long a job's message may be under way before the sweep takes the job without it, while the queue is busy.
 MESSAGE_S: Final = 30.0
 #: How often a stray pod is looked at that is being deleted.
@@ -63,7 +64,7 @@ class Sweeper:
         self._hurry = asyncio.Event()
         self._strays: dict[str, Observation] = {}
         self._leaving: dict[str, float] = {}  # uids of strays that are being deleted: when each was looked at
-        self._unreadable: dict[str, float] = {}
+        self._set_aside: dict[str, float] = {}
         self._beyond: set[str] = set()  # uids of pods of which it was told that no record can be made of them
 
     @property
@@ -101,7 +102,7 @@ class Sweeper:
     async def _sweep(self) -> None:
         rows, now = list(self._reconciler.rows.values()), self._place.ledger.now()
         active = self._reconciler.rows
-        self._unreadable = {x: until for x, until in self._unreadable.items() if until > now and x in active}
+        self._set_aside = {x: until for x, until in self._set_aside.items() if until > now and x in active}
         await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.followers])
         unowned = [row for row in rows if self._is_abandoned(row) or self._waits(row)]
         served = [row for row in unowned if self._is_served(row)]
@@ -144,7 +145,7 @@ class Sweeper:
 
     def _is_left_alone(self, row: SurveyRow) -> bool:
         """Whether this version cannot read the job's record: another one's status or intent, or junk."""
-        return bool(row.unreadable) or row.job_id in self._unreadable
+        return bool(row.unreadable) or row.job_id in self._set_aside
 
     def _waits(self, row: SurveyRow) -> bool:
         if self._is_left_alone(row):
@@ -169,10 +170,11 @@ class Sweeper:
             await self._claim({row.job_id: row.owner})
 
     async def _claim(self, owners: Mapping[str, str]) -> Mapping[str, ClaimOutcome]:
-        """Claim jobs, each of its former owner; those whose record turns out unreadable are set aside for a while."""
+        """Claim jobs, each of its former owner; those that nobody can claim are set aside for a while."""
         outcomes = await self._jobs.claim_many(owners)
-        until = self._place.ledger.now() + UNREADABLE_S
-        self._unreadable |= {x: until for x, outcome in outcomes.items() if outcome is ClaimOutcome.UNREADABLE}
+        until = self._place.ledger.now() + SET_ASIDE_S
+        hopeless = (ClaimOutcome.UNREADABLE, ClaimOutcome.FINAL)
+        self._set_aside |= {x: until for x, outcome in outcomes.items() if outcome in hopeless}
         return outcomes
 
     async def _queue_is_empty(self) -> bool:

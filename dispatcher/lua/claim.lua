@@ -24,6 +24,10 @@ if ARGV[8] ~= '' and ARGV[8] ~= life() then return {'redis_changed'} end
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_lease'} end
 local strange = strange_of(whole(KEYS[1]))
 if strange then return {'unreadable', strange} end
+-- One more could be read by nobody.
+for _, name in ipairs({'epoch', 'takeovers'}) do
+  if redis.call('HGET', KEYS[1], name) == '999999999' then return {'unreadable', name} end
+end
 although_full()
 
 local unserved = 'no worker serves namespace '

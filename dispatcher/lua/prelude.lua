@@ -34,6 +34,8 @@ end
 
 -- How the fields of a record read that a worker acts on.
 local function is_count(x) return x == '0' or (#x <= 16 and string.find(x, '^[1-9]%d*$') and tonumber(x) < 2 ^ 53) end
+-- What counts one by one: claims, attempts. The scripts reckon with it, so that it ends long before numbers do.
+local function is_tally(x) return #x <= 9 and is_count(x) end
 local function is_time(x) return #x <= 21 and string.find(x, '^%d+%.?%d*$') and tonumber(x) < 1e11 end
 local function is_checkpoint(x, name)
   local attempt = string.match(name, '^checkpoint:(%d+):.')
@@ -47,7 +49,7 @@ local READ = {
   intent = function(x) return x == '' or KNOWN.intent[x] end,
   intent_reason = function(x) return x == '' or KNOWN.reason[x] end,
   queue = function(x) return #x <= 63 and string.find(x, '^[a-z0-9][a-z0-9-]*$') end,
-  epoch = is_count, attempt = is_count, takeovers = is_count, not_before = is_time,
+  epoch = is_tally, attempt = is_tally, takeovers = is_tally, not_before = is_time,
 }
 -- Whether this version cannot read the field: another version's status or intent, or junk. Whoever wrote it knows what
 -- it means, so no worker that does not touches the job. dispatcher/record.py reads the same.

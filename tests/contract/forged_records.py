@@ -36,8 +36,22 @@ FORGERIES: dict[str, Forgery] = {
     "the reason of an intent of a newer version": Forgery({"intent": "failed", "intent_reason": "x"}, "intent_reason"),
     **{
         f"epoch {text!r}": Forgery({"epoch": text}, "epoch")
-        for text in ("x", "nan", "inf", "1e30", "-1", "007", "9" * 40, "1.5", "", b"\xff")
+        for text in (
+            "x",
+            "nan",
+            "inf",
+            "1e30",
+            "-1",
+            "007",
+            "9" * 40,
+            "1.5",
+            "",
+            b"\xff",
+            "9007199254740990",
+            "1000000000",
+        )
     },
+    "an attempt that no worker comes to": Forgery({"attempt": "1000000000"}, "attempt"),
     "attempt x": Forgery({"attempt": "x"}, "attempt"),
     "takeovers -3": Forgery({"takeovers": "-3"}, "takeovers"),
     "not_before nan": Forgery({"not_before": "nan"}, "not_before"),

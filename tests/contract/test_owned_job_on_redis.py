@@ -12,16 +12,18 @@ from job_driver import Store, Worker
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
-from dispatcher.record import Checkpoint
+from dispatcher.events import Ended
+from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from worker import workplace
+from worker.ending import plain_result
 from worker.job_logs import JobLogs
 from worker.ledger import Ledger
 from worker.log_entries import Given, LogSource, LogTail
 from worker.log_follower import Buffers, LetGoError
 from worker.log_lines import Piece
-from worker.owned_job import LogLostError, MovedElsewhereError, OwnedJob
+from worker.owned_job import LogLostError, MovedElsewhereError, NotKeptError, OwnedJob
 from worker.recent_log import RecentBytes, RecentLog
 from worker.settings import WorkerSettings
 from worker.workplace import Finished, Workplace
@@ -103,6 +105,24 @@ async def test_a_move_after_a_rollback_puts_back_what_was_lost_before_it(
     record = store.record(job_id)
     assert (record.status, record.pod, record.attempt) == (Status.RUNNING, "p", 1)
     assert record.last_step == job.record.last_step
+
+
+async def test_a_record_that_redis_never_keeps_is_not_put_back_without_end(
+    place: Workplace, store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, read_record = store.owned(worker), place.ledger.read_record
+    job = owned(place, store, job_id)
+
+    async def overwrite(job_id: str) -> JobRecord | None:
+        store.client.hset(names.job(job_id), "epoch", "0")
+        return await read_record(job_id)
+
+    monkeypatch.setattr(place.ledger, "read_record", overwrite)
+    store.client.hset(names.job(job_id), "epoch", "0")
+    with pytest.raises(NotKeptError):
+        await start(job)
+    with pytest.raises(NotKeptError):
+        await job.end_plainly(Ended(result=plain_result(job.record, "why")), {})
 
 
 async def test_a_claim_that_was_lost_is_put_back(place: Workplace, store: Store, worker: Worker) -> None:

@@ -753,6 +753,14 @@ def test_dead_workers_are_kept_but_not_without_end(store: Store) -> None:
     assert kept == {b"last", *(f"dead{i}".encode() for i in range(8, 40))}
 
 
+@pytest.mark.parametrize("field", ["epoch", "takeovers"])
+def test_a_claim_after_which_nobody_could_read_the_record_is_refused(store: Store, field: str) -> None:
+    job_id = store.submit().job_id
+    store.client.hset(names.job(job_id), field, "999999999")
+    claimed = store.worker().claim(job_id)
+    assert (claimed.outcome, claimed.unreadable) == (ClaimOutcome.UNREADABLE, field)
+
+
 def test_made_up_workers_give_way(store: Store) -> None:
     worker = Worker(store, "w1")
     worker.beat()

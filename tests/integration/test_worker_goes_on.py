@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from dispatcher import names
+from dispatcher import connection, names, steps
 from dispatcher.client import Dispatcher
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
@@ -151,3 +151,16 @@ def test_a_job_that_has_its_result_holds_no_capacity_although_its_pod_does_not_g
         client.submit(spec)
         assert client.result(spec.id, 60).succeeded
         assert client.get(held.id).pod in [pod["metadata"]["name"] for pod in site.pocket.pods()]
+
+
+def test_jobs_that_nobody_can_claim_stand_before_no_other(site: Site, worker: Worker, client: Dispatcher) -> None:
+    """Listed as active and queued, and marked as over: not one of them may be launched."""
+    with redis.Redis.from_url(site.redis.url, protocol=2) as raw:
+        for n in range(25):
+            over = JobSpec(id=f"over-{n}", image="x", queue="elsewhere")  # where no worker takes it meanwhile
+            connection.run(raw, steps.submit(over))
+            raw.hset(names.job(over.id), mapping={"queue": "default", "forgotten": "1"})
+            raw.zadd(names.active("default"), {over.id: n})
+        spec = a_job()
+        connection.run(raw, steps.submit(spec, with_message=False))
+    assert client.result(spec.id, 60).succeeded

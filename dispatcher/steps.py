@@ -152,7 +152,8 @@ def claim(
         outcome = ClaimOutcome(_text(reply[0]))
         if outcome is ClaimOutcome.UNREADABLE:
             return Claimed(outcome, None, _text(reply[1]))
-        return Claimed(outcome, _decode_whole(job_id, reply[1]) if len(reply) > 1 else None)
+        is_granted = outcome in (ClaimOutcome.CLAIMED, ClaimOutcome.MINE)
+        return Claimed(outcome, _decode_whole(job_id, reply[1]) if is_granted else None)
 
     told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
     unserved = StatusChanged(status=Status.QUEUED)

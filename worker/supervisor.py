@@ -26,7 +26,7 @@ from worker.follower import Follower
 from worker.heartbeat import Heartbeat
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
-from worker.loops import Loops
+from worker.loops import QUIET_S, Loops
 from worker.metrics import Metrics
 from worker.observation import Observation
 from worker.pod_watch import PodWatch, PodWatches
@@ -68,6 +68,7 @@ class Supervisor:
         self._loops = Loops(self.metrics.loop_failed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._offers: set[str] = set()
+        self._left_alone: dict[str, float] = {}
         self._slow_pods = SlowPods()
         self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
         self._thread = threading.Thread(target=self._run_loop, name="podrelay supervisor", daemon=True)
@@ -329,8 +330,7 @@ class Supervisor:
                 continue
             claims[job_id] = claimed
             if claimed.outcome is ClaimOutcome.UNREADABLE:
-                why = f"its field {claimed.unreadable!r} says something else than this version knows"
-                log.warning("job left alone, its record cannot be read", job_id=job_id, why=why)
+                self._tell_left_alone(job_id, claimed.unreadable)
         taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
         if taken and self._draining.is_set():
             job_ids = [record.job_id for record in taken]
@@ -343,6 +343,15 @@ class Supervisor:
             log.warning("no lease, jobs not claimed", job_ids=refused)
         followed = dict.fromkeys((job_id for job_id in jobs if job_id not in wanted), ClaimOutcome.OWNED)
         return followed | {job_id: claimed.outcome for job_id, claimed in claims.items()}
+
+    def _tell_left_alone(self, job_id: str, field: str) -> None:
+        """Once in a while for each job: anybody may offer it again and again."""
+        now = self._loop.time()
+        self._left_alone = {x: told_at for x, told_at in self._left_alone.items() if now - told_at < QUIET_S}
+        if job_id not in self._left_alone:
+            self._left_alone[job_id] = now
+            why = f"its field {field!r} says something else than this version knows"
+            log.warning("job left alone, its record cannot be read", job_id=job_id, why=why)
 
     def _claim(self, job_id: str, former_owner: str) -> Step[Claimed]:
         return claim(

@@ -7,7 +7,7 @@
 -- which of its fields this version cannot read
 local found = fields(KEYS[1], 'status', 'owner', 'forgotten', 'namespace', 'queue', 'detail',
   'attempt')
-if not found[1] then return {redis.call('EXISTS', KEYS[1]) == 1 and 'unreadable' or 'missing', 'status'} end
+if not found[1] then return redis.call('EXISTS', KEYS[1]) == 1 and {'unreadable', 'status'} or {'missing'} end
 if found[3] then return {'final'} end
 local owner = found[2] or ''
 if owner == ARGV[2] then

@@ -761,6 +761,11 @@ def test_a_claim_after_which_nobody_could_read_the_record_is_refused(store: Stor
     assert (claimed.outcome, claimed.unreadable) == (ClaimOutcome.UNREADABLE, field)
 
 
+def test_a_job_that_is_not_there_is_not_claimed(store: Store) -> None:
+    claimed = store.worker().claim("nobody's", namespaces=["default"])
+    assert (claimed.outcome, claimed.record, claimed.unreadable) == (ClaimOutcome.MISSING, None, "")
+
+
 def test_made_up_workers_give_way(store: Store) -> None:
     worker = Worker(store, "w1")
     worker.beat()

@@ -11,7 +11,8 @@ import redis
 
 from dispatcher import connection, names, steps
 from dispatcher.client import Dispatcher
-from dispatcher.spec import JobSpec
+from dispatcher.message import encode_message
+from dispatcher.spec import JobSpec, Priority
 from dispatcher.status import Status
 from tests.processes import QUICK, Site, Worker, running_site
 
@@ -164,3 +165,24 @@ def test_jobs_that_nobody_can_claim_stand_before_no_other(site: Site, worker: Wo
         spec = a_job()
         connection.run(raw, steps.submit(spec, with_message=False))
     assert client.result(spec.id, 60).succeeded
+
+
+def test_of_a_job_that_is_not_there_nothing_is_made(site: Site, worker: Worker, client: Dispatcher) -> None:
+    """Its message or an offer of it came late, or is somebody's."""
+    with redis.Redis.from_url(site.redis.url, protocol=2) as raw:
+        raw.publish(names.control("default"), json.dumps({"offered": "nobody-s", "namespace": "default"}))
+        raw.lpush(names.message_list("default", 0), encode_message("nobody-s", queue="default", priority=Priority.HIGH))
+        succeeds_on(worker, client)
+        assert not raw.exists(names.job("nobody-s"))
+        assert raw.zscore(names.active("default"), "nobody-s") is None
+
+
+def test_an_offer_of_a_job_that_cannot_be_read_is_told_once(site: Site, worker: Worker, client: Dispatcher) -> None:
+    told = len(worker.lines)
+    offer = json.dumps({"offered": "newer-s", "namespace": "default"})
+    with redis.Redis.from_url(site.redis.url, protocol=2) as raw:
+        raw.hset(names.job("newer-s"), mapping={"status": "PAUSED", "queue": "default"})
+        for _ in range(5):
+            raw.publish(names.control("default"), offer)
+            succeeds_on(worker, client)
+    assert len([line for line in list(worker.lines)[told:] if "left alone" in line]) == 1

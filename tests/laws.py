@@ -12,6 +12,7 @@ from dispatcher import names
 from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, LogSummary, Notice, StatusChanged
 from dispatcher.spec import JobSpec
 from dispatcher.status import LEGAL_MOVES, Status
+from worker.log_follower import LATE, NO_MEMORY
 
 
 @dataclass
@@ -166,7 +167,7 @@ def _false_claims(
     what: str, stream: Stream, summary: LogSummary, written: Mapping[str, Any], *, may_lack: bool
 ) -> Iterator[str]:
     """The result says more or less than the reader got; or a log is called complete and is not what the container
-    wrote, or lacks for no reason what was there."""
+    wrote, or lacks what was there for another reason than that Redis could not take it."""
     if summary.bytes != stream.end:
         yield f"{what}: the result says {summary.bytes} bytes, the reader got to {stream.end}"
     if summary.is_complete:
@@ -174,7 +175,7 @@ def _false_claims(
             yield f"{what}: called complete with {summary.bytes} bytes of {written['bytes']}"
         elif not stream.gaps and stream.digest.hexdigest() != written["sha256"]:
             yield f"{what}: called complete, and its bytes are not those that the container wrote"
-    elif not may_lack:
+    elif not may_lack and not any(gap.why in (LATE, NO_MEMORY) for gap in stream.gaps):
         yield f"{what}: incomplete, although the cluster had all of it: {[gap.why for gap in stream.gaps]}"
     elif not stream.gaps:
         yield f"{what}: incomplete, and no gap says why"

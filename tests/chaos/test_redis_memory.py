@@ -77,7 +77,7 @@ async def test_a_redis_that_somebody_else_has_filled_still_takes_statuses_and_re
             with pytest.raises(RedisUnavailableError, match="maxmemory"):
                 await caller.submit("--lines=3")
             await until(lambda: all(job.results for job in going), within_s=15)
-            await until(lambda: bool(times_told(bob, "Cannot connect")))
+            await until(lambda: bool(times_told(bob, "queue not read")))
             await until(lambda: bool(times_told(ada, "message not kept while it is launched")))
             assert ada.is_alive
             assert bob.is_alive

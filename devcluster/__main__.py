@@ -1,4 +1,4 @@
-"""`python -m devcluster`: a pocket cluster in the foreground."""
+"""``python -m devcluster``: a pocket cluster in the foreground."""
 
 import argparse
 import asyncio

@@ -5,7 +5,7 @@
         ...
         cluster.lose_node("pocket-0")
 
-The same controls are under `/pocket/…` for tests that run it as a process (`python -m devcluster`).
+The same controls are under ``/pocket/…`` for tests that run it as a process (``python -m devcluster``).
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class PocketCluster:
 
         Args:
             namespaces: those that exist at the start.
-            nodes: how many, named `pocket-0`, `pocket-1`, ….
+            nodes: how many, named ``pocket-0``, ``pocket-1``, ….
             history: how many changes of each resource a watch can go back.
             latency: the pauses of kubelet and controllers.
             port: 0 for a free one.
@@ -157,14 +157,14 @@ class PocketCluster:
 
     @property
     def requests(self) -> dict[str, int]:
-        """API requests so far, by verb and resource (`create pods`, `get pods/log`)."""
+        """API requests so far, by verb and resource (``create pods``, ``get pods/log``)."""
         return dict(self.journal.requests)
 
     def write_kubeconfig(self, path: Path | str, *, namespace: str = "default") -> None:
         write_kubeconfig(Path(path), self.url, self.token, namespace=namespace)
 
     def evict(self, namespace: str, name: str) -> None:
-        """As by `kubectl drain`."""
+        """As by ``kubectl drain``."""
         self.control.evict((namespace, name))
 
     def preempt(self, namespace: str, name: str) -> None:
@@ -172,11 +172,11 @@ class PocketCluster:
         self.control.preempt((namespace, name))
 
     def evict_for_pressure(self, namespace: str, name: str) -> None:
-        """As by the kubelet of a node short of memory: `Failed`, reason `Evicted`, not deleted."""
+        """As by the kubelet of a node short of memory: ``Failed``, reason ``Evicted``, not deleted."""
         self.control.evict_for_pressure((namespace, name))
 
     def lose_node(self, name: str, *, kill: bool = False) -> None:
-        """The node is heard of no more; its containers go on, unless `kill`."""
+        """The node is heard of no more; its containers go on, unless ``kill``."""
         self.control.lose_node(name, kill=kill)
 
     def restore_node(self, name: str) -> None:
@@ -191,7 +191,7 @@ class PocketCluster:
         self.store.end_watches()
 
     def deny(self, verb: str, resource: str, namespace: str = "") -> None:
-        """RBAC no longer allows this verb on this resource (`pods/log`), for anybody; "" for all namespaces. A watch
+        """RBAC no longer allows this verb on this resource (``pods/log``), for anybody; "" for all namespaces. A watch
         that runs goes on, as in a real cluster."""
         self.faults.denied.add((verb, resource, namespace))
 
@@ -206,7 +206,7 @@ class PocketCluster:
 
     def restart_kubelet(self, seconds: float, node: str | None = None) -> None:
         """The kubelet of this node, or of all, is dead for so long and then starts; pods go on (recording
-        `kubelet-restart`)."""
+        ``kubelet-restart``)."""
         for name in list(self.control.nodes.by_name) if node is None else [node]:
             self.control.restart_kubelet(name, seconds)
 
@@ -235,11 +235,12 @@ class PocketCluster:
         self.control.cut_log_readers()
 
     def lose_replies(self, verb: str, resource: str, times: int = 1) -> None:
-        """The next requests of this kind (`create`, `pods`) are carried out, and never answered."""
+        """The next requests of this kind (``create``, ``pods``) are carried out, and never answered."""
         self.faults.lose_replies(verb, resource, times)
 
     def add_image(self, reference: str, kind: str) -> None:
-        """An image that could not be pulled can be from now on; `kind` is a name of the table, such as `busybox`."""
+        """An image that could not be pulled can be from now on; ``kind`` is a name of the table, such as
+        ``busybox``."""
         self.images.add(reference, kind)
 
     def quota(self, namespace: str, *, pods: int | None, name: str = "pocket-quota") -> None:

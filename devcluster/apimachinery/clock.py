@@ -17,12 +17,12 @@ def second_text(at_s: float) -> str:
 
 
 def micro_text() -> str:
-    """Now with microseconds, as `eventTime` bears it."""
+    """Now with microseconds, as ``eventTime`` bears it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class LogClock:
-    """Timestamps of log lines: RFC 3339 with nine digits, never cut (recording `log-follow-details`)."""
+    """Timestamps of log lines: RFC 3339 with nine digits, never cut (recording ``log-follow-details``)."""
 
     __slots__ = ("_prefix", "_second")
 

@@ -68,7 +68,7 @@ def _volume_with_defaults(volume: Json) -> Json:
 
 
 def quality_of_service(spec: Json) -> str:
-    """`qosClass`, from requests and limits of all containers."""
+    """``qosClass``, from requests and limits of all containers."""
     containers = [*spec.get("initContainers", []), *spec.get("containers", [])]
     resources = [container.get("resources") or {} for container in containers]
     if not any(resource.get("requests") or resource.get("limits") for resource in resources):

@@ -1,4 +1,4 @@
-"""What the API server says when it declines: `Status` bodies, in the words of the recordings."""
+"""What the API server says when it declines: ``Status`` bodies, in the words of the recordings."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Cause:
 
 
 class StatusError(Exception):
-    """A request that the API server answers with a failure `Status`; the door turns it into the response."""
+    """A request that the API server answers with a failure ``Status``; the door turns it into the response."""
 
     def __init__(self, code: int, reason: str, message: str, *, details: Json | None = None) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ def forbidden(resource: str, name: str, why: str, causes: Sequence[Cause] = ()) 
 
 
 def not_allowed(user: str, verb: str, resource: str, namespace: str) -> StatusError:
-    """RBAC says no (recording `refused-403-rbac`)."""
+    """RBAC says no (recording ``refused-403-rbac``)."""
     where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
     message = f'{resource} is forbidden: User "{user}" cannot {verb} resource "{resource}" in API group ""{where}'
     return StatusError(403, "Forbidden", message, details={"kind": resource})
@@ -100,13 +100,13 @@ def object_too_large() -> StatusError:
 
 
 def kubelet_dead(address: str, path: str) -> StatusError:
-    """Nobody listens on the node (recording `kubelet-restart`)."""
+    """Nobody listens on the node (recording ``kubelet-restart``)."""
     why = f"dial tcp {address}: connect: connection refused"
     return StatusError(500, "", f'Get "https://{address}{path}": {why}')
 
 
 def kubelet_starting(resource: str, name: str) -> StatusError:
-    """A kubelet that does not serve its logs yet (recording `kubelet-restart`): says nothing of the pod."""
+    """A kubelet that does not serve its logs yet (recording ``kubelet-restart``): says nothing of the pod."""
     message = f"the server could not find the requested resource ( {resource} {name})"
     return StatusError(404, "NotFound", message, details={"name": name, "kind": resource})
 
@@ -118,7 +118,7 @@ def unsupported_media_type(supported: Sequence[str]) -> StatusError:
 
 
 def invalid(kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
-    """422, with every wrong field (recording `refused-422-invalid`)."""
+    """422, with every wrong field (recording ``refused-422-invalid``)."""
     words = [f"{cause.field}: {cause.message}" for cause in causes]
     said = words[0] if len(words) == 1 else f"[{', '.join(words)}]"
     details: Json = {"name": name, "kind": kind, "causes": [cause.as_json() for cause in causes]}

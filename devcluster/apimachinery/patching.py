@@ -14,7 +14,7 @@ _MUTABLE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "toleratio
 
 
 def apply_patch(content_type: str, obj: Json, patch: Any) -> Json:
-    """The patched object; raises `StatusError` (400, 415, 422)."""
+    """The patched object; raises ``StatusError`` (400, 415, 422)."""
     match content_type:
         case "application/merge-patch+json":
             return dict(_merge(obj, _mapping(patch)))

@@ -20,7 +20,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`namespace` is "" for all namespaces and for what has none; `name` is "" for a collection."""
+    """``namespace`` is "" for all namespaces and for what has none; ``name`` is "" for a collection."""
 
     resource: str
     namespace: str = ""
@@ -37,12 +37,12 @@ class Target:
 
     @property
     def label(self) -> str:
-        """As RBAC and the request counts name it: `pods`, `pods/log`."""
+        """As RBAC and the request counts name it: ``pods``, ``pods/log``."""
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
 
 def parse_target(path: str) -> Target:
-    """Read the part after `/api/v1/`; raises `StatusError` (404)."""
+    """Read the part after ``/api/v1/``; raises ``StatusError`` (404)."""
     steps = [step for step in path.split("/") if step]
     if len(steps) > 2 and steps[0] == "namespaces":
         namespace, resource, *rest = steps[1:]

@@ -1,4 +1,4 @@
-"""Kubernetes quantities as numbers: `100m`, `32Mi`, `1.5`, `2e3`."""
+"""Kubernetes quantities as numbers: ``100m``, ``32Mi``, ``1.5``, ``2e3``."""
 
 import re
 from decimal import Decimal

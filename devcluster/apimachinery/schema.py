@@ -1,6 +1,6 @@
-"""The fields a pod may have, for `fieldValidation` and for type errors.
+"""The fields a pod may have, for ``fieldValidation`` and for type errors.
 
-`pod_schema.json` was derived from the models of the kubernetes client 36.0.3 (OpenAPI names and types; a unit test
+``pod_schema.json`` was derived from the models of the kubernetes client 36.0.3 (OpenAPI names and types; a unit test
 holds the two together), so that this package needs no client.
 """
 
@@ -35,7 +35,7 @@ class Decoded:
 
 
 def decode_pod(body: Json) -> Decoded:
-    """Read a pod leniently; raises `StatusError` (400) for values of the wrong type."""
+    """Read a pod leniently; raises ``StatusError`` (400) for values of the wrong type."""
     decoded = Decoded({})
     decoded.pod = _decode_object(body, "Pod", "", decoded.unknown)
     return decoded
@@ -46,7 +46,7 @@ def _cannot(why: str) -> Exception:
 
 
 def refuse_unknown(unknown: list[str]) -> None:
-    """What `fieldValidation=Strict` says (recording `refused-400-unknown-field`)."""
+    """What ``fieldValidation=Strict`` says (recording ``refused-400-unknown-field``)."""
     if unknown:
         said = ", ".join(f'unknown field "{path}"' for path in unknown)
         raise _cannot(f"strict decoding error: {said}")

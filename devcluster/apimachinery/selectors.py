@@ -33,7 +33,7 @@ def everything(_obj: Json) -> bool:
 
 
 def selector(labels: str, fields: str) -> Match:
-    """One test from both query parameters; raises `StatusError` (400) for what cannot be read."""
+    """One test from both query parameters; raises ``StatusError`` (400) for what cannot be read."""
     tests = [_label_test(part) for part in _parts(labels)] + [_field_test(part) for part in _parts(fields)]
     if not tests:
         return everything

@@ -14,12 +14,12 @@ from uuid import uuid4
 from devcluster.apimachinery.clock import now_text
 from devcluster.apimachinery.errors import Json, StatusError, already_exists, conflict, expired, not_found
 
+#: Namespace ("" for what has none) and name.
 Key = tuple[str, str]
-"""Namespace ("" for what has none) and name."""
 Match = Callable[[Json], bool]
 
+#: Versions begin here and not at 1, so that ``resourceVersion=1`` is too old, as on a cluster that has lived.
 FIRST_VERSION = 1_000
-"""Versions begin here and not at 1, so that `resourceVersion=1` is too old, as on a cluster that has lived."""
 
 
 class Stored:
@@ -115,7 +115,7 @@ class Watcher:
 
 
 class Store:
-    """All objects, by resource (`pods`, `events`, …) and key."""
+    """All objects, by resource (``pods``, ``events``, …) and key."""
 
     def __init__(self, history: int) -> None:
         self.version = FIRST_VERSION
@@ -192,10 +192,10 @@ class Store:
             self._floor[resource] = self.version
 
     def watch(self, resource: str, namespace: str, match: Match, *, since: int | None) -> Watcher:
-        """Open a watch after the version `since`, or, when None, after what is there now.
+        """Open a watch after the version ``since``, or, when None, after what is there now.
 
         Raises:
-            StatusError: 410, the history does not reach back that far (recording `watch-expired-410`).
+            StatusError: 410, the history does not reach back that far (recording ``watch-expired-410``).
         """
         watcher = Watcher(resource, namespace, match)
         if since is not None:

@@ -39,7 +39,7 @@ _LABEL_KEY_RULE = (
 
 
 def validate(pod: Json) -> None:
-    """Raise `StatusError` (422) with all that is wrong."""
+    """Raise ``StatusError`` (422) with all that is wrong."""
     causes = [*_metadata_causes(pod["metadata"]), *_spec_causes(pod.get("spec") or {})]
     if causes:
         raise invalid("Pod", pod["metadata"].get("name", ""), causes)
@@ -72,7 +72,7 @@ def _metadata_causes(metadata: Json) -> Iterator[Cause]:
 
 
 def validate_annotations(kind: str, metadata: Json) -> None:
-    """Raise `StatusError` (422) for what a change made of the annotations."""
+    """Raise ``StatusError`` (422) for what a change made of the annotations."""
     if causes := [*_annotation_causes(metadata.get("annotations") or {})]:
         raise invalid(kind, metadata["name"], causes)
 

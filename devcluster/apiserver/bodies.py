@@ -14,7 +14,7 @@ _MOST_STORED_BYTES = 1_572_864
 
 
 def json_body(text: bytes) -> Json:
-    """A request's object; raises `StatusError` (400)."""
+    """A request's object; raises ``StatusError`` (400)."""
     try:
         body = json.loads(text)
     except ValueError as error:
@@ -40,7 +40,7 @@ def check_size(obj: Json) -> None:
 
 
 def named(obj: Json, namespace: str) -> Json:
-    """The object with its namespace and, from `generateName`, its name."""
+    """The object with its namespace and, from ``generateName``, its name."""
     metadata = dict(obj.get("metadata") or {})
     if metadata.get("namespace", namespace) != namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")

@@ -1,4 +1,4 @@
-"""The controls for tests, over HTTP: `/pocket/…`.
+"""The controls for tests, over HTTP: ``/pocket/…``.
 
 GET  /pocket/pods                                every pod ever created, with bytes and digests of what it wrote
 GET  /pocket/requests                            API requests so far, by verb and resource
@@ -7,15 +7,15 @@ POST /pocket/nodes/{node}/restore
 POST /pocket/namespaces/{ns}/pods/{name}/evict   through the eviction API
 POST /pocket/namespaces/{ns}/pods/{name}/preempt
 POST /pocket/namespaces/{ns}/pods/{name}/press-out   by a kubelet short of memory
-POST /pocket/namespaces/{ns}/quota?pods=N        without `pods`: lifted
+POST /pocket/namespaces/{ns}/quota?pods=N        without ``pods``: lifted
 POST /pocket/history/trim                        watches from the past are told 410
 POST /pocket/watches/end                         all watches are cut
 POST /pocket/images?name=REF&kind=busybox        this image can be pulled from now on
-POST /pocket/deny?verb=V&resource=R[&namespace=NS], /pocket/allow?…   RBAC, for everybody (`get`, `pods/log`)
+POST /pocket/deny?verb=V&resource=R[&namespace=NS], /pocket/allow?…   RBAC, for everybody (``get``, ``pods/log``)
 POST /pocket/kubelet/restart?seconds=S[&node=N]  followed logs end cleanly, then 500 for so long, then 404 for a while
-                                                 (`kubelet_start_s`), pods go on; without `node`: on all
+                                                 (``kubelet_start_s``), pods go on; without ``node``: on all
 POST /pocket/apiserver/restart?seconds=S         all connections reset, none taken for so long; no version is lost
-POST /pocket/proxy?status=404&seconds=S[&kind=html]   everything is answered by a proxy: `html`, `json` or `empty`
+POST /pocket/proxy?status=404&seconds=S[&kind=html]   everything is answered by a proxy: ``html``, ``json`` or ``empty``
 POST /pocket/outage?seconds=S                    503 for a while, all streams cut, pods go on
 POST /pocket/lose-replies?verb=V&resource=R&times=N   carried out and never answered
 """
@@ -54,7 +54,7 @@ class Controls(Protocol):
 
 
 class ControlRoutes:
-    """Answers for `/pocket/…`."""
+    """Answers for ``/pocket/…``."""
 
     def __init__(self, controls: Controls) -> None:
         self._controls = controls

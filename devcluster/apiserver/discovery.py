@@ -24,7 +24,7 @@ _GROUPS: Json = {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
 
 
 def answer_service(request: web.Request) -> web.Response:
-    """Raises `StatusError` (404) for what is not known."""
+    """Raises ``StatusError`` (404) for what is not known."""
     match request.path.rstrip("/"):
         case "/healthz" | "/readyz" | "/livez":
             return web.Response(text="ok")
@@ -55,7 +55,7 @@ def _resources() -> list[Json]:
 
 
 async def answer_access_review(request: web.Request, faults: Faults) -> web.Response:
-    """`SelfSubjectAccessReview`: everything is allowed but what a test denied."""
+    """``SelfSubjectAccessReview``: everything is allowed but what a test denied."""
     review = await request.json()
     asked = review.get("spec", {}).get("resourceAttributes") or {}
     resource = asked.get("resource", "")

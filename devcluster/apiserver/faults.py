@@ -21,8 +21,8 @@ class Faults:
     """Faults that are in force now."""
 
     def __init__(self) -> None:
+        #: Verbs, resources (``pods/log``) and namespaces ("" for all) that RBAC allows nobody.
         self.denied: set[tuple[str, str, str]] = set()
-        """Verbs, resources (`pods/log`) and namespaces ("" for all) that RBAC allows nobody."""
         self._out_until = 0.0
         self._lost_replies: dict[tuple[str, str], int] = {}
         self._proxy_until = 0.0
@@ -37,12 +37,12 @@ class Faults:
         self._out_until = asyncio.get_running_loop().time() + seconds
 
     def check_outage(self) -> None:
-        """Raise `StatusError` (503) during an outage."""
+        """Raise ``StatusError`` (503) during an outage."""
         if asyncio.get_running_loop().time() < self._out_until:
             raise StatusError(503, "ServiceUnavailable", "apiserver not ready")
 
     def begin_proxy(self, status: int, seconds: float, *, kind: str) -> None:
-        """Answer everything as what stands before an API server does that it cannot reach; `kind` is html, json or
+        """Answer everything as what stands before an API server does that it cannot reach; ``kind`` is html, json or
         empty. Raises ValueError for another."""
         if kind not in _PAGES or not 200 <= status <= 599:
             raise ValueError(f"a proxy answers with status 200 to 599 and {', '.join(_PAGES)}")

@@ -34,7 +34,7 @@ _TRUE = ("1", "true", "True")
 
 
 class PodRoutes:
-    """Answers for `pods`; each method gives a response or raises `StatusError`."""
+    """Answers for ``pods``; each method gives a response or raises ``StatusError``."""
 
     def __init__(self, control: ControlPlane, store: Store) -> None:
         self._control = control
@@ -156,7 +156,7 @@ class PodRoutes:
             raise bad_request(f'previous terminated container "{view.name}" in pod "{pod_worker.key[1]}" not found')
         if view.is_running and previous is not None:
             return await self._send_log(request, pod_worker, previous, query)
-        # Only one dead instance is kept, and that is the last one (recording `restart-on-failure`).
+        # Only one dead instance is kept, and that is the last one (recording ``restart-on-failure``).
         last = view.last_state.get("terminated") or view.state.get("terminated") or {}
         text = f"unable to retrieve container logs for {last.get('containerID', view.container_id)}"
         return web.Response(text=text, content_type="text/plain")

@@ -25,8 +25,8 @@ class ListOptions:
 
     match: Match
     watch: bool
+    #: None: whatever is there now (absent or 0).
     version: int | None
-    """None: whatever is there now (absent or 0)."""
     bookmarks: bool
     initial_events: bool | None
     timeout_s: float
@@ -35,7 +35,7 @@ class ListOptions:
 
 
 def list_options(query: Mapping[str, str]) -> ListOptions:
-    """Read the query; raises `StatusError` (400, 422)."""
+    """Read the query; raises ``StatusError`` (400, 422)."""
     given = query.get("resourceVersion", "")
     if given and not given.isdigit():
         raise bad_request(f'Invalid value: "{given}": strconv.ParseUint: parsing "{given}": invalid syntax')
@@ -62,7 +62,7 @@ def _wrong_match(given: str | None) -> StatusError:
 
 
 def list_body(store: Store, target: Target, options: ListOptions) -> bytes:
-    """A whole list, or one page of it; raises `StatusError` (410) for a page that comes too late."""
+    """A whole list, or one page of it; raises ``StatusError`` (410) for a page that comes too late."""
     after, version = _continued(store, target, options.continued)
     items: list[bytes] = []
     more = ""
@@ -108,7 +108,7 @@ def _continued(store: Store, target: Target, token: str) -> tuple[tuple[str, str
 
 
 def bookmark_line(target: Target, version: int, *, end_of_initial: bool = False) -> bytes:
-    """An object with nothing but a version (recording `watch-expired-410`)."""
+    """An object with nothing but a version (recording ``watch-expired-410``)."""
     metadata: Json = {"resourceVersion": str(version)}
     if end_of_initial:
         metadata["annotations"] = _END_OF_INITIAL

@@ -151,7 +151,7 @@ class ControlPlane:
     # Disruptions.
 
     def evict(self, key: Key, *, grace_s: int | None = None) -> None:
-        """Through the eviction API: the condition first, then the deletion (recording `evicted-through-api`)."""
+        """Through the eviction API: the condition first, then the deletion (recording ``evicted-through-api``)."""
         self._disrupt(key, "EvictionByEvictionAPI", "Eviction API: evicting")
         self.delete_pod(key, grace_s=grace_s)
 
@@ -178,7 +178,8 @@ class ControlPlane:
         return self._store.update("pods", key, {**pod, "status": {**pod["status"], "conditions": conditions}}).object
 
     def lose_node(self, name: str, *, kill: bool = False) -> None:
-        """The node is heard of no more; with `kill` its containers die as well. Raises KeyError for an unknown name."""
+        """The node is heard of no more; with ``kill`` its containers die as well. Raises KeyError for an unknown
+        name."""
         node = self.nodes.set_lost(name, lost=True)
         for reader in self._log_readers.pop(name, set()):
             reader.cancel()
@@ -206,7 +207,7 @@ class ControlPlane:
                 pod_worker.node_is_back()
 
     def restart_kubelet(self, name: str, seconds: float) -> None:
-        """The node's kubelet is dead for so long, then starts (recording `kubelet-restart`): pods go on, and followed
+        """The node's kubelet is dead for so long, then starts (recording ``kubelet-restart``): pods go on, and followed
         logs end as cleanly as if their containers had. Raises KeyError for an unknown name."""
         node = self.nodes.by_name[name]
         self._set_kubelet(node, "dead")

@@ -1,4 +1,5 @@
-"""What a container is told: its environment, from the spec, secrets, config maps and the downward API, and `$(VAR)`."""
+"""What a container is told: its environment, from the spec, secrets, config maps and the downward API, and
+``$(VAR)``."""
 
 import base64
 import re
@@ -13,11 +14,11 @@ _FIELD_KEY = re.compile(r"^metadata\.(labels|annotations)\['([^']+)'\]$")
 
 
 class ConfigError(Exception):
-    """A container that cannot be configured: `CreateContainerConfigError` with this message."""
+    """A container that cannot be configured: ``CreateContainerConfigError`` with this message."""
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
-    """`$(NAME)` and `$$` as in Kubernetes: what is unknown stays as it is."""
+    """``$(NAME)`` and ``$$`` as in Kubernetes: what is unknown stays as it is."""
 
     def replacement(found: re.Match[str]) -> str:
         name = found.group(1)
@@ -130,7 +131,7 @@ def field_value(pod: Json, path: str) -> str:
 
 
 def resource_value(pod: Json, container: Json, reference: Json) -> str:
-    """`requests.cpu`, `limits.memory`, …, in units of the divisor, rounded up."""
+    """``requests.cpu``, ``limits.memory``, …, in units of the divisor, rounded up."""
     named = reference.get("containerName", container["name"])
     owner = next((one for one in pod["spec"]["containers"] if one["name"] == named), container)
     group, _, name = reference["resource"].partition(".")

@@ -1,8 +1,8 @@
 """The small table of images: a name chooses which programs of this machine a container finds in its PATH.
 
-`python:*` finds the host's Python (the interpreter alone, without the packages of a virtualenv) and the usual tools;
-`busybox:*`, `alpine:*`, `ubuntu:*`, `debian:*` find the tools and no Python; `simulated:*` runs no process at all. All
-else cannot be pulled. `ImageTable.add` lets an unknown name be found later, as when a registry recovers.
+``python:*`` finds the host's Python (the interpreter alone, without the packages of a virtualenv) and the usual tools;
+``busybox:*``, ``alpine:*``, ``ubuntu:*``, ``debian:*`` find the tools and no Python; ``simulated:*`` runs no process at
+all. All else cannot be pulled. ``ImageTable.add`` lets an unknown name be found later, as when a registry recovers.
 """
 
 import hashlib
@@ -79,14 +79,14 @@ class ImageTable:
     extra: dict[str, str] = field(default_factory=dict)
 
     def add(self, reference: str, kind: str) -> None:
-        """Make a name known: `kind` is an image name of the table, such as `busybox` or `python`."""
+        """Make a name known: ``kind`` is an image name of the table, such as ``busybox`` or ``python``."""
         self.extra[reference] = _TABLE.get(kind, kind)
 
     def find(self, reference: str, pull_policy: str) -> Image:
         """The image of that name.
 
         Raises:
-            ImageError: `InvalidImageName`, `ErrImageNeverPull` or `ErrImagePull`.
+            ImageError: ``InvalidImageName``, ``ErrImageNeverPull`` or ``ErrImagePull``.
         """
         if reference in self.extra:
             return Image(reference, self.extra[reference])

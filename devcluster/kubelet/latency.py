@@ -1,7 +1,7 @@
 """How long the pocket cluster takes over what a kubelet takes its time for.
 
-The order of updates is as recorded whatever these are. The default is quick, so that tests are; `REALISTIC` has the
-pauses that were measured (`terminated` 1.2 s before the phase, the end of a followed log 0.3 s after `terminated`).
+The order of updates is as recorded whatever these are. The default is quick, so that tests are; ``REALISTIC`` has the
+pauses that were measured (``terminated`` 1.2 s before the phase, the end of a followed log 0.3 s after ``terminated``).
 """
 
 import asyncio
@@ -49,7 +49,7 @@ REALISTIC = Latency(
 
 
 def parse_latency(text: str) -> Latency:
-    """Read `quick`, `realistic` or `name=seconds,…` (names as in `Latency`, with or without `_s`)."""
+    """Read ``quick``, ``realistic`` or ``name=seconds,…`` (names as in ``Latency``, with or without ``_s``)."""
     if text in ("quick", ""):
         return QUICK
     if text == "realistic":

@@ -19,8 +19,8 @@ class Launcher:
     def __init__(self, host: Host, directories: PodDirectories) -> None:
         self._host = host
         self._directories = directories
+        #: The directories that stand for the pod's volumes, by name; empty until these are set up.
         self.volumes: dict[str, Path] = {}
-        """The directories that stand for the pod's volumes, by name; empty until these are set up."""
 
     def plan(self, pod: Json, spec: Json, image: Image) -> Plan:
         """All that is needed to start a container of this pod; raises ConfigError."""

@@ -2,7 +2,7 @@
 
 One task walks through it: volumes, sandbox, init containers, main containers, the end. A stop (deletion, deadline,
 eviction by the node) cancels that walk at whatever point it has reached and continues with TERM, grace, KILL. What has
-become known on the way is told through `StatusManager`.
+become known on the way is told through ``StatusManager``.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class PodWorker:
     # What others ask of a life.
 
     def begin(self, on_end: Callable[[], None]) -> None:
-        """Start the walk; `on_end` is called when nothing is left to be done for this pod."""
+        """Start the walk; ``on_end`` is called when nothing is left to be done for this pod."""
         self._on_end = on_end
         self._spawn(self._live())
 

@@ -36,7 +36,7 @@ async def _wait_out(status: StatusManager, name: str, image: str, error: ImageEr
 
 
 def image_is_present(image: str) -> str:
-    """The words of the event `Pulled`."""
+    """The words of the event ``Pulled``."""
     return f'Container image "{image}" already present on machine and can be accessed by the pod'
 
 

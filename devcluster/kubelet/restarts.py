@@ -85,7 +85,7 @@ class Sidecars:
                 timer = asyncio.get_running_loop().call_later(grace_s, running.kill)
                 exit_ = await asyncio.shield(running.ended)
                 timer.cancel()
-                # The sandbox goes with the last sidecar, before the phase (recording `native-sidecar-return-value`).
+                # The sandbox goes with the last sidecar, before the phase (recording ``native-sidecar-return-value``).
                 self._status.note(has_sandbox=left < 0)
                 self._containers.ended(name, exit_)
 

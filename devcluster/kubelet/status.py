@@ -18,7 +18,7 @@ class _Claim:
 
 
 def pod_status(view: PodView, before: Json, now: str) -> Json:
-    """The status to publish; `before` gives the transition times and the conditions that others have set."""
+    """The status to publish; ``before`` gives the transition times and the conditions that others have set."""
     status: Json = {"observedGeneration": view.generation, "phase": view.phase}
     old = before.get("conditions") or []
     status["conditions"] = [*_foreign(old), *(_condition(claim, old, view.generation, now) for claim in _claims(view))]
@@ -118,7 +118,8 @@ def _ready_claim(view: PodView) -> tuple[bool, str, str]:
 
 
 def phase_of(view: PodView, *, has_run: bool) -> str:
-    """`Pending` or `Running`; the two final phases come with the end of the pod, not with that of its containers."""
+    """``Pending`` or ``Running``; the two final phases come with the end of the pod, not with that of its
+    containers."""
     untouched = any("waiting" in one.state and not one.last_state for one in view.of_role("main"))
     return "Running" if has_run and not untouched else "Pending"
 

@@ -22,13 +22,13 @@ class StatusManager:
         self._store = host.store
         self._events = host.events
         self.node = node
+        #: The object as it was last looked at.
         self.pod = pod
-        """The object as it was last looked at."""
         self.key: Key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
         self.uid: str = pod["metadata"]["uid"]
         self.view: PodView = first_view(pod, host_ip=node.ip, started_at=now_text())
+        #: The pod is being stopped: the ends of its containers are told together, as recorded.
         self.holds_ends = False
-        """The pod is being stopped: the ends of its containers are told together, as recorded."""
         self._has_run = False
 
     @property

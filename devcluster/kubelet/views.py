@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from devcluster.apimachinery.errors import Json
 
+#: ``{"waiting": …}``, ``{"running": …}`` or ``{"terminated": …}``.
 ContainerState = Json
-"""`{"waiting": …}`, `{"running": …}` or `{"terminated": …}`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +14,8 @@ class ContainerView:
     """One container as its status shows it."""
 
     name: str
+    #: ``init``, ``sidecar`` (an init container that is always restarted) or ``main``.
     role: str
-    """`init`, `sidecar` (an init container that is always restarted) or `main`."""
     image: str
     state: ContainerState
     last_state: ContainerState = field(default_factory=dict)
@@ -56,8 +56,8 @@ class PodView:
     started_at: str
     pod_ip: str = ""
     has_sandbox: bool = False
+    #: The outcome stands: conditions say PodFailed or PodCompleted, whatever containers still do.
     is_over: bool = False
-    """The outcome stands: conditions say PodFailed or PodCompleted, whatever containers still do."""
     is_failed: bool = False
     phase: str = "Pending"
     reason: str = ""

@@ -11,7 +11,7 @@ _KINDS = ("emptyDir", "secret", "configMap", "downwardAPI", "projected")
 
 
 class MountError(Exception):
-    """A volume that cannot be set up: a `FailedMount` event says why, and the pod stays in ContainerCreating."""
+    """A volume that cannot be set up: a ``FailedMount`` event says why, and the pod stays in ContainerCreating."""
 
 
 def set_up_volumes(store: Store, pod: Json, directory: Path) -> dict[str, Path]:

@@ -1,9 +1,9 @@
 """Container logs: files in the CRI format, and reading them as the kubelet does.
 
-A line waits in memory until its newline has come, is cut every 16 KiB (`P` for all but the last piece), and is stamped
-then; the reader joins the pieces and keeps the first stamp. A final line without newline is such a `P` piece. Files may
-be rotated: a follower that lags by a whole file never sees it, and plain reading sees only the newest file, both as on
-a node.
+A line waits in memory until its newline has come, is cut every 16 KiB (``P`` for all but the last piece), and is
+stamped then; the reader joins the pieces and keeps the first stamp. A final line without newline is such a ``P`` piece.
+Files may be rotated: a follower that lags by a whole file never sees it, and plain reading sees only the newest file,
+both as on a node.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class LogFile:
         self._bell = asyncio.Event()
 
     def append(self, stream: str, data: bytes) -> None:
-        """Take bytes as the container wrote them on `stdout` or `stderr`."""
+        """Take bytes as the container wrote them on ``stdout`` or ``stderr``."""
         lines = (self._rest.pop(stream, _NOTHING) + data).split(b"\n")
         rest = lines.pop()
         tag = stream.encode()
@@ -90,7 +90,7 @@ class LogFile:
         await self._bell.wait()
 
     def tail(self, limit_bytes: int) -> bytes:
-        """The last bytes of the log without stamps, for `FallbackToLogsOnError`."""
+        """The last bytes of the log without stamps, for ``FallbackToLogsOnError``."""
         if not self.path.exists():
             return _NOTHING
         data = self.path.read_bytes()
@@ -148,7 +148,7 @@ class LogQuery:
 
 
 def parse_since(text: str) -> datetime:
-    """`sinceTime`: the API server hands whole seconds to the kubelet, whatever it was given."""
+    """``sinceTime``: the API server hands whole seconds to the kubelet, whatever it was given."""
     return datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
 
 

@@ -1,4 +1,4 @@
-"""What runs in a container, behind one small interface: a process here, a simulation in `simulated.py`."""
+"""What runs in a container, behind one small interface: a process here, a simulation in ``simulated.py``."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ class Exit:
 
 
 class StartError(Exception):
-    """A container that could not be started: `StartError`, exit code 128, with this message."""
+    """A container that could not be started: ``StartError``, exit code 128, with this message."""
 
     def __init__(self, why: str) -> None:
         super().__init__(

@@ -1,8 +1,8 @@
 """Containers without a process, for load: so many lines, at such a rate, then such an end.
 
-An image named `simulated:*` reads its arguments (`command` and `args` alike) as options `--name=value`:
+An image named ``simulated:*`` reads its arguments (``command`` and ``args`` alike) as options ``--name=value``:
 
-    --lines=N          lines to write to stdout (0); a line is `<name> <number> xxxx…`
+    --lines=N          lines to write to stdout (0); a line is ``<name> <number> xxxx…``
     --rate=R           lines a second (0: all at once)
     --line-bytes=B     length of a line with its newline (80)
     --duration=S       seconds until the end, counted from the start (0: when the last line is written)
@@ -13,7 +13,7 @@ An image named `simulated:*` reads its arguments (`command` and `args` alike) as
     --same-timestamps=N  so many lines in a row bear one timestamp (1)
     --print-on-term=PATH  on TERM write this file to stdout and end with 0, as a return value sidecar does
 
-A plain `simulated:latest` ends at once with 0. Many thousands run side by side: each is one timer.
+A plain ``simulated:latest`` ends at once with 0. Many thousands run side by side: each is one timer.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Whether other objects allow a pod (403): its service account, its priority class, a quota, its namespace."""
+"""Admission: refuses a pod (403) for its service account, its priority class, a quota or its namespace."""
 
 from devcluster.apimachinery.errors import Cause, Json, StatusError, forbidden
 from devcluster.apimachinery.quantity import amount

@@ -1,4 +1,4 @@
-"""What the API server says when it declines: ``Status`` bodies, in the words of the recordings."""
+"""The API server's errors: failure ``Status`` bodies, in the words of the recordings."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Cause:
 
 
 class StatusError(Exception):
-    """A request that the API server answers with a failure ``Status``; the door turns it into the response."""
+    """A request that the API server answers with a failure ``Status``; ``apiserver.http`` sends it."""
 
     def __init__(self, code: int, reason: str, message: str, *, details: Json | None = None) -> None:
         super().__init__(message)

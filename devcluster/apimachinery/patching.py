@@ -1,4 +1,4 @@
-"""The three kinds of patch, as far as pods need them."""
+"""Merge patch, strategic merge patch and JSON patch, as far as pods need them."""
 
 import copy
 from typing import Any

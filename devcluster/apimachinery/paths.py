@@ -1,4 +1,4 @@
-"""What a request is about: resource, namespace, name and subresource, read from its path."""
+"""Parses the path of a request into resource, namespace, name and subresource."""
 
 from dataclasses import dataclass
 

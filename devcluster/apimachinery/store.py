@@ -1,4 +1,4 @@
-"""Objects by name, one resourceVersion for all, and a short history that watches read from.
+"""The object store, as etcd: objects by name, one resourceVersion for all, and a short history for watches.
 
 Objects are never changed in place: a change is a new dict that shares what stayed. Each version is turned into bytes
 at most once, when somebody first wants to read it, and every list and watch shares those bytes. The history is short

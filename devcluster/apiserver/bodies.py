@@ -1,4 +1,4 @@
-"""The objects in requests and answers: read from JSON, named, measured, and put into JSON again."""
+"""Bodies of requests and responses: reads objects from JSON, names and measures them, writes them as JSON."""
 
 import json
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""What clients ask of an API server besides objects: version, health, discovery, access reviews."""
+"""Version, health, discovery and access reviews: what clients ask of an API server besides objects."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What tests can have go wrong at the API's door: refusals, outages, replies that never arrive."""
+"""Faults that tests inject into the API: denials, outages, a proxy in the way, replies that never arrive."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The API's door: who may ask what, and which route answers it."""
+"""Handles every request to the API server: checks the token and what is allowed, then routes it."""
 
 import secrets
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The kubeconfig that leads clients here: plain HTTP, a bearer token, namespace ``default``."""
+"""Writes the kubeconfig for clients of this cluster: plain HTTP, a bearer token, namespace ``default``."""
 
 import os
 from pathlib import Path

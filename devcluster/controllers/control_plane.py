@@ -1,4 +1,4 @@
-"""What the control plane does to pods: schedules, deletes, evicts, loses nodes, empties namespaces."""
+"""The control plane: schedules, deletes and evicts pods, loses nodes and brings them back, empties namespaces."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ def is_over(pod: Json) -> bool:
 
 
 class ControlPlane:
-    """Scheduler, garbage collector, node and namespace controllers, and the lives of all pods."""
+    """Scheduler, garbage collector, node and namespace controllers, and the workers of all pods."""
 
     def __init__(self, host: Host, nodes: Nodes, journal: Journal) -> None:
         self._host = host
@@ -136,7 +136,7 @@ class ControlPlane:
         self._sweep(pod["metadata"]["uid"])
 
     def _sweep(self, uid: str) -> None:
-        """Forget a life that is over and whose object is gone; it frees its directories."""
+        """Forget a pod worker that is done and whose object is gone; its directories go too."""
         pod_worker = self.pod_workers.get(uid)
         if pod_worker is None or pod_worker.task is None or not pod_worker.task.done():
             return

@@ -1,4 +1,4 @@
-"""Nodes and the choice among them: taking turns, with a word on why none fits.
+"""Nodes, and the scheduler's choice among them: round robin, with the message that says why none fits.
 
 Nothing is weighed: a pod fits if its node selector matches and its requests are below what one empty node has.
 """

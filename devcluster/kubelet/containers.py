@@ -1,4 +1,4 @@
-"""The container instances of one pod: each start and each end, with its log, its events and what its status shows."""
+"""Starts and ends the containers of one pod, with the log, the events and the status of each start."""
 
 import asyncio
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ _FALLBACK_BYTES = 2048
 
 
 class Containers:
-    """What was started for one pod; each container has at most one running instance."""
+    """The containers of one pod; each has at most one running instance."""
 
     def __init__(self, host: Host, status: StatusManager, directories: PodDirectories, entry: JournalEntry) -> None:
         self._host = host

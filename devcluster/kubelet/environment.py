@@ -1,5 +1,4 @@
-"""What a container is told: its environment, from the spec, secrets, config maps and the downward API, and
-``$(VAR)``."""
+"""A container's environment: spec, secrets, config maps and the downward API, with ``$(VAR)`` expanded."""
 
 import base64
 import re

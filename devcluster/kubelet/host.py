@@ -1,4 +1,4 @@
-"""What all pods of one server share, and where on this machine the files of each lie."""
+"""The host that all pods of one server run on, and the directories of each pod."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from devcluster.runtime.reaper import Reaper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The means of a node: where pods are stored and told of, where their files go, who watches their processes."""
+    """What all pods share: the API's store and events, images, directories, and who watches their processes."""
 
     store: Store
     events: EventWriter

@@ -1,4 +1,4 @@
-"""How long the pocket cluster takes over what a kubelet takes its time for.
+"""How long kubelet and controllers take: quick for tests, or as measured on a real cluster.
 
 The order of updates is as recorded whatever these are. The default is quick, so that tests are; ``REALISTIC`` has the
 pauses that were measured (``terminated`` 1.2 s before the phase, the end of a followed log 0.3 s after ``terminated``).

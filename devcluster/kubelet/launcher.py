@@ -1,4 +1,4 @@
-"""How a container's spec becomes what runs: command, environment and paths, then a process or a simulation."""
+"""Turns a container's spec into what runs: command, environment and paths, then a process or a simulation."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""The life of one pod on its node, as a kubelet leads it.
+"""Runs one pod on its node, from its volumes to its end, as a pod worker of the kubelet does.
 
-One task walks through it: volumes, sandbox, init containers, main containers, the end. A stop (deletion, deadline,
+One task walks through this: volumes, sandbox, init containers, main containers, the end. A stop (deletion, deadline,
 eviction by the node) cancels that walk at whatever point it has reached and continues with TERM, grace, KILL. What has
 become known on the way is told through ``StatusManager``.
 """
@@ -39,7 +39,7 @@ class Stop:
 
 
 class PodWorker:
-    """One pod on one node."""
+    """Runs one pod on one node, and stops it when asked."""
 
     def __init__(self, host: Host, pod: Json, node: Node, entry: JournalEntry) -> None:
         self._host = host
@@ -59,7 +59,7 @@ class PodWorker:
         self.task: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] = lambda: None
 
-    # What others ask of a life.
+    # What others ask of a pod worker.
 
     def begin(self, on_end: Callable[[], None]) -> None:
         """Start the walk; ``on_end`` is called when nothing is left to be done for this pod."""

@@ -1,7 +1,7 @@
-"""What a node knows of one pod, and telling the API server about it.
+"""Keeps the status of one pod on its node, and publishes it to the API server.
 
-To note something is to know it; to tell it is to publish a status as well. On a lost node, or while its kubelet
-restarts, nothing is told until it is back.
+``note`` changes what the node knows; ``tell`` publishes it as well. From a lost node, or while its kubelet restarts,
+nothing is published until it is back.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from devcluster.kubelet.views import ContainerView, PodView, first_view
 
 
 class StatusManager:
-    """One pod as its node sees it."""
+    """The status of one pod, as its node sees it."""
 
     def __init__(self, host: Host, pod: Json, node: Node) -> None:
         self._store = host.store

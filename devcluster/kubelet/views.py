@@ -1,4 +1,4 @@
-"""What a node knows of a pod and of its containers, before it is put in the words of a status."""
+"""A pod and its containers as the kubelet sees them; ``status`` makes the pod's status of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

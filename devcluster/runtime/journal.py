@@ -1,4 +1,4 @@
-"""Every pod that ever was, for tests that check from outside how many were created and what containers really wrote."""
+"""The journal for tests: every pod that was ever created, what its containers really wrote, all API requests."""
 
 from dataclasses import dataclass, field
 

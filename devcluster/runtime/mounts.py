@@ -1,4 +1,4 @@
-"""Paths that stand in for a container's mounts.
+"""Rewrites mount paths to the directories that hold the volumes.
 
 Containers are plain processes that see the host's files, so nothing can really be mounted for them. Instead every
 mention of a mount path (or of the termination message path) in command, arguments, environment and working directory

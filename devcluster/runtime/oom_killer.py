@@ -1,4 +1,4 @@
-"""Memory limits without cgroups: a container that uses more is killed, as the kernel's OOM killer does.
+"""Kills a container that uses more memory than its limit, as the kernel's OOM killer does; without cgroups.
 
 The looking is done by a small process of its own, which looks every few milliseconds however busy the server is, and
 stops a container on the spot; the server then kills it and knows why.
@@ -60,7 +60,7 @@ class OomKiller:
         self._rest = b""
 
     def watch(self, container: ProcessContainer, limit_bytes: int) -> None:
-        """Watch a container that was just started: it stands still until the warden looks at it."""
+        """Watch a container that was just started: it stands still until the helper looks at it."""
         pid = container.pid
         self._watched[pid] = container
         container.ended.add_done_callback(lambda _done: self._forget(pid))

@@ -1,4 +1,4 @@
-"""What runs in a container, behind one small interface: a process here, a simulation in ``simulated.py``."""
+"""Runs a container as a process, behind the interface that it shares with a simulation (``simulated``)."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Containers without a process, for load: so many lines, at such a rate, then such an end.
+"""Simulated containers, without a process, for load: so many lines, at such a rate, then such an end.
 
 An image named ``simulated:*`` reads its arguments (``command`` and ``args`` alike) as options ``--name=value``:
 

@@ -7,6 +7,8 @@
 local job_id, queue, digest, key = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
 local size, limit = math.max(#ARGV[3], #ARGV[6]), KNOWN.spec_bytes
 if size > limit and redis.call('EXISTS', KEYS[1]) == 0 then return {'too_large', tostring(size), tostring(limit)} end
+-- A worker's: the spec was in Redis until now, as a message, and nobody else knows of it.
+if ARGV[6] == '' then although_full() end
 local generation = ensure_generation(KEYS[4], ARGV[7])
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists', job_id, generation} end
 

@@ -113,6 +113,14 @@ def test_a_full_server_takes_every_step_of_a_jobs_life_but_its_log_and_new_jobs(
     assert store.run(restore).outcome == "restored"
 
 
+def test_a_full_server_takes_the_job_of_a_message_that_a_worker_has_taken(store: Store) -> None:
+    """Nobody else knows of a spec that another language's publisher has sent."""
+    leave_memory(store, -MIB)
+    spec = a_spec()
+    assert store.run(steps.submit(spec, with_message=False)).job_id == spec.id
+    assert store.record(spec.id).status is Status.QUEUED
+
+
 def test_a_full_server_lets_a_job_end_that_waited_too_long(store: Store) -> None:
     job_id = store.submit(queue_timeout_s=0.000001).job_id
     leave_memory(store, -MIB)

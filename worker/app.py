@@ -154,9 +154,7 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._supervisor.begin_hand_over()
 
     def _set_consuming(self, may_consume: bool) -> None:
-        consumer = self._worker.consumer
-        change = consumer.add_task_queue if may_consume else consumer.cancel_task_queue
-        consumer.call_soon(change, settings.queue)
+        self._worker.consumer.wish(settings.queue, may_consume=may_consume)
 
 
 app.steps["worker"].add(SupervisorStep)

@@ -57,10 +57,26 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._told_until: dict[str, float] = {}
+        self._wishes: dict[str, bool] = {}
         super().__init__(*arguments, **options)
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
         default_steps: ClassVar[list[Any]] = [Connection, Launches, Evloop]
+
+    def wish(self, queue: str, *, may_consume: bool) -> None:
+        """Pause or resume the queue soon; from any thread. The last wish counts: the hub keeps no order of what it is
+        asked to call, and forgets it where something else that it calls fails."""
+        self._wishes[queue] = may_consume
+        self.call_soon(self._obey)
+
+    def _obey(self) -> None:
+        for queue, may_consume in list(self._wishes.items()):
+            (self.add_task_queue if may_consume else self.cancel_task_queue)(queue)
+
+    def on_ready(self) -> None:
+        """It consumes, for the first time or again."""
+        super().on_ready()
+        self._obey()
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         """Redis answers, and refuses: nobody else paces the next try."""

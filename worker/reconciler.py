@@ -129,11 +129,12 @@ class Reconciler:
         """Results that Redis may have lost. Those that were kept for long enough are forgotten."""
         found, now = list[Finished](), self._place.ledger.now()
         for job_id, finished in list(self._place.finished.items()):
-            if job_id in self._jobs.followers:
-                continue
+            follower = self._jobs.followers.get(job_id)
+            if follower is not None and not follower.record.status.is_final:
+                continue  # it is to have the job's end again
             if self._may_be_lost(finished):
                 found.append(finished)
-            elif now > finished.until:
+            elif follower is None and now > finished.until:
                 self._place.forget_finished(job_id)
         return found
 

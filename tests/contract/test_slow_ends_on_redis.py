@@ -17,6 +17,7 @@ from worker.cluster import ClusterRefusedError
 from worker.follower import Follower
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
+from worker.reconciler import Reconciler
 from worker.settings import WorkerSettings
 from worker.workplace import Workplace
 
@@ -93,14 +94,7 @@ async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     following = Follower(place, store.record(spec.id))
-
-    async def news() -> None:
-        """The watch shows the pod as it is."""
-        while True:
-            following.doubt()
-            await asyncio.sleep(0.05)
-
-    telling = asyncio.create_task(news())
+    telling = asyncio.create_task(told_of_its_pod(following))
     async with asyncio.timeout(30):
         await following.run()
     telling.cancel()
@@ -161,3 +155,43 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     record = store.record(spec.id)
     assert (record.status, record.is_forgotten) == (Status.CANCELLED, True)
     assert "the pod cannot be deleted yet: may not delete p" in details
+
+
+async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appended_again_at_once(
+    place: Workplace, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller waits, and with this worker the result would be gone."""
+    monkeypatch.setattr(followed_pod, "GIVE_UP_GONE_S", 600.0)
+    spec = a_spec(get_logs=False, run_timeout_s=0.001)
+    store.submit(spec)
+    worker = store.worker("w1")
+    worker.claim(spec.id)
+    pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1", "at:running": "1"}
+    store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
+    before = store.client.dump(names.job(spec.id))
+    following = Follower(place, store.record(spec.id))
+    followers = {spec.id: following}
+    running = asyncio.create_task(following.run())
+    telling = asyncio.create_task(told_of_its_pod(following))
+    try:
+        async with asyncio.timeout(30):
+            while not store.record(spec.id).status.is_final:
+                await asyncio.sleep(0.01)
+        telling.cancel()
+        store.client.restore(names.job(spec.id), 0, before, replace=True)
+        jobs: Any = SimpleNamespace(followers=followers, follow=lambda _: None)
+        await Reconciler(place, jobs).reconcile()
+        assert not running.done()
+        record = store.record(spec.id)
+        assert (record.status, record.is_forgotten) == (Status.CANCELLED, False)
+    finally:
+        for task in (running, telling):
+            task.cancel()
+        await asyncio.gather(running, telling, return_exceptions=True)
+
+
+async def told_of_its_pod(following: Follower) -> None:
+    """The watch shows the pod as it is."""
+    while True:
+        following.doubt()
+        await asyncio.sleep(0.05)

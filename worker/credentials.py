@@ -154,8 +154,9 @@ class Credentials:
     async def _renew(self, *, is_forced: bool) -> None:
         try:
             await self._look(is_forced=is_forced)
-        except ClusterUnavailableError as error:
+        except Exception as failure:  # noqa: BLE001 whatever others' files and programs lead to: no request's own failure
             # What is held may do for a while: a file may just be being written.
+            error = _unavailable(failure)
             if self._access is not None:
                 log.warning("credentials not renewed", source=self._configuration.source, why=str(error))
             self._error = error
@@ -227,6 +228,12 @@ class Credentials:
         # Another context is another set of connections: those made with the former certificate are not used again.
         tls = self._access.tls if self._access and is_same_tls else _tls_context(configuration, material)
         return Access(headers, tls)
+
+
+def _unavailable(failure: Exception) -> ClusterUnavailableError:
+    if isinstance(failure, ClusterUnavailableError):
+        return failure
+    return CredentialsError(f"the configuration cannot be used: {type(failure).__name__}: {failure}")
 
 
 def _plugin_that_counts(identity: Identity) -> ExecPlugin | None:

@@ -154,6 +154,7 @@ class LogFollower:
         self._falls_back_to: Checkpoint | None = None
         self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
         self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
+        self._news = self._heard = 0  # how often it was told something, and how much of it before the present stream
         self._work = asyncio.Event()  # for the publisher
         self._cut_timer: asyncio.TimerHandle | None = None
         self._cut_at_s = 0.0  # when last, on the loop's clock
@@ -163,23 +164,27 @@ class LogFollower:
         """The container is terminated: no more bytes will come of this run."""
         if not self._has_ended:
             self._has_ended = True
-            self._turn.set()
+            self._tell()
 
     def started_again(self, restarts: int) -> None:
         """The pod shows another run of the container, which has a log of its own."""
         if restarts > self._restarts:
             self._restarts, self._has_ended = restarts, False
-            self._turn.set()
+            self._tell()
 
     def pod_gone(self, *, is_gone: bool = True) -> None:
         """The pod is proved to be gone (or is there after all): what cannot be read now never will be."""
         if is_gone is not self._is_gone:
             self._is_gone = is_gone
-            self._turn.set()
+            self._tell()
 
     def job_ended(self) -> None:
         """The job's outcome waits for this log: read what is there now, and no more."""
         self._is_last = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news += 1
         self._turn.set()
 
     @property
@@ -190,7 +195,7 @@ class LogFollower:
     def stop_reading(self) -> None:
         """Read no more: what was read is still published, then :meth:`run` returns. The summary is incomplete."""
         self._gives_up = True
-        self._turn.set()
+        self._tell()
 
     def fall_back(self, to: Checkpoint) -> None:
         """Redis turns out to end here, before what it had taken."""
@@ -261,6 +266,7 @@ class LogFollower:
     async def _read_on(self, back_off: BackOff) -> None:
         """Read one stream; what was not the log's end is tried again after a pause."""
         has_ended, is_bounded, began = self._has_ended, self._must_prove or self._is_for_end, time.monotonic()
+        self._heard = self._news
         try:
             is_eof = await self._one_stream(follow=not is_bounded)
         except ClusterRefusedError as error:
@@ -385,7 +391,10 @@ class LogFollower:
                     return
 
     async def _pause(self, wait_s: float) -> None:
-        """Wait before the next stream; news (the container's end) cuts it short."""
+        """Wait before the next stream; news (the container's end) cuts it short, also what came while the last one
+        ended."""
+        if self._news != self._heard or self._rewind_to is not None:
+            return
         self._turn.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

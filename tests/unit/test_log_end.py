@@ -379,3 +379,26 @@ async def test_a_run_after_one_that_was_read_to_its_end_is_followed_too() -> Non
     assert redis.data == payload(lines(0, 5) + lines(9000, 9005))
     assert "started again (run 2)" in redis.gaps[0]
     assert not summaries["base"].is_complete
+
+
+async def test_what_is_told_just_as_a_stream_ends_cuts_the_pause_before_the_next_short() -> None:
+    """An API server may wish for a minute's pause: the drain's time limit, or the container's end, must not wait."""
+
+    class Busy(Cluster):
+        @asynccontextmanager
+        async def log(self, *_: object, since: str | None, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+            self.asked.append((follow, since))
+            if len(self.asked) == 1:
+                play.follower.job_ended()
+            else:
+                play.follower.stop_reading()
+            if follow or len(self.asked) < 3:
+                raise ClusterUnavailableError("too many requests", retry_after_s=60.0)
+            yield self._pieces(b"")
+
+    play = Play(b"")
+    play.follower._cluster = play.cluster = Busy(b"")  # type: ignore[assignment]
+    play.begin()
+    await play.end()
+    assert len(play.cluster.asked) == 2
+    assert not play.is_complete

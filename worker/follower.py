@@ -41,6 +41,8 @@ log = structlog.get_logger("podrelay.worker")
 #: How long a result is kept in memory, in case that a failover of Redis loses it.
 FINISHED_KEPT_S: Final = 60.0
 PREDECESSOR_LOOK_S: Final = 5.0
+#: Redis may find that a job may still wait (its clock was set back, the record says something else): asked again then.
+EARLY_LOOK_S: Final = 1.0
 #: A deletion was asked for and the watch does not show it: ask again after this long.
 DELETE_AGAIN_S: Final = 5.0
 DEFAULT_GRACE_S: Final = 30
@@ -98,6 +100,16 @@ class Follower:
         if record.pod is None or record.namespace is None:
             return None
         return self._place.watches.pod(record.namespace, record.pod)
+
+    @property
+    def pod_left(self) -> Observation | None:
+        """The same, and also a pod of which the record does not tell: made by a former owner, or just before something
+        failed."""
+        if self.record.pod is not None:
+            return self.known_pod
+        name = self._next_pod_name()
+        shown = [watch.pods[name] for watch in self._place.watches if name in watch.pods]
+        return next((pod for pod in shown if pod.job_id == self.record.job_id), None)
 
     # What the supervisor and the log followers tell
 
@@ -293,7 +305,8 @@ class Follower:
         elif record.cancel_requested:
             await self._cancel_unlaunched()
         elif now >= record.deadline_to_queue():
-            await self._place.ledger.persist(expire(record.job_id, record.spec.queue))
+            if await self._place.ledger.persist(expire(record.job_id, record.spec.queue)) == "early":
+                await self._wait(EARLY_LOOK_S)
             await self._job.reload()
         elif record.predecessor is not None and not await self._is_gone(record.predecessor):
             await self._tell_wait("predecessor", f"waiting for the pod of its predecessor {record.predecessor}")
@@ -361,21 +374,25 @@ class Follower:
         await self._conclude(Ended(Status.CANCELLED, None, text, None, user_code_started=False))
 
     async def _stray_pod(self) -> Observation | None:
-        record = self.record
-        name = names.pod_name(
-            name=record.spec.name,
+        namespace = namespace_of(self.record.spec, self._place.default_namespace)
+        pod = await self._pod.read(namespace, self._next_pod_name())
+        return pod if pod is not None and pod.job_id == self.record.job_id else None
+
+    def _next_pod_name(self) -> str:
+        return names.pod_name(
+            name=self.record.spec.name,
             installation=self._place.settings.installation,
-            job_id=record.job_id,
-            attempt=record.attempt + 1,
+            job_id=self.record.job_id,
+            attempt=self.record.attempt + 1,
         )
-        pod = await self._pod.read(namespace_of(record.spec, self._place.default_namespace), name)
-        return pod if pod is not None and pod.job_id == record.job_id else None
 
     async def _is_gone(self, predecessor: str) -> bool:
         """Whether the pods of everything before are gone: a predecessor that was ended while it waited itself hands on
         what it waited for."""
         waited_for: str | None = predecessor
-        while waited_for is not None:
+        seen = set[str]()
+        while waited_for is not None and waited_for not in seen:
+            seen.add(waited_for)
             record = await self._place.ledger.read_record(waited_for)
             if record is not None and not record.is_forgotten:
                 return False

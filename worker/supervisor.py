@@ -386,7 +386,7 @@ class Supervisor:
         finally:
             del self._followers[job_id]
             self.metrics.followed(follower.record)
-            if (pod := follower.known_pod) is not None:
+            if (pod := follower.pod_left) is not None:
                 self._sweeper.stray_pod(pod)
             if not self._draining.is_set():
                 self.check_capacity()

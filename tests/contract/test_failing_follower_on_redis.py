@@ -18,7 +18,9 @@ from worker.cluster import Cluster
 from worker.follower import Follower
 from worker.ledger import Ledger
 from worker.log_follower import Buffers
+from worker.observation import Observation, observe
 from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
 from worker.workplace import Workplace
 
 
@@ -50,6 +52,12 @@ class Watches:
     """Watches that have listed their namespace and show nothing."""
 
     namespaces = served = ("default",)
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.shown)
 
     async def of(self, _: str) -> Any:
         return SimpleNamespace(refusal="", is_synced=True)
@@ -176,3 +184,70 @@ async def test_another_owner_s_job_is_let_go_of_and_not_ended(place: Workplace, 
 def test_the_verbs_of_the_odd_cluster_are_the_cluster_s() -> None:
     for verb in ("create_pod", "read_pod", "delete_pod"):
         assert hasattr(Cluster, verb)
+
+
+async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when_its_job_ends_without_it(
+    place: Workplace, store: Store
+) -> None:
+    """Its former owner made it and died; this worker's policy does not allow it, so nobody looks for it."""
+    job_id = claimed(store, pod_template={"spec": {"hostNetwork": True}})
+    follower = Follower(place, store.record(job_id))
+    name = names.pod_name(
+        name=follower.record.spec.name, installation=place.settings.installation, job_id=job_id, attempt=1
+    )
+    pod = observe({"metadata": {"name": name, "uid": "u", "labels": {names.LABEL_JOB: job_id}}})
+    watches: Any = place.watches
+    watches.shown.append(SimpleNamespace(pods={name: pod}))
+    supervisor, strays = Supervisor(place.settings, set_consuming=lambda _: None), list[Observation]()
+    sweeper: Any = SimpleNamespace(stray_pod=strays.append)
+    supervisor._place, supervisor._sweeper, supervisor._draining = place, sweeper, asyncio.Event()
+    supervisor.followers[job_id] = follower
+    async with asyncio.timeout(30):
+        await supervisor._follow(follower)
+    assert (store.record(job_id).reason, store.record(job_id).is_forgotten) == (FailureReason.POLICY, True)
+    assert strays == [pod]
+
+
+@pytest.mark.parametrize("of_redis", [b"86400", b""])
+async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_asked_about_without_a_pause(
+    place: Workplace, store: Store, of_redis: bytes
+) -> None:
+    """Redis' clock was set back, or somebody has changed the record."""
+    job_id = claimed(store, queue_timeout_s=0.001)
+    store.client.hset(names.job(job_id), "queue_timeout_s", of_redis)
+    follower, asked = Follower(place, store.record(job_id)), list[None]()
+    waited = asyncio.Event()
+
+    async def wait(_: float | None) -> None:
+        waited.set()
+        await asyncio.Event().wait()
+
+    persist = place.ledger.persist
+
+    async def counted(step: Any) -> Any:
+        asked.append(None)
+        assert len(asked) < 50, "asked without a pause"
+        return await persist(step)
+
+    place.ledger.persist = counted  # type: ignore[method-assign]
+    follower._wait = wait  # type: ignore[method-assign]
+    running = asyncio.create_task(follower.run())
+    async with asyncio.timeout(30):
+        await waited.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert store.record(job_id).status is Status.QUEUED
+
+
+async def test_predecessors_that_name_each_other_are_waited_for_no_longer_than_they_are_there(
+    place: Workplace, store: Store
+) -> None:
+    ids = [claimed(store), claimed(store)]
+    for job_id, other in zip(ids, reversed(ids), strict=True):
+        store.client.hset(names.job(job_id), mapping={"status": "FAILED", "predecessor": other})
+    follower = Follower(place, store.record(claimed(store)))
+    async with asyncio.timeout(10):
+        assert not await follower._is_gone(ids[0])
+        for job_id in ids:
+            store.client.hset(names.job(job_id), "forgotten", "1")
+        assert await follower._is_gone(ids[0])

@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dispatcher.connection import is_about_a_key
 from dispatcher.errors import PodrelayError
 from dispatcher.events import (
     CONTAINER_NAME,
@@ -47,7 +46,6 @@ COMPRESS_FROM_BYTES = 512
 MAX_CHUNK_BYTES = 1024 * 1024
 
 _ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
-_GENERATION = re.compile(rb"[-A-Za-z0-9]{1,64}")
 _MAX_END = 2**53 - 1
 _MAX_ATTEMPT = 10**9 - 1
 
@@ -395,13 +393,6 @@ def _id_key(entry_id: bytes | str) -> tuple[int, int]:
 def _time_of(entry_id: bytes) -> datetime:
     """An id is a time, unless somebody chose it: then at most the last that is reckoned with."""
     return as_datetime(min(_id_key(entry_id)[0] / 1000, MAX_SECONDS))
-
-
-def generation_of(reply: Any) -> str:
-    """Redis' generation as it was read; '' where there is none, or something that is none."""
-    if isinstance(reply, Exception) and not is_about_a_key(reply):
-        raise reply
-    return reply.decode() if isinstance(reply, bytes) and _GENERATION.fullmatch(reply) else ""
 
 
 def unreadable(job_id: str, error: Exception) -> PodrelayError:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from dispatcher import connection, names, silence, steps
-from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, generation_of, unreadable
+from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, unreadable
 from dispatcher.errors import (
     JobUnknownError,
     PodrelayError,
@@ -140,7 +140,7 @@ class Dispatcher:
                 if connection.is_about_a_key(raw):
                     raise unreadable(reader.job_id, raw)
                 raise raw
-            found, now = decode_xread(raw), generation_of(generation)
+            found, now = decode_xread(raw), connection.generation_of(generation)
         return found.get(events.encode(), []), found.get(log.encode(), []), now
 
     def _look(self, job_id: str) -> silence.Presence:

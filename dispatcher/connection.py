@@ -20,6 +20,7 @@ import redis.exceptions
 import redis.retry
 
 from dispatcher.errors import PodrelayError, RedisUnavailableError, SettingsError
+from dispatcher.record import decode_generation
 from dispatcher.settings import mask_url
 from dispatcher.steps import Step, script_sha, script_text
 
@@ -202,6 +203,13 @@ _ABOUT_A_KEY = (
 def is_about_a_key(error: BaseException) -> bool:
     """Whether this is an answer about what a key holds, of a Redis that works."""
     return isinstance(error, redis.exceptions.ResponseError) and any(words in str(error) for words in _ABOUT_A_KEY)
+
+
+def generation_of(reply: Any) -> str:
+    """Redis' generation, of a pipeline's reply that may be an error: '' where its key holds something else."""
+    if isinstance(reply, Exception) and not is_about_a_key(reply):
+        raise reply
+    return decode_generation(reply)
 
 
 @contextmanager

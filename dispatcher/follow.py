@@ -19,7 +19,7 @@ from typing import Any
 import redis.asyncio
 
 from dispatcher import connection, names, silence, steps
-from dispatcher.channel import ChannelReader, Entry, generation_of, unreadable
+from dispatcher.channel import ChannelReader, Entry, unreadable
 from dispatcher.errors import PodrelayError
 from dispatcher.events import Cursor, Heard
 from dispatcher.record import as_datetime
@@ -268,7 +268,7 @@ class Follower:
                 raise reply
         for channel, events, log in zip(batch, replies[::2], replies[1::2], strict=True):
             try:
-                self._digest(channel, _entries(events), _entries(log), generation_of(generation))
+                self._digest(channel, _entries(events), _entries(log), connection.generation_of(generation))
             except Exception as error:  # noqa: BLE001 (an unreadable channel is no reason to stop the others)
                 channel.fail(unreadable(channel.reader.job_id, error))
 

@@ -386,3 +386,11 @@ def decode_worker(text: bytes) -> dict[str, object]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+_GENERATION = re.compile(rb"[-A-Za-z0-9]{1,64}")
+
+
+def decode_generation(raw: object) -> str:
+    """Redis' generation as it was read; '' where there is none, or something that is none."""
+    return raw.decode() if isinstance(raw, bytes) and _GENERATION.fullmatch(raw) else ""

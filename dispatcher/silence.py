@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatcher import names
-from dispatcher.channel import generation_of
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError
 from dispatcher.events import Cursor, Silence, SilenceKind
-from dispatcher.record import UNREADABLE, as_datetime
+from dispatcher.record import UNREADABLE, as_datetime, decode_generation
 from dispatcher.status import Status
 from dispatcher.steps import Step
 
@@ -49,7 +48,7 @@ def presence(job_id: str) -> Step[Presence]:
         r = [x.decode("utf-8", "backslashreplace") for x in reply]
         return Presence(
             at=float(r[0]),
-            generation=generation_of(reply[1]),
+            generation=decode_generation(reply[1]),
             status=Status.carried(r[2]) if r[2] else None,
             owner=r[3],
             owner_is_alive=r[4] == "1",

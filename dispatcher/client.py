@@ -143,9 +143,9 @@ class Dispatcher:
             found, now = decode_xread(raw), connection.generation_of(generation)
         return found.get(events.encode(), []), found.get(log.encode(), []), now
 
-    def _look(self, job_id: str) -> silence.Presence:
+    def _look(self, job_id: str) -> steps.Presence:
         with connection.translated(self._url):
-            present = connection.run(self._redis, silence.presence(job_id))
+            present = connection.run(self._redis, steps.presence(job_id))
             if present.is_overdue:
                 connection.run(self._redis, steps.expire(job_id, present.queue))
         return present
@@ -311,7 +311,7 @@ def check_acknowledged(job_id: str, reply: str) -> None:
         raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")
 
 
-def _begins_again(reader: ChannelReader, generation: str, silent: silence.Presence | None) -> bool:
+def _begins_again(reader: ChannelReader, generation: str, silent: steps.Presence | None) -> bool:
     """Whether Redis has lost what the reader's place stands on: that place, and so the last read, means nothing.
     ``silent``: the look after a read that found nothing."""
     if generation != reader.cursor.generation:

@@ -146,7 +146,7 @@ class Follower:
         """
         channel = _Channel(ChannelReader(job_id, cursor))
         async with connection.translated_async(self._url):
-            present = await connection.run_async(self._client, silence.presence(job_id))
+            present = await connection.run_async(self._client, steps.presence(job_id))
         silence.check_known(job_id, present, cursor)
         channel.reader.note_generation(present.generation)
         channel.is_final = present.is_final
@@ -317,7 +317,7 @@ class Follower:
     async def _look_at(self, due: list[_Channel]) -> None:
         places = [(channel.reader.event_id, channel.reader.log_id) for channel in due]
         try:
-            found = await connection.run_many(self._client, [silence.presence(x.reader.job_id) for x in due])
+            found = await connection.run_many(self._client, [steps.presence(x.reader.job_id) for x in due])
         except connection.REFUSED as error:
             for channel in due:
                 if (news := channel.watch.redis_away(connection.unavailable(self._url, error))) is not None:
@@ -325,7 +325,7 @@ class Follower:
                     channel.deliver([Heard(reader.job_id, news, reader.cursor, datetime.now(UTC))])
             raise
         looked = [
-            (x, p, place) for x, p, place in zip(due, found, places, strict=True) if isinstance(p, silence.Presence)
+            (x, p, place) for x, p, place in zip(due, found, places, strict=True) if isinstance(p, steps.Presence)
         ]
         overdue = [steps.expire(x.reader.job_id, p.queue) for x, p, _ in looked if p.is_overdue]
         await connection.run_many(self._client, overdue)
@@ -335,7 +335,7 @@ class Follower:
             if isinstance(outcome, Exception):
                 channel.fail(unreadable(channel.reader.job_id, outcome))
 
-    def _take_look(self, channel: _Channel, present: silence.Presence, place: tuple[str, str]) -> None:
+    def _take_look(self, channel: _Channel, present: steps.Presence, place: tuple[str, str]) -> None:
         """Tell a silent job's reader who is there; ``place``: where it stood before the look."""
         reader = channel.reader
         channel.is_final = present.is_final

@@ -1,69 +1,11 @@
 """Telling why nothing is heard of a job, so that nobody waits in the dark: pure, on one look at who is there."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from dispatcher import names
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError
 from dispatcher.events import Cursor, Silence, SilenceKind
-from dispatcher.record import UNREADABLE, as_datetime, decode_generation
-from dispatcher.status import Status
-from dispatcher.steps import Step
-
-
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """Who could say something about a job. ``status`` None: no record. ``is_overdue``: it waits in its queue beyond its
-    limit, which anybody may end (:func:`dispatcher.steps.expire`). ``workers_alive`` counts those that serve the job's
-    queue and ``namespace`` ('' where it names none). Times in seconds of Redis' clock."""
-
-    at: float
-    generation: str
-    status: Status | None
-    owner: str
-    owner_is_alive: bool
-    queue: str
-    is_overdue: bool
-    workers_alive: int
-    last_seen_at: float | None
-    owner_last_seen_at: float | None
-    namespace: str
-    last_event_id: str
-    last_log_id: str
-
-    @property
-    def is_final(self) -> bool:
-        return self.status is not None and self.status.is_final
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is a record, and it tells a status (a newer version's too)."""
-        return self.status is not None and self.status != UNREADABLE
-
-
-def presence(job_id: str) -> Step[Presence]:
-    """Look who is there, in one round trip."""
-
-    def decode(reply: Any) -> Presence:
-        r = [x.decode("utf-8", "backslashreplace") for x in reply]
-        return Presence(
-            at=float(r[0]),
-            generation=decode_generation(reply[1]),
-            status=Status.carried(r[2]) if r[2] else None,
-            owner=r[3],
-            owner_is_alive=r[4] == "1",
-            queue=r[5],
-            is_overdue=r[6] == "1",
-            workers_alive=int(r[7]),
-            last_seen_at=float(r[8]) if r[8] else None,
-            owner_last_seen_at=float(r[9]) if r[9] else None,
-            namespace=r[10],
-            last_event_id=r[11],
-            last_log_id=r[12],
-        )
-
-    keys = (names.job(job_id), names.GENERATION, names.events(job_id), names.log(job_id))
-    return Step("presence", keys, (), decode)
+from dispatcher.record import UNREADABLE, as_datetime
+from dispatcher.steps import Presence
 
 
 def silence(found: Presence) -> Silence | None:

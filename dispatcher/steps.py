@@ -18,7 +18,16 @@ from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
 from dispatcher.message import MESSAGE_BUCKETS, PRIORITY_BUCKETS, encode_message
-from dispatcher.record import DeletionIntent, JobRecord, decode_record, is_job_id, no_record, shown
+from dispatcher.record import (
+    UNREADABLE,
+    DeletionIntent,
+    JobRecord,
+    decode_generation,
+    decode_record,
+    is_job_id,
+    no_record,
+    shown,
+)
 from dispatcher.spec import SPEC_LIMIT_BYTES, JobSpec
 from dispatcher.status import FailureReason, Status, may_start_from
 
@@ -459,6 +468,61 @@ def _decode_row(r: Sequence[str]) -> SurveyRow:
         last_step=r[12],
         unreadable=r[13] if is_job_id(r[0]) else f"{shown(r[0])} is no job's id",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who could say something about a job. ``status`` None: no record. ``is_overdue``: it waits in its queue beyond its
+    limit, which anybody may end (:func:`dispatcher.steps.expire`). ``workers_alive`` counts those that serve the job's
+    queue and ``namespace`` ('' where it names none). Times in seconds of Redis' clock."""
+
+    at: float
+    generation: str
+    status: Status | None
+    owner: str
+    owner_is_alive: bool
+    queue: str
+    is_overdue: bool
+    workers_alive: int
+    last_seen_at: float | None
+    owner_last_seen_at: float | None
+    namespace: str
+    last_event_id: str
+    last_log_id: str
+
+    @property
+    def is_final(self) -> bool:
+        return self.status is not None and self.status.is_final
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a record, and it tells a status (a newer version's too)."""
+        return self.status is not None and self.status != UNREADABLE
+
+
+def presence(job_id: str) -> Step[Presence]:
+    """Look who is there, in one round trip."""
+
+    def decode(reply: Any) -> Presence:
+        r = [x.decode("utf-8", "backslashreplace") for x in reply]
+        return Presence(
+            at=float(r[0]),
+            generation=decode_generation(reply[1]),
+            status=Status.carried(r[2]) if r[2] else None,
+            owner=r[3],
+            owner_is_alive=r[4] == "1",
+            queue=r[5],
+            is_overdue=r[6] == "1",
+            workers_alive=int(r[7]),
+            last_seen_at=float(r[8]) if r[8] else None,
+            owner_last_seen_at=float(r[9]) if r[9] else None,
+            namespace=r[10],
+            last_event_id=r[11],
+            last_log_id=r[12],
+        )
+
+    keys = (names.job(job_id), names.GENERATION, names.events(job_id), names.log(job_id))
+    return Step("presence", keys, (), decode)
 
 
 @dataclass(frozen=True, slots=True)

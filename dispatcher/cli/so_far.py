@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dispatcher import connection, names, silence
+from dispatcher import connection, names, silence, steps
 from dispatcher.channel import ChannelReader, decode_xread
 from dispatcher.events import Cursor, Heard
 from dispatcher.settings import ClientSettings
@@ -22,7 +22,7 @@ def read_so_far(settings: ClientSettings, job_id: str, cursor: Cursor | None = N
     reader, keys = ChannelReader(job_id, cursor), (names.events(job_id), names.log(job_id))
     with connection.connect(url, timeout_s=settings.redis_timeout_s, retries=settings.redis_retries) as redis:
         with connection.translated(url):
-            present = connection.run(redis, silence.presence(job_id))
+            present = connection.run(redis, steps.presence(job_id))
         silence.check_known(job_id, present, None)
         reader.note_generation(present.generation)
         while True:

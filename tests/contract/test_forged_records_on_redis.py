@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from job_driver import NOTICE, Store, a_spec
 
 from devcluster.local.redis_server import RedisServer
-from dispatcher import connection, names, silence, steps
+from dispatcher import connection, names, steps
 from dispatcher.cli import jobs, words
 from dispatcher.cli import status as status_command
 from dispatcher.client import worker_view
@@ -80,7 +80,7 @@ def test_a_record_that_cannot_be_read_is_shown_left_alone_and_costs_its_mates_no
     assert {before, "f1", after} == rows.keys()
     assert not rows[before].unreadable
     assert not rows["f1"].is_overdue
-    store.run(silence.presence("f1"))
+    store.run(steps.presence("f1"))
     held = store.snapshot()
     claimed = worker.claim("f1")
     if not forgery.is_for_workers:
@@ -156,7 +156,7 @@ def test_a_record_of_a_wrong_type_is_shown_and_given_back_to_its_owner(store: St
     assert odd is not None
     assert "WRONGTYPE" in is_shown(odd)
     assert rows_of(store)[job_id].unreadable == "status"
-    assert store.run(silence.presence(job_id)).status == "unreadable"
+    assert store.run(steps.presence(job_id)).status == "unreadable"
     assert store.worker("w2").claim(job_id).outcome is ClaimOutcome.UNREADABLE
     assert store.run(steps.cancel(job_id, "me")) is CancelOutcome.UNREADABLE
     assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.MISSING
@@ -172,7 +172,7 @@ def test_a_job_comes_to_its_end_whatever_keys_beside_its_record_are_of_a_wrong_t
     job_id = store.owned(worker)
     mistype(store.client, MISTYPED[what](job_id))
     worker.beat()
-    store.run(silence.presence(job_id))
+    store.run(steps.presence(job_id))
     assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.APPLIED
     assert worker.log(job_id, b"line\n").outcome is AppendOutcome.APPLIED
     mistype(store.client, MISTYPED[what](job_id))
@@ -217,7 +217,7 @@ def test_an_odd_entry_of_a_worker_blinds_nobody(store: Store, entry: bytes) -> N
     store.client.set(names.worker("odd"), "1")
     worker = store.worker(namespaces=["default"])
     job_id = store.submit(namespace="elsewhere").job_id
-    found = store.run(silence.presence(job_id))
+    found = store.run(steps.presence(job_id))
     assert found.last_seen_at is None or found.last_seen_at < 1e11
     assert found.owner_last_seen_at is None
     assert worker.claim(job_id).outcome is ClaimOutcome.NOT_SERVED

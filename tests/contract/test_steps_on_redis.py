@@ -12,7 +12,7 @@ import redis
 from job_driver import NOTICE, Store, Worker, a_spec
 
 from devcluster.local.redis_server import RedisServer
-from dispatcher import connection, names, silence, steps
+from dispatcher import connection, names, steps
 from dispatcher.channel import encode_chunk
 from dispatcher.events import StatusChanged, decode_event
 from dispatcher.record import Checkpoint, checkpoint_field
@@ -800,21 +800,21 @@ def test_the_survey_tells_every_active_job_by_windows(store: Store) -> None:
 
 
 def test_presence_tells_who_could_say_something(store: Store) -> None:
-    unknown = store.run(silence.presence("nothing"))
+    unknown = store.run(steps.presence("nothing"))
     assert (unknown.status, unknown.workers_alive, unknown.last_seen_at) == (None, 0, None)
     job_id = store.submit().job_id
-    lonely = store.run(silence.presence(job_id))
+    lonely = store.run(steps.presence(job_id))
     assert (lonely.status, lonely.workers_alive, lonely.last_seen_at) == (Status.QUEUED, 0, None)
     first, _ = store.worker("w1"), store.worker("w2")
     first.claim(job_id)
-    found = store.run(silence.presence(job_id))
+    found = store.run(steps.presence(job_id))
     assert (found.owner, found.owner_is_alive, found.workers_alive, found.is_overdue) == ("w1", True, 2, False)
     first.die()
-    found = store.run(silence.presence(job_id))
+    found = store.run(steps.presence(job_id))
     assert (found.owner, found.owner_is_alive, found.workers_alive) == ("w1", False, 1)
     assert found.owner_last_seen_at == pytest.approx(found.at, abs=60)
     overdue(store, job_id)
-    assert store.run(silence.presence(job_id)).is_overdue
+    assert store.run(steps.presence(job_id)).is_overdue
 
 
 def test_an_unreadable_worker_blinds_nobody(store: Store) -> None:
@@ -824,8 +824,8 @@ def test_an_unreadable_worker_blinds_nobody(store: Store) -> None:
         store.client.set(names.worker(name), "1")
     job_id = store.submit(namespace="b").job_id
     assert worker.claim(job_id, namespaces=["a"]).outcome is ClaimOutcome.NOT_SERVED
-    assert store.run(silence.presence(job_id)).workers_alive == 0
-    assert store.run(silence.presence(store.submit().job_id)).workers_alive == 4
+    assert store.run(steps.presence(job_id)).workers_alive == 0
+    assert store.run(steps.presence(store.submit().job_id)).workers_alive == 4
     store.client.hset(names.job(job_id), "owner", "bad")
     row, _ = store.run(steps.survey("default", 0, -1))
     assert (row.owner, row.owner_is_alive, row.owner_seen_at) == ("bad", True, 0)

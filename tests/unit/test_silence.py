@@ -4,8 +4,9 @@ import pytest
 
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.events import SilenceKind
-from dispatcher.silence import UNKNOWN_GRACE_S, Presence, SilenceWatch, silence, unknown_since
+from dispatcher.silence import UNKNOWN_GRACE_S, SilenceWatch, silence, unknown_since
 from dispatcher.status import Status
+from dispatcher.steps import Presence
 
 
 def found(**fields: object) -> Presence:

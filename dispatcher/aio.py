@@ -22,7 +22,7 @@ from dispatcher.client import (
 )
 from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
 from dispatcher.events import Cursor, Ended, Heard, JobResult
-from dispatcher.follow import Follower
+from dispatcher.multiplexer import Multiplexer
 from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
@@ -42,18 +42,18 @@ class AsyncDispatcher:
         limits = {"timeout_s": self.settings.redis_timeout_s, "retries": self.settings.redis_retries}
         # One connection for every command: none of them blocks.
         self._redis = connection.connect_async(self._url, max_connections=1, **limits)  # type: ignore[arg-type]
-        # The bell connection is read all the time; its end is noticed by PING (see Follower), never retried within.
+        # The bell connection is read all the time; its end is noticed by PING (see Multiplexer), never retried within.
         self._bells = connection.connect_async(
             self._url, timeout_s=self.settings.redis_timeout_s, retries=0, max_connections=1
         )
-        self._follower = Follower(self._redis, self._bells, self._url, ping_s=self.settings.redis_timeout_s)
+        self._multiplexer = Multiplexer(self._redis, self._bells, self._url, ping_s=self.settings.redis_timeout_s)
 
     async def __aenter__(self) -> Self:
-        await self._follower.__aenter__()
+        await self._multiplexer.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._follower.__aexit__()
+        await self._multiplexer.__aexit__()
         await self._redis.aclose()
         await self._bells.aclose()
 
@@ -70,8 +70,8 @@ class AsyncDispatcher:
             return await connection.run_async(self._redis, steps.submit(spec))
 
     def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[Heard, None]:
-        """Yield what happens to the job, in order, from the cursor to its end: see :meth:`Follower.follow`."""
-        return self._follower.follow(job_id, cursor)
+        """Yield what happens to the job, in order, from the cursor to its end: see :meth:`Multiplexer.follow`."""
+        return self._multiplexer.follow(job_id, cursor)
 
     async def result(self, job_id: str, timeout_s: float | None = None) -> JobResult:
         """Wait for the job's end and return its result, at once where it has ended.
@@ -85,7 +85,7 @@ class AsyncDispatcher:
             return record.result
         try:
             async with asyncio.timeout(timeout_s):
-                async with aclosing(self._follower.follow(job_id, WITHOUT_LOG)) as following:
+                async with aclosing(self._multiplexer.follow(job_id, WITHOUT_LOG)) as following:
                     async for heard in following:
                         if isinstance(heard.event, Ended):
                             return heard.event.result

@@ -1,5 +1,5 @@
 """The caller's client, synchronous. The asynchronous one is :mod:`dispatcher.aio`; both are thin shells over the same
-pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.silence`)."""
+pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.reader`)."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from dispatcher import connection, names, silence, steps
+from dispatcher import connection, names, steps
 from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, unreadable
 from dispatcher.errors import (
     JobUnknownError,
@@ -16,6 +16,7 @@ from dispatcher.errors import (
     ResultTimeoutError,
 )
 from dispatcher.events import Cursor, Ended, Heard, JobResult, Silence
+from dispatcher.reader import SilenceWatch, check_known, missing_since
 from dispatcher.record import MAX_SECONDS, JobRecord, as_datetime, decode_worker
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
@@ -95,9 +96,9 @@ class Dispatcher:
             JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
             RedisUnavailableError: at the start only; later the reader waits until Redis is back.
         """
-        reader, watch = ChannelReader(job_id, cursor), silence.SilenceWatch()
+        reader, watch = ChannelReader(job_id, cursor), SilenceWatch()
         present = self._look(job_id)
-        silence.check_known(job_id, present, cursor)
+        check_known(job_id, present, cursor)
         reader.note_generation(present.generation)
         unknown_since: float | None = None
         failures, lost_at, block_s = 0, 0.0, BLOCK_S
@@ -126,7 +127,7 @@ class Dispatcher:
             if was_final and not reader.awaits_log:
                 return  # it was final before this read, and no final event any more: the cursor stood behind it
             yield from _told(reader, watch.look(present), as_datetime(present.at))
-            unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
+            unknown_since = missing_since(job_id, present, unknown_since, time.monotonic())
 
     def _read(self, reader: ChannelReader, *, block_s: float) -> tuple[list[Entry], list[Entry], str]:
         """The next entries of both streams, and the generation that they are of."""
@@ -171,7 +172,7 @@ class Dispatcher:
                 events, _, generation = self._read(reader, block_s=max(0.001, left_s))
                 if not events:
                     present = self._look(job_id)
-                    unknown_since = silence.unknown_since(job_id, present, unknown_since, time.monotonic())
+                    unknown_since = missing_since(job_id, present, unknown_since, time.monotonic())
                     if present.is_final:
                         return _result_of(self.get(job_id))
             except RedisUnavailableError:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dispatcher import connection, names, silence, steps
+from dispatcher import connection, names, steps
 from dispatcher.channel import ChannelReader, decode_xread
 from dispatcher.events import Cursor, Heard
+from dispatcher.reader import check_known
 from dispatcher.settings import ClientSettings
 
 #: Entries a read: at most some 4 MB of log.
@@ -23,7 +24,7 @@ def read_so_far(settings: ClientSettings, job_id: str, cursor: Cursor | None = N
     with connection.connect(url, timeout_s=settings.redis_timeout_s, retries=settings.redis_retries) as redis:
         with connection.translated(url):
             present = connection.run(redis, steps.presence(job_id))
-        silence.check_known(job_id, present, None)
+        check_known(job_id, present, None)
         reader.note_generation(present.generation)
         while True:
             places: dict[Any, Any] = {keys[0]: reader.event_id, keys[1]: reader.log_id}

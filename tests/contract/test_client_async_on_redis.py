@@ -123,7 +123,7 @@ async def test_a_slow_consumer_stops_nobody_else_and_its_buffer_is_bounded(
     quick_text = await asyncio.to_thread(run_job, worker, quick_job, 200)
     async with asyncio.timeout(5):
         assert text_of(await told(dispatcher, quick_job)) == quick_text
-    (channel,) = dispatcher._follower._channels[slow_job]
+    (channel,) = dispatcher._multiplexer._channels[slow_job]
     assert len(channel.buffer) <= 128
     async with asyncio.timeout(10):
         heard += [one async for one in slow]
@@ -143,11 +143,11 @@ async def test_a_cancelled_or_closed_reader_leaves_nothing_behind(
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
-        assert dispatcher._follower._channels == {}
+        assert dispatcher._multiplexer._channels == {}
     closed = dispatcher.follow(jobs[0])
     await anext(closed)
     await closed.aclose()
-    assert dispatcher._follower._channels == {}
+    assert dispatcher._multiplexer._channels == {}
     assert asyncio.all_tasks() == tasks_before
     await eventually(lambda: not real_store.client.pubsub_channels(names.bell("*")))
     assert clients_of(real_store) <= 2

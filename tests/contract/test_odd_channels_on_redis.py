@@ -11,7 +11,7 @@ from forged_records import FORGERIES, Forgery, forge, mistype
 from job_driver import Store, a_spec
 from real_redis import eventually, real_store, settings_for, url
 
-from dispatcher import follow, names
+from dispatcher import multiplexer, names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.cli.so_far import read_so_far
 from dispatcher.client import Dispatcher
@@ -84,8 +84,8 @@ async def read_all(many: AsyncDispatcher, job_id: str) -> list[Heard]:
 async def test_one_jobs_odd_record_is_not_told_to_the_readers_of_others(
     many: AsyncDispatcher, real_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "FIRST_LOOK_S", 0.1)
-    monkeypatch.setattr(follow, "LOOK_S", 0.1)
+    monkeypatch.setattr(multiplexer, "FIRST_LOOK_S", 0.1)
+    monkeypatch.setattr(multiplexer, "LOOK_S", 0.1)
     odd, good = [(await many.submit(a_spec())).job_id for _ in range(2)]
     worker = real_store.worker()
     heard: dict[str, list[object]] = {odd: [], good: []}

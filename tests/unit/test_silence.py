@@ -4,7 +4,7 @@ import pytest
 
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.events import SilenceKind
-from dispatcher.silence import UNKNOWN_GRACE_S, SilenceWatch, silence, unknown_since
+from dispatcher.reader import UNKNOWN_GRACE_S, SilenceWatch, explain, missing_since
 from dispatcher.status import Status
 from dispatcher.steps import Presence
 
@@ -42,19 +42,19 @@ def found(**fields: object) -> Presence:
     ],
 )
 def test_what_a_person_is_told(look: Presence, kind: SilenceKind | None) -> None:
-    told = silence(look)
+    told = explain(look)
     assert (told.kind if told else None) is kind
 
 
 def test_it_is_told_when_a_worker_was_last_seen() -> None:
-    told = silence(found(workers_alive=0, last_seen_at=940.0))
+    told = explain(found(workers_alive=0, last_seen_at=940.0))
     assert told is not None
     assert told.last_seen_at is not None
     assert told.last_seen_at.timestamp() == 940
     assert "'gpu'" in told.text
     assert "60 s ago, at 1970-01-01 00:15:40 UTC" in told.text
-    assert "none was ever seen" in silence(found(workers_alive=0)).text  # type: ignore[union-attr]
-    assert "for namespace 'team-a'" in silence(found(workers_alive=0, namespace="team-a")).text  # type: ignore[union-attr]
+    assert "none was ever seen" in explain(found(workers_alive=0)).text  # type: ignore[union-attr]
+    assert "for namespace 'team-a'" in explain(found(workers_alive=0, namespace="team-a")).text  # type: ignore[union-attr]
 
 
 def test_each_kind_is_told_once_until_it_is_over() -> None:
@@ -68,12 +68,12 @@ def test_each_kind_is_told_once_until_it_is_over() -> None:
 
 def test_an_unknown_job_is_given_up_after_the_grace_and_not_before() -> None:
     missing, there = found(status=None), found()
-    since = unknown_since("j", missing, None, 100.0)
+    since = missing_since("j", missing, None, 100.0)
     assert since == 100
-    assert unknown_since("j", missing, since, 100 + UNKNOWN_GRACE_S) == 100
-    assert unknown_since("j", there, since, 1000) is None
+    assert missing_since("j", missing, since, 100 + UNKNOWN_GRACE_S) == 100
+    assert missing_since("j", there, since, 1000) is None
     with pytest.raises(JobUnknownError):
-        unknown_since("j", missing, since, 100.1 + UNKNOWN_GRACE_S)
+        missing_since("j", missing, since, 100.1 + UNKNOWN_GRACE_S)
 
 
 def test_a_redis_that_is_away_is_told_once_and_again_after_it_was_there() -> None:

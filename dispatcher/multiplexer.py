@@ -18,10 +18,11 @@ from typing import Any
 
 import redis.asyncio
 
-from dispatcher import connection, names, silence, steps
+from dispatcher import connection, names, steps
 from dispatcher.channel import ChannelReader, Entry, unreadable
 from dispatcher.errors import PodrelayError
 from dispatcher.events import Cursor, Heard
+from dispatcher.reader import SilenceWatch, check_known, missing_since
 from dispatcher.record import as_datetime
 
 #: Jobs per round trip, entries per stream and job: at most some 8 MB in flight.
@@ -37,7 +38,7 @@ PING_S = 5.0
 
 
 class _Channel:
-    """One call of :meth:`Follower.follow`."""
+    """One call of :meth:`Multiplexer.follow`."""
 
     __slots__ = (
         "buffer",
@@ -56,7 +57,7 @@ class _Channel:
         self.reader = reader
         self.buffer: deque[Heard] = deque()
         self.news = asyncio.Event()
-        self.watch = silence.SilenceWatch()
+        self.watch = SilenceWatch()
         self.error: PodrelayError | None = None
         self.is_dirty = False
         self.is_final = False  #: the record said so when it was last looked at
@@ -85,7 +86,7 @@ class _Channel:
             self.news.set()
 
 
-class Follower:
+class Multiplexer:
     """Belongs to one event loop. ``client`` is used for reads and shared with other commands; ``bells`` is this
     object's own. Start with ``async with``; whoever still follows at its end gets a :class:`PodrelayError`."""
 
@@ -106,7 +107,7 @@ class Follower:
         self._subscribing = asyncio.Lock()  # held by whoever speaks on the bell connection
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> "Follower":
+    async def __aenter__(self) -> "Multiplexer":
         self._tasks = [asyncio.create_task(self._keep(loop)) for loop in (self._listen, self._read, self._look)]
         return self
 
@@ -147,7 +148,7 @@ class Follower:
         channel = _Channel(ChannelReader(job_id, cursor))
         async with connection.translated_async(self._url):
             present = await connection.run_async(self._client, steps.presence(job_id))
-        silence.check_known(job_id, present, cursor)
+        check_known(job_id, present, cursor)
         channel.reader.note_generation(present.generation)
         channel.is_final = present.is_final
         try:
@@ -347,9 +348,7 @@ class Follower:
         if news is not None:
             channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])
         try:
-            channel.unknown_since = silence.unknown_since(
-                reader.job_id, present, channel.unknown_since, time.monotonic()
-            )
+            channel.unknown_since = missing_since(reader.job_id, present, channel.unknown_since, time.monotonic())
         except PodrelayError as error:
             channel.fail(error)
         self._mark(channel)

@@ -8,7 +8,7 @@ from dispatcher.record import UNREADABLE, as_datetime
 from dispatcher.steps import Presence
 
 
-def silence(found: Presence) -> Silence | None:
+def explain(found: Presence) -> Silence | None:
     """What a person should be told; None: somebody is at work, wait."""
     if found.status is None:
         text = "Redis has no record of this job (any more); a worker that follows its pod makes it again"
@@ -49,7 +49,7 @@ class SilenceWatch:
 
     def look(self, found: Presence) -> Silence | None:
         """The silence to tell now, if it is news."""
-        heard = silence(found)
+        heard = explain(found)
         return self._tell(heard)
 
     def redis_away(self, error: RedisUnavailableError, for_s: float = AWAY_S) -> Silence | None:
@@ -83,7 +83,7 @@ def check_known(job_id: str, found: Presence, cursor: Cursor | None) -> None:
         raise PodrelayError(f"the record of job {job_id} cannot be read (see `podrelay status`)")
 
 
-def unknown_since(job_id: str, found: Presence, since: float | None, now: float) -> float | None:
+def missing_since(job_id: str, found: Presence, since: float | None, now: float) -> float | None:
     """Since when (monotonic seconds) the record has been missing; None where it is there.
 
     Raises:

@@ -1,6 +1,7 @@
 """The caller's client, synchronous. The asynchronous one is :mod:`dispatcher.aio`; both are thin shells over the same
-pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.channel`, :mod:`dispatcher.reader`)."""
+pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.reader`)."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,19 +9,19 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from dispatcher import connection, names, steps
-from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, unreadable
+from dispatcher.channel import WITHOUT_LOG, decode_xread, unreadable
 from dispatcher.errors import (
     JobUnknownError,
     PodrelayError,
     RedisUnavailableError,
     ResultTimeoutError,
 )
-from dispatcher.events import Cursor, Ended, Heard, JobResult, Silence
-from dispatcher.reader import SilenceWatch, check_known, missing_since
-from dispatcher.record import MAX_SECONDS, JobRecord, as_datetime, decode_worker
+from dispatcher.events import Cursor, Ended, Heard, JobResult
+from dispatcher.reader import JobReader, Next, after_look, check_known
+from dispatcher.record import MAX_SECONDS, JobRecord, decode_worker
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
-from dispatcher.steps import CancelOutcome, Submitted
+from dispatcher.steps import CancelOutcome, Presence, Submitted
 
 #: How long one blocking read waits before the reader looks whether anybody is there.
 BLOCK_S = 4.0
@@ -96,45 +97,51 @@ class Dispatcher:
             JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
             RedisUnavailableError: at the start only; later the reader waits until Redis is back.
         """
-        reader, watch = ChannelReader(job_id, cursor), SilenceWatch()
-        present = self._look(job_id)
-        check_known(job_id, present, cursor)
-        reader.note_generation(present.generation)
-        unknown_since: float | None = None
-        failures, lost_at, block_s = 0, 0.0, BLOCK_S
-        while not reader.is_done:
-            was_final = present.is_final
+        reader = JobReader(job_id, cursor)
+        reader.start(self._look(job_id))
+        yield from self._read_on(reader)
+
+    def read_so_far(self, job_id: str, cursor: Cursor | None = None) -> Iterator[Heard]:
+        """Yield what was published after the cursor (default: from the beginning), without waiting for more.
+
+        Raises:
+            JobUnknownError: there is no such job.
+        """
+        reader = JobReader(job_id, cursor)
+        with connection.translated(self._url):
+            present = connection.run(self._redis, steps.presence(job_id))
+        check_known(job_id, present, None)
+        reader.start(present)
+        while True:
+            yield from self._read(reader, block_s=0)
+            if reader.next in (Next.LOOK, Next.OVER):
+                return
+
+    def _read_on(self, reader: JobReader, deadline: float = math.inf) -> Iterator[Heard]:
+        """Yield the updates up to the job's end, or to the deadline (monotonic seconds)."""
+        failures, lost_at = 0, 0.0
+        while not reader.is_over and (left_s := deadline - time.monotonic()) > 0:
             try:
-                events, log, generation = self._read(reader, block_s=0.0 if was_final else block_s)
-                has_news = bool(events or log)
-                present = present if has_news else self._look(job_id)
+                updates = self._read(reader, block_s=min(BLOCK_S, left_s) if reader.next is Next.WAIT else 0)
+                if reader.next is Next.LOOK:
+                    asked = reader.position
+                    updates += reader.on_look(asked, self._look(reader.job_id), time.monotonic())
             except RedisUnavailableError as error:
                 lost_at = lost_at if failures else time.monotonic()
                 failures += 1
-                yield from _told(reader, watch.redis_away(error, time.monotonic() - lost_at), datetime.now(UTC))
-                time.sleep(connection.backoff_s(failures))
+                yield from reader.on_unavailable(error, datetime.now(UTC), away_s=time.monotonic() - lost_at)
+                time.sleep(min(connection.backoff_s(failures), max(0.0, deadline - time.monotonic())))
                 continue
-            failures, block_s = 0, BLOCK_S
-            if _begins_again(reader, generation, None if has_news else present):
-                block_s = 0.0
-                continue
-            yield from reader.take(events, log)
-            if not log:
-                yield from reader.log_is_drained()
-            if has_news:
-                unknown_since = None
-                continue
-            if was_final and not reader.awaits_log:
-                return  # it was final before this read, and no final event any more: the cursor stood behind it
-            yield from _told(reader, watch.look(present), as_datetime(present.at))
-            unknown_since = missing_since(job_id, present, unknown_since, time.monotonic())
+            failures = 0
+            yield from updates
 
-    def _read(self, reader: ChannelReader, *, block_s: float) -> tuple[list[Entry], list[Entry], str]:
-        """The next entries of both streams, and the generation that they are of."""
-        events, log = names.events(reader.job_id), names.log(reader.job_id)
-        keys: dict[Any, Any] = {events: reader.event_id, log: reader.log_id}
-        with connection.translated(self._url), self._reads.pipeline(transaction=False) as pipe:
-            pipe.xread(keys, count=READ_COUNT, block=int(block_s * 1000) or None)
+    def _read(self, reader: JobReader, *, block_s: float) -> list[Heard]:
+        """Read once, and wait for so long where there is nothing yet."""
+        asked, events, log = reader.position, names.events(reader.job_id), names.log(reader.job_id)
+        keys: dict[Any, Any] = {events: asked.event_id, log: asked.log_id}
+        redis = self._reads if block_s else self._redis
+        with connection.translated(self._url), redis.pipeline(transaction=False) as pipe:
+            pipe.xread(keys, count=READ_COUNT, block=math.ceil(block_s * 1000) or None)
             pipe.get(names.GENERATION)
             raw, generation = pipe.execute(raise_on_error=False)
             if isinstance(raw, Exception):
@@ -142,13 +149,13 @@ class Dispatcher:
                     raise unreadable(reader.job_id, raw)
                 raise raw
             found, now = decode_xread(raw), connection.generation_of(generation)
-        return found.get(events.encode(), []), found.get(log.encode(), []), now
+        return reader.on_read(asked, found.get(events.encode(), []), found.get(log.encode(), []), generation=now)
 
-    def _look(self, job_id: str) -> steps.Presence:
+    def _look(self, job_id: str) -> Presence:
         with connection.translated(self._url):
             present = connection.run(self._redis, steps.presence(job_id))
-            if present.is_overdue:
-                connection.run(self._redis, steps.expire(job_id, present.queue))
+            if (step := after_look(job_id, present)) is not None:
+                connection.run(self._redis, step)
         return present
 
     def result(self, job_id: str, timeout_s: float | None = None) -> JobResult:
@@ -158,34 +165,17 @@ class Dispatcher:
             ResultTimeoutError: it has not ended after ``timeout_s``; it goes on.
             JobUnknownError: there is no such job.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         record = self.get(job_id)
         if record.result is not None:
             return record.result
-        reader, failures = ChannelReader(job_id, WITHOUT_LOG), 0
-        unknown_since: float | None = None
-        while True:
-            left_s = BLOCK_S if deadline is None else min(BLOCK_S, deadline - time.monotonic())
-            if left_s <= 0:
-                raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
-            try:
-                events, _, generation = self._read(reader, block_s=max(0.001, left_s))
-                if not events:
-                    present = self._look(job_id)
-                    unknown_since = missing_since(job_id, present, unknown_since, time.monotonic())
-                    if present.is_final:
-                        return _result_of(self.get(job_id))
-            except RedisUnavailableError:
-                failures += 1
-                time.sleep(min(left_s, connection.backoff_s(failures)))
-                continue
-            failures = 0
-            if generation != reader.cursor.generation:
-                reader.note_generation(generation)
-                continue
-            for heard in [*reader.take(events, []), *reader.log_is_drained()]:
-                if isinstance(heard.event, Ended):
-                    return heard.event.result
+        reader = JobReader(job_id, WITHOUT_LOG)
+        for heard in self._read_on(reader, deadline):
+            if isinstance(heard.event, Ended):
+                return heard.event.result
+        if not reader.is_over:
+            raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
+        return _result_of(self.get(job_id))
 
     def cancel(self, job_id: str, by: str) -> CancelOutcome:
         """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself is heard on the channel.
@@ -310,20 +300,3 @@ def check_acknowledged(job_id: str, reply: str) -> None:
         raise _unreadable_record(job_id)
     if reply == "illegal":
         raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")
-
-
-def _begins_again(reader: ChannelReader, generation: str, silent: steps.Presence | None) -> bool:
-    """Whether Redis has lost what the reader's place stands on: that place, and so the last read, means nothing.
-    ``silent``: the look after a read that found nothing."""
-    if generation != reader.cursor.generation:
-        reader.note_generation(generation)
-        return True
-    if silent is None or silent.status is None:
-        return False
-    at = 0.0 if silent.is_final else silent.at  # a final event that was not read stands before the place in any case
-    return reader.note_ends(silent.last_event_id, silent.last_log_id, at)
-
-
-def _told(reader: ChannelReader, news: Silence | None, at: datetime) -> Iterator[Heard]:
-    if news is not None:
-        yield Heard(reader.job_id, news, reader.cursor, at)

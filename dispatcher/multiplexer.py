@@ -19,11 +19,11 @@ from typing import Any
 import redis.asyncio
 
 from dispatcher import connection, names, steps
-from dispatcher.channel import ChannelReader, Entry, unreadable
+from dispatcher.channel import Entry, unreadable
 from dispatcher.errors import PodrelayError
 from dispatcher.events import Cursor, Heard
-from dispatcher.reader import SilenceWatch, check_known, missing_since
-from dispatcher.record import as_datetime
+from dispatcher.reader import AWAY_S, JobReader, Next, Position, after_look
+from dispatcher.steps import Presence
 
 #: Jobs per round trip, entries per stream and job: at most some 8 MB in flight.
 BATCH_JOBS = 32
@@ -40,50 +40,26 @@ PING_S = 5.0
 class _Channel:
     """One call of :meth:`Multiplexer.follow`."""
 
-    __slots__ = (
-        "buffer",
-        "error",
-        "heard_at",
-        "is_dirty",
-        "is_final",
-        "is_over",
-        "news",
-        "reader",
-        "unknown_since",
-        "watch",
-    )
+    __slots__ = ("buffer", "error", "heard_at", "is_dirty", "news", "reader")
 
-    def __init__(self, reader: ChannelReader) -> None:
+    def __init__(self, reader: JobReader) -> None:
         self.reader = reader
         self.buffer: deque[Heard] = deque()
         self.news = asyncio.Event()
-        self.watch = SilenceWatch()
         self.error: PodrelayError | None = None
         self.is_dirty = False
-        self.is_final = False  #: the record said so when it was last looked at
-        self.is_over = False  #: nothing more will come
         self.heard_at = time.monotonic()
-        self.unknown_since: float | None = None
 
     def deliver(self, heard: list[Heard]) -> None:
         if heard:
             self.buffer.extend(heard)
             self.heard_at = time.monotonic()
+        if heard or self.reader.is_over:
             self.news.set()
 
     def fail(self, error: PodrelayError) -> None:
         self.error = error
         self.news.set()
-
-    def digest(self, events: list[Entry], log: list[Entry]) -> None:
-        """Deliver what one read after the reader's place found."""
-        self.deliver(self.reader.take(events, log))
-        if not log:
-            self.deliver(self.reader.log_is_drained())
-        if self.reader.is_done or (self.is_final and not events and not log and not self.reader.awaits_log):
-            # Final by a look before this read, and no final event any more: the cursor stood behind it.
-            self.is_over = True
-            self.news.set()
 
 
 class Multiplexer:
@@ -145,18 +121,15 @@ class Multiplexer:
             JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
             RedisUnavailableError: at the start only; later the reader waits until Redis is back.
         """
-        channel = _Channel(ChannelReader(job_id, cursor))
+        channel = _Channel(JobReader(job_id, cursor))
         async with connection.translated_async(self._url):
-            present = await connection.run_async(self._client, steps.presence(job_id))
-        check_known(job_id, present, cursor)
-        channel.reader.note_generation(present.generation)
-        channel.is_final = present.is_final
+            channel.reader.start(await connection.run_async(self._client, steps.presence(job_id)))
         try:
             await self._add(job_id, channel)
             while True:
                 while channel.buffer:
                     yield channel.buffer.popleft()
-                if channel.is_over:
+                if channel.reader.is_over:
                     return
                 if channel.error is not None:
                     raise channel.error
@@ -235,7 +208,8 @@ class Multiplexer:
     # Reads
 
     def _mark(self, channel: _Channel) -> None:
-        if not channel.is_dirty and len(channel.buffer) < BUFFERED_ENTRIES:
+        is_wanted = not channel.reader.is_over and len(channel.buffer) < BUFFERED_ENTRIES
+        if is_wanted and not channel.is_dirty:
             channel.is_dirty = True
             self._dirty.append(channel)
             self._readable.set()
@@ -256,32 +230,27 @@ class Multiplexer:
                 raise
 
     async def _read_batch(self, batch: list[_Channel]) -> None:
+        asked = [channel.reader.position for channel in batch]
         async with self._client.pipeline(transaction=False) as pipe:
-            for channel in batch:
-                reader = channel.reader
+            for channel, position in zip(batch, asked, strict=True):
                 # Events first: whatever log a final event names is then there when the log is read.
-                pipe.xread({names.events(reader.job_id): reader.event_id}, count=READ_COUNT)
-                pipe.xread({names.log(reader.job_id): reader.log_id}, count=READ_COUNT)
+                pipe.xread({names.events(channel.reader.job_id): position.event_id}, count=READ_COUNT)
+                pipe.xread({names.log(channel.reader.job_id): position.log_id}, count=READ_COUNT)
             pipe.get(names.GENERATION)  # last: what was read is of this generation
             *replies, generation = await pipe.execute(raise_on_error=False)
         for reply in (*replies, generation):
             if isinstance(reply, connection.UNAVAILABLE):
                 raise reply
-        for channel, events, log in zip(batch, replies[::2], replies[1::2], strict=True):
+        for channel, position, *found in zip(batch, asked, replies[::2], replies[1::2], strict=True):
             try:
-                self._digest(channel, _entries(events), _entries(log), connection.generation_of(generation))
+                events, log = map(_entries, found)
+                now = connection.generation_of(generation)
+                channel.deliver(channel.reader.on_read(position, events, log, generation=now))
             except Exception as error:  # noqa: BLE001 (an unreadable channel is no reason to stop the others)
                 channel.fail(unreadable(channel.reader.job_id, error))
-
-    def _digest(self, channel: _Channel, events: list[Entry], log: list[Entry], generation: str) -> None:
-        if generation != channel.reader.cursor.generation:
-            # Redis was emptied since the reader got its place: that place, and so this read, means nothing.
-            channel.reader.note_generation(generation)
-            self._mark(channel)
-            return
-        channel.digest(events, log)
-        if len(events) == READ_COUNT or log or (channel.reader.awaits_log and not channel.is_over):
-            self._mark(channel)
+                continue
+            if channel.reader.next is Next.READ or len(events) == READ_COUNT or log:
+                self._mark(channel)
 
     # Silence
 
@@ -305,7 +274,7 @@ class Multiplexer:
         due: list[_Channel] = []
         while self._looks and self._looks[0][0] <= time.monotonic() and len(due) < 4 * BATCH_JOBS:
             channel = heapq.heappop(self._looks)[2]
-            if channel.is_over or channel not in self._channels.get(channel.reader.job_id, ()):
+            if channel.reader.is_over or channel not in self._channels.get(channel.reader.job_id, ()):
                 continue
             silent_s = time.monotonic() - channel.heard_at
             if silent_s < 0.9 * FIRST_LOOK_S:
@@ -316,42 +285,28 @@ class Multiplexer:
         return due
 
     async def _look_at(self, due: list[_Channel]) -> None:
-        places = [(channel.reader.event_id, channel.reader.log_id) for channel in due]
+        asked = [channel.reader.position for channel in due]
         try:
             found = await connection.run_many(self._client, [steps.presence(x.reader.job_id) for x in due])
         except connection.REFUSED as error:
-            for channel in due:
-                if (news := channel.watch.redis_away(connection.unavailable(self._url, error))) is not None:
-                    reader = channel.reader
-                    channel.deliver([Heard(reader.job_id, news, reader.cursor, datetime.now(UTC))])
+            away = connection.unavailable(self._url, error)
+            for channel in due:  # each has been silent for long
+                channel.deliver(channel.reader.on_unavailable(away, datetime.now(UTC), away_s=AWAY_S))
             raise
-        looked = [
-            (x, p, place) for x, p, place in zip(due, found, places, strict=True) if isinstance(p, steps.Presence)
-        ]
-        overdue = [steps.expire(x.reader.job_id, p.queue) for x, p, _ in looked if p.is_overdue]
-        await connection.run_many(self._client, overdue)
-        for channel, present, place in looked:
-            self._take_look(channel, present, place)
-        for channel, outcome in zip(due, found, strict=True):
-            if isinstance(outcome, Exception):
-                channel.fail(unreadable(channel.reader.job_id, outcome))
+        looks = [after_look(x.reader.job_id, p) for x, p in zip(due, found, strict=True) if isinstance(p, Presence)]
+        await connection.run_many(self._client, [step for step in looks if step is not None])
+        for channel, position, present in zip(due, asked, found, strict=True):
+            self._take_look(channel, position, present)
 
-    def _take_look(self, channel: _Channel, present: steps.Presence, place: tuple[str, str]) -> None:
-        """Tell a silent job's reader who is there; ``place``: where it stood before the look."""
-        reader = channel.reader
-        channel.is_final = present.is_final
-        if present.status is not None and place == (reader.event_id, reader.log_id):
-            # A read from the place before that is under way must not be taken for the end.
-            at = 0.0 if present.is_final else present.at
-            channel.is_final &= not reader.note_ends(present.last_event_id, present.last_log_id, at)
-        news = channel.watch.look(present)
-        if news is not None:
-            channel.deliver([Heard(reader.job_id, news, reader.cursor, as_datetime(present.at))])
+    def _take_look(self, channel: _Channel, asked: Position, present: Presence | Exception) -> None:
+        if isinstance(present, Exception):
+            channel.fail(unreadable(channel.reader.job_id, present))
+            return
         try:
-            channel.unknown_since = missing_since(reader.job_id, present, channel.unknown_since, time.monotonic())
+            channel.deliver(channel.reader.on_look(asked, present, time.monotonic()))
         except PodrelayError as error:
             channel.fail(error)
-        self._mark(channel)
+        self._mark(channel)  # its bell may have been lost
 
 
 def _entries(reply: Any) -> list[Entry]:

@@ -1,11 +1,159 @@
-"""Telling why nothing is heard of a job, so that nobody waits in the dark: pure, on one look at who is there."""
+"""Reading one job to its end, whatever becomes of its channel and of Redis: pure, for every way of reading.
 
+A shell (the synchronous client, the multiplexer of the asynchronous one) does what :attr:`JobReader.next` says, hands
+in what Redis answered, and passes on the updates. When a job is over, what a read of an emptied Redis is worth, and
+what a person is told of a job that is silent is decided here only. No clock, no socket.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
 from typing import Any
 
+from dispatcher import steps
+from dispatcher.channel import ChannelReader, Entry
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError
-from dispatcher.events import Cursor, Silence, SilenceKind
+from dispatcher.events import Cursor, Heard, Silence, SilenceKind
 from dispatcher.record import UNREADABLE, as_datetime
 from dispatcher.steps import Presence
+
+
+class Next(Enum):
+    """What a reader needs next."""
+
+    READ = "read"  #: read both streams, without waiting
+    WAIT = "wait"  #: read them when there is something new
+    LOOK = "look"  #: nothing new was there: look who could say something (:func:`dispatcher.steps.presence`)
+    OVER = "over"  #: nothing more will come
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a reader stood when Redis was asked. An answer is handed in with it: the reader may have moved since."""
+
+    event_id: str
+    log_id: str
+    was_final: bool  #: a look before had found that the job has ended
+
+
+class JobReader:
+    """What happens to one job, in order, from the cursor (default: the beginning) to its end.
+
+    The last update is :class:`~dispatcher.events.Ended`; a cursor behind it gives none.
+
+    Attributes:
+        next: what to do next.
+    """
+
+    def __init__(self, job_id: str, cursor: Cursor | None = None) -> None:
+        self.job_id = job_id
+        self.next = Next.WAIT
+        self._channel = ChannelReader(job_id, cursor)
+        self._given = cursor
+        self._silence = SilenceWatch()
+        self._is_final = False  # the record said so when it was last looked at
+        self._unknown_since: float | None = None
+
+    @property
+    def position(self) -> Position:
+        """Read what comes after it."""
+        return Position(self._channel.event_id, self._channel.log_id, self._is_final)
+
+    @property
+    def is_over(self) -> bool:
+        return self.next is Next.OVER
+
+    def start(self, present: Presence) -> None:
+        """Take the look before the first read.
+
+        Raises:
+            JobUnknownError: there is no such job, and no cursor that says there was.
+            PodrelayError: its record cannot be read.
+        """
+        check_known(self.job_id, present, self._given)
+        self._channel.note_generation(present.generation)
+        self._heed(present, self.position)
+
+    def on_read(
+        self, asked: Position, events: Sequence[Entry], log: Sequence[Entry], *, generation: str
+    ) -> list[Heard]:
+        """Take what a read of both streams found; ``generation`` was read after them."""
+        if self.is_over:
+            return []
+        if generation != self._channel.cursor.generation:
+            # Redis was emptied since the reader got its place: that place, and so this read, means nothing.
+            self._channel.note_generation(generation)
+            self._is_final, self.next = False, Next.READ
+            return []
+        if not self._is_still_at(asked):
+            self.next = Next.READ
+            return []
+        updates = self._channel.take(events, log)
+        if not log:
+            updates += self._channel.log_is_drained()
+        has_news = bool(events or log)
+        self.next = self._after_read(has_news=has_news, was_final=asked.was_final)
+        if has_news:
+            self._unknown_since = None
+        return updates
+
+    def _after_read(self, *, has_news: bool, was_final: bool) -> Next:
+        if self._channel.is_done:
+            return Next.OVER
+        if self._channel.awaits_log:
+            return Next.READ
+        if has_news:
+            return Next.WAIT
+        # Final by a look before the read, and no final event any more: the cursor stood behind it.
+        return Next.OVER if was_final else Next.LOOK
+
+    def on_look(self, asked: Position, present: Presence, now: float) -> list[Heard]:
+        """Take a look at who is there; ``now`` in monotonic seconds.
+
+        Raises:
+            JobUnknownError: there has been no record for :data:`UNKNOWN_GRACE_S`.
+            PodrelayError: what is there could not be read for so long.
+        """
+        if self.is_over:
+            return []
+        self._heed(present, asked)
+        self._unknown_since = missing_since(self.job_id, present, self._unknown_since, now)
+        return self._told(self._silence.look(present), as_datetime(present.at))
+
+    def _heed(self, present: Presence, asked: Position) -> None:
+        self._is_final = present.is_final
+        if present.status is not None and self._is_still_at(asked):
+            at, last_log_id = present.at, present.last_log_id
+            if present.is_final:
+                # A final event that was not read stands before a place beyond the events' end in any case, and says
+                # itself what there is of the log.
+                at, last_log_id = 0.0, asked.log_id
+            if self._channel.note_ends(present.last_event_id, last_log_id, at):
+                self._is_final, self.next = False, Next.READ
+                return
+        self.next = self._after_pause()
+
+    def on_unavailable(self, error: RedisUnavailableError, at: datetime, *, away_s: float) -> list[Heard]:
+        """Take that Redis has not answered for ``away_s`` seconds. Pause before what is next."""
+        self.next = self._after_pause()
+        return self._told(self._silence.redis_away(error, away_s), at)
+
+    def _after_pause(self) -> Next:
+        if self.is_over:
+            return Next.OVER
+        return Next.READ if self._is_final else Next.WAIT
+
+    def _is_still_at(self, asked: Position) -> bool:
+        return (asked.event_id, asked.log_id) == (self._channel.event_id, self._channel.log_id)
+
+    def _told(self, news: Silence | None, at: datetime) -> list[Heard]:
+        return [] if news is None else [Heard(self.job_id, news, self._channel.cursor, at)]
+
+
+def after_look(job_id: str, present: Presence) -> steps.Step[str] | None:
+    """What whoever looked asks of Redis then: to end the job, where it has waited in its queue beyond its limit."""
+    return steps.expire(job_id, present.queue) if present.is_overdue else None
 
 
 def explain(found: Presence) -> Silence | None:

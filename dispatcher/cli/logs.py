@@ -24,7 +24,6 @@ def logs(
     """
     with session.dispatcher() as client:
         from dispatcher.cli import following, screens
-        from dispatcher.cli.so_far import read_so_far
         from dispatcher.events import LogChunk, LogGap
 
         place, wanted = _place(cursor), following.of_container(container)
@@ -33,7 +32,7 @@ def logs(
                 code = following.follow_to_end(client, job, screen, place, wanted=wanted)
             raise typer.Exit(code)
         plain = screens.JsonScreen() if as_json else screens.PlainScreen()
-        for heard in read_so_far(client.settings, job, place):
+        for heard in client.read_so_far(job, place):
             if wanted(heard) and (as_json or isinstance(heard.event, LogChunk | LogGap)):
                 plain.show(heard)
 

@@ -13,7 +13,6 @@ from real_redis import eventually, real_store, settings_for, url
 
 from dispatcher import multiplexer, names
 from dispatcher.aio import AsyncDispatcher
-from dispatcher.cli.so_far import read_so_far
 from dispatcher.client import Dispatcher
 from dispatcher.errors import InvalidSpecError, PodrelayError, RedisUnavailableError
 from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap, Notice
@@ -53,7 +52,7 @@ async def test_every_reader_passes_over_what_cannot_be_read(
 ) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     run_among_oddities(real_store, job_id)
-    told = [await read_all(many, job_id), list(dispatcher.follow(job_id)), list(read_so_far(settings_for(url), job_id))]
+    told = [await read_all(many, job_id), list(dispatcher.follow(job_id)), list(dispatcher.read_so_far(job_id))]
     for heard in told:
         assert b"".join(x.event.data for x in heard if isinstance(x.event, LogChunk)) == b"before\nafter\n"
         assert isinstance(heard[-1].event, Ended)

@@ -192,7 +192,7 @@ local function forget(job_id, job, queue, at)
     if string_at(name) == job_id then redis.call('EXPIRE', name, keep_s) end
   end
   local successor = kept[5] and 'podrelay:job:{' .. kept[5] .. '}'
-  if successor and redis.call('EXISTS', successor) == 1 then
+  if successor and fields(successor, 'status')[1] then
     -- A job that ended while it waited hands on what it waited for.
     local other = standing(kept[6])
     if other then

@@ -186,6 +186,18 @@ def test_a_job_comes_to_its_end_whatever_keys_beside_its_record_are_of_a_wrong_t
     rows_of(store)
 
 
+def test_a_successor_of_a_wrong_type_keeps_no_job_from_its_end(store: Store) -> None:
+    worker = store.worker()
+    worker.claim(store.submit(key="k", args=("1",)).job_id)
+    second = store.submit(key="k", args=("2",)).job_id
+    third = store.submit(key="k", args=("3",)).job_id
+    store.client.set(names.job(third), "x")
+    assert store.run(steps.cancel(second, "me")) is CancelOutcome.CANCELLED
+    record = store.run(steps.read_record(second))
+    assert record is not None
+    assert record.is_forgotten
+
+
 @pytest.mark.parametrize("what", ["active", "recent"])
 def test_an_index_of_a_wrong_type_is_listed_as_that(store: Store, what: str) -> None:
     key = MISTYPED[what]("")

@@ -71,6 +71,8 @@ RETURNING_BESIDE = Kind(
 #: A return value behind a container that goes on is printed only while the pod is being deleted, and goes with it.
 VALUE_LOST = replace(RETURNING_BESIDE, status=Status.FAILED, reason=FailureReason.RETURN_VALUE)
 EVICTED = Kind(Status.SUCCEEDED, args=("--duration=3",), fields={"retry_on": ["evicted"]}, act=_evict, attempts=2)
+#: Their pods are deleted while they run, so that the next worker may find them gone before it has proved a log's end.
+TAKEN_AWAY = (EVICTED, TOO_LONG, VALUE_LOST)
 
 #: Which jobs pass through a step. A member of Reached that is not here fails the suite.
 KINDS: dict[Reached, tuple[Kind, ...]] = {
@@ -128,8 +130,9 @@ async def _carry_out(site: Site) -> dict[str, Outcome]:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
     created = site.pocket.ever_created()
-    for name, outcome in found.items():
-        outcome.problems = broken_laws(outcome.spec, outcome.told, created, may_lose_pods="evicted" in name)
+    for name, (_, kind) in zip(IDS, CASES, strict=True):
+        outcome = found[name]
+        outcome.problems = broken_laws(outcome.spec, outcome.told, created, may_lose_pods=kind in TAKEN_AWAY)
         outcome.pods_left = len(site.pocket.pods(name))
     if any(outcome.record is None or outcome.problems for outcome in found.values()):
         site.tell_all()

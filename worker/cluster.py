@@ -176,7 +176,8 @@ class Cluster:
         return [item for item in items if isinstance(item, dict)]
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """Every pod of the selector, and the resource version from which to watch."""
+        """Every pod of the selector, and the resource version from which to watch. Waits for no slot: creates that slow
+        admission holds up may have them all, and this tells whether the API server answers."""
         items: list[dict[str, Any]] = []
         goes_on, limit, seen = "", _PAGE, set[str]()
         while True:
@@ -186,7 +187,7 @@ class Cluster:
             request = _Request("GET", _pods(namespace), tuple(query), longest=_LONGEST_PAGE)
             try:
                 with self._telling_health():
-                    body = await self._call(Question("list", namespace, kind="PodList"), request)
+                    body = await self._ask(Question("list", namespace, kind="PodList"), request)
             except AnswerTooLargeError:
                 if limit == 1:
                     raise
@@ -274,6 +275,12 @@ class Cluster:
     async def _call(
         self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
+        async with self._slots:
+            return await self._ask(question, request, may_send=may_send)
+
+    async def _ask(
+        self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+    ) -> dict[str, Any]:
         async def ask(access: Access) -> dict[str, Any]:
             if not may_send():
                 raise ClusterUnavailableError(f"{request}: not sent, the worker's lease was lost meanwhile")
@@ -282,8 +289,7 @@ class Cluster:
                 async with await self._send(request, access, timeout) as response:
                     return meant(question, await _answer(request, response))
 
-        async with self._slots:
-            return await self._as_accepted(ask)
+        return await self._as_accepted(ask)
 
     @asynccontextmanager
     async def _stream(

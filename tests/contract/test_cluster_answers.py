@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 import structlog.testing
-from aiohttp import web
+from aiohttp import test_utils, web
 
 from devcluster.apiserver.kubeconfig import write_kubeconfig
 from devcluster.cluster import PocketCluster
@@ -235,3 +235,35 @@ async def test_a_watch_that_brings_nothing_but_the_same_bad_line_is_given_up_for
                 assert "job" in heard.changed  # by the list, where the watch brings nothing
                 assert lie.watches >= 4
                 running.cancel()
+
+
+async def test_creates_that_are_held_up_make_nobody_blind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow admission webhook may hold every slot for half a minute: whether the API server answers is asked beside
+    them."""
+    held, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def hold_up(_: web.Request) -> web.Response:
+        held.set()
+        await goes_on.wait()
+        return web.Response(status=503)
+
+    async def pods(_: web.Request) -> web.Response:
+        return web.json_response(
+            {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}
+        )
+
+    app = web.Application()
+    app.router.add_post("/api/v1/namespaces/default/pods", hold_up)
+    app.router.add_get("/api/v1/namespaces/default/pods", pods)
+    server = test_utils.TestServer(app)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    async with server:
+        write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{server.port}", "token")
+        async with await Cluster.connect(connections=1) as cluster:
+            creating = asyncio.create_task(cluster.create_pod("default", manifest("a"), may_send=lambda: True))
+            await held.wait()
+            async with asyncio.timeout(10):
+                assert await cluster.list_pods("default", SELECTOR) == ([], "1")
+            goes_on.set()
+            with pytest.raises(ClusterUnavailableError):
+                await creating

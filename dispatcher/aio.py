@@ -21,7 +21,7 @@ from dispatcher.client import (
     worker_view,
 )
 from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
-from dispatcher.events import Cursor, Ended, Heard, JobResult
+from dispatcher.events import Cursor, Ended, JobResult, JobUpdate
 from dispatcher.multiplexer import Multiplexer
 from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings
@@ -69,7 +69,7 @@ class AsyncDispatcher:
         async with connection.translated_async(self._url):
             return await connection.run_async(self._redis, steps.submit(spec))
 
-    def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[Heard, None]:
+    def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[JobUpdate, None]:
         """Yield what happens to the job, in order, from the cursor to its end: see :meth:`Multiplexer.follow`."""
         return self._multiplexer.follow(job_id, cursor)
 

@@ -24,7 +24,7 @@ from dispatcher.events import (
     MOST_PLACES,
     Cursor,
     Ended,
-    Heard,
+    JobUpdate,
     LogChunk,
     LogGap,
     Notice,
@@ -136,9 +136,9 @@ class ChannelReader:
         log_id = self.cursor.log_id if self._is_without_log else "0-0"
         self.cursor = replace(self.cursor, event_id="0-0", log_id=log_id)
 
-    def take(self, events: Iterable[Entry], log: Iterable[Entry]) -> list[Heard]:
+    def take(self, events: Iterable[Entry], log: Iterable[Entry]) -> list[JobUpdate]:
         """Digest the next entries of both streams (each in order, after ``event_id`` and ``log_id``)."""
-        heard: list[Heard] = []
+        heard: list[JobUpdate] = []
         queue = list(log)
         for entry_id, fields in events:
             # Keep the two streams roughly in the order of time: ids are times of one clock.
@@ -149,7 +149,7 @@ class ChannelReader:
             heard += self._take_log(*entry)
         return heard + self._release_ended()
 
-    def _take_event(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[Heard]:
+    def _take_event(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[JobUpdate]:
         self._event_id = entry_id.decode()
         if self.is_done or self._ended:
             return []
@@ -171,12 +171,12 @@ class ChannelReader:
         self._step(event_id=self._event_id)
         return [self._tell(event, at)]
 
-    def _tell_unreadable(self, what: str, error: ValueError, at: datetime) -> list[Heard]:
+    def _tell_unreadable(self, what: str, error: ValueError, at: datetime) -> list[JobUpdate]:
         if isinstance(error, ValidationError) and error.errors()[0]["type"] == "union_tag_invalid":
             return []  # a newer writer's kind of event
         return [self._tell(Notice(level="warning", text=f"{what} cannot be read: {_first_line(error)}"), at)]
 
-    def _take_log(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[Heard]:
+    def _take_log(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[JobUpdate]:
         at = _time_of(entry_id)
         self._step(log_id=entry_id.decode())
         try:
@@ -193,14 +193,14 @@ class ChannelReader:
             why = f"log entry {self.log_id} cannot be read: {_first_line(error)}"
             return [self._tell(LogGap(key[1], key[0], self._end_of(key), None, why), at)]
 
-    def _take_gap(self, key: tuple[int, str], start: int, end: int | None, why: str, at: datetime) -> list[Heard]:
+    def _take_gap(self, key: tuple[int, str], start: int, end: int | None, why: str, at: datetime) -> list[JobUpdate]:
         known = self._end_of(key)
         self._chains[key] = None
         self._come_to(key, max(known, end or start))
         return [self._tell(LogGap(key[1], key[0], start, end, why), at)] if end is None or end > known else []
 
-    def _take_chunk(self, key: tuple[int, str], start: int, data: bytes, chain: str, at: datetime) -> list[Heard]:
-        (attempt, container), known, heard = key, self._end_of(key), list[Heard]()
+    def _take_chunk(self, key: tuple[int, str], start: int, data: bytes, chain: str, at: datetime) -> list[JobUpdate]:
+        (attempt, container), known, heard = key, self._end_of(key), list[JobUpdate]()
         if start > known:
             if key not in self._unread:
                 why = "trimmed to the job's log limit, or lost by Redis, before this reader came to it"
@@ -234,7 +234,7 @@ class ChannelReader:
         before = self._chains.get(key, NO_CHAIN if self._end_of(key) == 0 else None)
         return before is not None and chain_next(before, data) != chain
 
-    def _release_ended(self) -> list[Heard]:
+    def _release_ended(self) -> list[JobUpdate]:
         if self._ended is None:
             return []
         entry_id, event, at = self._ended
@@ -255,7 +255,7 @@ class ChannelReader:
         attempt, logs = event.result.attempt, event.result.logs
         return any(self._end_of((attempt, name)) < summary.bytes for name, summary in logs.items())
 
-    def log_is_drained(self) -> list[Heard]:
+    def log_is_drained(self) -> list[JobUpdate]:
         """Tell that a read after ``log_id`` found nothing more: what the final event still waits for is not there (it
         was trimmed, or Redis lost it)."""
         if self._reads_log_again:  # that read was still after the place that was given up
@@ -263,7 +263,7 @@ class ChannelReader:
             return []
         return self.end_now(*self._ended) if self._ended else []
 
-    def end_now(self, entry_id: bytes, event: Ended, at: datetime) -> list[Heard]:
+    def end_now(self, entry_id: bytes, event: Ended, at: datetime) -> list[JobUpdate]:
         self._ended, self.is_done, self.status = None, True, event.result.status
         self._step(event_id=entry_id.decode())
         heard = []
@@ -282,10 +282,10 @@ class ChannelReader:
                 heard.append(self._tell(LogGap(container, event.result.attempt, known, known, why), at))
         return [*heard, self._tell(event, at)]
 
-    def _tell(self, event: StatusChanged | Notice | Ended | LogChunk | LogGap, at: datetime) -> Heard:
+    def _tell(self, event: StatusChanged | Notice | Ended | LogChunk | LogGap, at: datetime) -> JobUpdate:
         if isinstance(event, StatusChanged):
             self.status = event.status
-        return Heard(self.job_id, event, self.cursor, at)
+        return JobUpdate(self.job_id, event, self.cursor, at)
 
     def _step(self, *, event_id: str | None = None, log_id: str | None = None) -> None:
         self.cursor = Cursor(

@@ -16,7 +16,7 @@ from dispatcher.errors import (
     RedisUnavailableError,
     ResultTimeoutError,
 )
-from dispatcher.events import Cursor, Ended, Heard, JobResult
+from dispatcher.events import Cursor, Ended, JobResult, JobUpdate
 from dispatcher.reader import JobReader, Next, after_look, check_known
 from dispatcher.record import MAX_SECONDS, JobRecord, decode_worker
 from dispatcher.settings import ClientSettings
@@ -87,7 +87,7 @@ class Dispatcher:
         with connection.translated(self._url):
             return connection.run(self._redis, steps.submit(spec))
 
-    def follow(self, job_id: str, cursor: Cursor | None = None) -> Iterator[Heard]:
+    def follow(self, job_id: str, cursor: Cursor | None = None) -> Iterator[JobUpdate]:
         """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end.
 
         The last thing yielded is :class:`~dispatcher.events.Ended`; a cursor behind it yields nothing. Holds one
@@ -101,7 +101,7 @@ class Dispatcher:
         reader.start(self._look(job_id))
         yield from self._read_on(reader)
 
-    def read_so_far(self, job_id: str, cursor: Cursor | None = None) -> Iterator[Heard]:
+    def read_so_far(self, job_id: str, cursor: Cursor | None = None) -> Iterator[JobUpdate]:
         """Yield what was published after the cursor (default: from the beginning), without waiting for more.
 
         Raises:
@@ -117,7 +117,7 @@ class Dispatcher:
             if reader.next in (Next.LOOK, Next.OVER):
                 return
 
-    def _read_on(self, reader: JobReader, deadline: float = math.inf) -> Iterator[Heard]:
+    def _read_on(self, reader: JobReader, deadline: float = math.inf) -> Iterator[JobUpdate]:
         """Yield the updates up to the job's end, or to the deadline (monotonic seconds)."""
         failures, lost_at = 0, 0.0
         while not reader.is_over and (left_s := deadline - time.monotonic()) > 0:
@@ -135,7 +135,7 @@ class Dispatcher:
             failures = 0
             yield from updates
 
-    def _read(self, reader: JobReader, *, block_s: float) -> list[Heard]:
+    def _read(self, reader: JobReader, *, block_s: float) -> list[JobUpdate]:
         """Read once, and wait for so long where there is nothing yet."""
         asked, events, log = reader.position, names.events(reader.job_id), names.log(reader.job_id)
         keys: dict[Any, Any] = {events: asked.event_id, log: asked.log_id}

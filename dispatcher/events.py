@@ -307,10 +307,14 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One thing a reader heard of a job: ``cursor`` is the place after it, ``at`` its time by Redis' clock."""
+class JobUpdate:
+    """One thing that happened to a job: ``cursor`` is the reader's place after it, ``at`` its time by Redis' clock."""
 
     job_id: str
     event: StatusChanged | Notice | Ended | LogChunk | LogGap | Silence
     cursor: Cursor
     at: datetime
+
+
+#: As it was called at first.
+Heard = JobUpdate

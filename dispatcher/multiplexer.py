@@ -21,7 +21,7 @@ import redis.asyncio
 from dispatcher import connection, names, steps
 from dispatcher.channel import Entry, unreadable
 from dispatcher.errors import PodrelayError
-from dispatcher.events import Cursor, Heard
+from dispatcher.events import Cursor, JobUpdate
 from dispatcher.reader import AWAY_S, JobReader, Next, Position, after_look
 from dispatcher.steps import Presence
 
@@ -44,13 +44,13 @@ class _Channel:
 
     def __init__(self, reader: JobReader) -> None:
         self.reader = reader
-        self.buffer: deque[Heard] = deque()
+        self.buffer: deque[JobUpdate] = deque()
         self.news = asyncio.Event()
         self.error: PodrelayError | None = None
         self.is_dirty = False
         self.heard_at = time.monotonic()
 
-    def deliver(self, heard: list[Heard]) -> None:
+    def deliver(self, heard: list[JobUpdate]) -> None:
         if heard:
             self.buffer.extend(heard)
             self.heard_at = time.monotonic()
@@ -113,7 +113,7 @@ class Multiplexer:
             for channel in channels:
                 channel.fail(error)
 
-    async def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[Heard, None]:
+    async def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[JobUpdate, None]:
         """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end. The last thing
         is :class:`~dispatcher.events.Ended`; a cursor behind it yields nothing.
 

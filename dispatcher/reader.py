@@ -14,7 +14,7 @@ from typing import Any
 from dispatcher import steps
 from dispatcher.channel import ChannelReader, Entry
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError
-from dispatcher.events import Cursor, Heard, Silence, SilenceKind
+from dispatcher.events import Cursor, JobUpdate, Silence, SilenceKind
 from dispatcher.record import UNREADABLE, as_datetime
 from dispatcher.steps import Presence
 
@@ -77,7 +77,7 @@ class JobReader:
 
     def on_read(
         self, asked: Position, events: Sequence[Entry], log: Sequence[Entry], *, generation: str
-    ) -> list[Heard]:
+    ) -> list[JobUpdate]:
         """Take what a read of both streams found; ``generation`` was read after them."""
         if self.is_over:
             return []
@@ -108,7 +108,7 @@ class JobReader:
         # Final by a look before the read, and no final event any more: the cursor stood behind it.
         return Next.OVER if was_final else Next.LOOK
 
-    def on_look(self, asked: Position, present: Presence, now: float) -> list[Heard]:
+    def on_look(self, asked: Position, present: Presence, now: float) -> list[JobUpdate]:
         """Take a look at who is there; ``now`` in monotonic seconds.
 
         Raises:
@@ -134,7 +134,7 @@ class JobReader:
                 return
         self.next = self._after_pause()
 
-    def on_unavailable(self, error: RedisUnavailableError, at: datetime, *, away_s: float) -> list[Heard]:
+    def on_unavailable(self, error: RedisUnavailableError, at: datetime, *, away_s: float) -> list[JobUpdate]:
         """Take that Redis has not answered for ``away_s`` seconds. Pause before what is next."""
         self.next = self._after_pause()
         return self._told(self._silence.redis_away(error, away_s), at)
@@ -147,8 +147,8 @@ class JobReader:
     def _is_still_at(self, asked: Position) -> bool:
         return (asked.event_id, asked.log_id) == (self._channel.event_id, self._channel.log_id)
 
-    def _told(self, news: Silence | None, at: datetime) -> list[Heard]:
-        return [] if news is None else [Heard(self.job_id, news, self._channel.cursor, at)]
+    def _told(self, news: Silence | None, at: datetime) -> list[JobUpdate]:
+        return [] if news is None else [JobUpdate(self.job_id, news, self._channel.cursor, at)]
 
 
 def after_look(job_id: str, present: Presence) -> steps.Step[str] | None:

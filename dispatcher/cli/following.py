@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dispatcher.cli.exits import ExitCode, exit_code
 from dispatcher.cli.screens import Screen
 from dispatcher.client import Dispatcher
-from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap
+from dispatcher.events import Cursor, Ended, JobUpdate, LogChunk, LogGap
 
-Wanted = Callable[[Heard], bool]
+Wanted = Callable[[JobUpdate], bool]
 
 
 def follow_to_end(
@@ -48,7 +48,7 @@ def detached(job_id: str, place: Cursor | None) -> str:
 def of_container(container: str | None) -> Wanted:
     """Lets pass the log of one container, and everything that is no log."""
 
-    def wanted(heard: Heard) -> bool:
+    def wanted(heard: JobUpdate) -> bool:
         match heard.event:
             case LogChunk(container=name) | LogGap(container=name):
                 return container is None or name == container

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dispatcher.cli import words
 from dispatcher.cli.screens import write_bytes
-from dispatcher.events import Ended, Heard, LogChunk, LogGap, Silence, StatusChanged
+from dispatcher.events import Ended, JobUpdate, LogChunk, LogGap, Silence, StatusChanged
 from dispatcher.status import Status
 from dispatcher.steps import Submitted
 
@@ -64,7 +64,7 @@ class ProgressScreen:
     def submitted(self, found: Submitted, queue: str) -> None:
         self.tell(words.submitted(found, queue))
 
-    def show(self, heard: Heard) -> None:
+    def show(self, heard: JobUpdate) -> None:
         event = heard.event
         if isinstance(event, LogChunk):
             self._write(event.data)

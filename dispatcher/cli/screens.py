@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from dispatcher.cli import words
-from dispatcher.events import Heard, LogChunk
+from dispatcher.events import JobUpdate, LogChunk
 from dispatcher.steps import Submitted
 
 
@@ -21,7 +21,7 @@ class Screen(Protocol):
 
     def submitted(self, found: Submitted, queue: str) -> None: ...
 
-    def show(self, heard: Heard) -> None: ...
+    def show(self, heard: JobUpdate) -> None: ...
 
     def tell(self, text: str) -> None: ...
 
@@ -46,7 +46,7 @@ class PlainScreen:
     def submitted(self, found: Submitted, queue: str) -> None:
         self.tell(words.submitted(found, queue))
 
-    def show(self, heard: Heard) -> None:
+    def show(self, heard: JobUpdate) -> None:
         if isinstance(heard.event, LogChunk):
             write_bytes(heard.event.data)
             return
@@ -64,7 +64,7 @@ class JsonScreen:
     def submitted(self, found: Submitted, queue: str) -> None:
         write_object(submitted_object(found))
 
-    def show(self, heard: Heard) -> None:
+    def show(self, heard: JobUpdate) -> None:
         write_object(words.as_object(heard))
 
     def tell(self, text: str) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, Notice, Silence, StatusChanged
+from dispatcher.events import Ended, JobResult, JobUpdate, LogChunk, LogGap, Notice, Silence, StatusChanged
 from dispatcher.record import JobRecord, as_datetime
 from dispatcher.steps import SubmitOutcome, Submitted
 
 
-def line(heard: Heard) -> str | None:
+def line(heard: JobUpdate) -> str | None:
     """One line for a person; None for what is no line (log bytes) or repeats the line before (the first QUEUED)."""
     match heard.event:
         case StatusChanged() as event:
@@ -101,7 +101,7 @@ def submitted(found: Submitted, queue: str) -> str:
             return f"job {found.job_id} submitted to queue {queue}, after the former job of its key"
 
 
-def as_object(heard: Heard) -> dict[str, Any]:
+def as_object(heard: JobUpdate) -> dict[str, Any]:
     """One thing heard as a JSON object: its kind, job, time and cursor, and what the kind has.
 
     Log bytes are ``text``, with what is not UTF-8 replaced; then ``base64`` holds them unharmed.

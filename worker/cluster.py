@@ -88,6 +88,8 @@ class Cluster:
     Attributes:
         is_well: set while pods can be listed and watched and the worker's credentials are taken. What many jobs would
             ask for each waits for it, so that an API server that suffers is asked by a few watches only.
+        is_doubted: pods could not be listed or watched, while a watch (of another namespace) goes on: somebody is to
+            ask whether it is well.
     """
 
     def __init__(self, configuration: ClusterConfiguration, credentials: Credentials, connections: int) -> None:
@@ -105,6 +107,7 @@ class Cluster:
         )
         self.is_well = asyncio.Event()
         self.is_well.set()
+        self.is_doubted = False
 
     @classmethod
     async def connect(cls, *, connections: int) -> Self:
@@ -257,7 +260,10 @@ class Cluster:
             yield
             self.is_well.set()
         except ClusterUnavailableError:
-            self.is_well.clear()
+            if self._watching:
+                self.is_doubted = True
+            else:
+                self.is_well.clear()
             raise
         except ClusterRefusedError:
             self.is_well.set()  # that is an answer

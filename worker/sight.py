@@ -7,7 +7,6 @@ Where no worker sees, the queue waits in Redis.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -40,7 +39,8 @@ class Sight:
         while True:
             now = asyncio.get_running_loop().time()
             self.look(now)
-            if self._place.doubts_cluster or (self._place.blind and now - self._probed_at > PROBE_S):
+            is_doubted = self._place.doubts_cluster or self._place.cluster.is_doubted
+            if is_doubted or (self._place.blind and now - self._probed_at > PROBE_S):
                 await self._probe()
                 self._probed_at = asyncio.get_running_loop().time()
             await asyncio.sleep(LOOK_S)
@@ -48,7 +48,7 @@ class Sight:
     def look(self, now: float) -> None:
         """Take note of what is known of the cluster (``now``: steady seconds)."""
         place = self._place
-        if place.cluster.is_well.is_set() and all(watch.is_synced or watch.refusal for watch in place.watches):
+        if place.cluster.is_well.is_set() and self._has_looked():
             self._lost_at = None
             if place.blind:
                 self._note("")
@@ -56,6 +56,11 @@ class Sight:
             self._lost_at = now if self._lost_at is None else self._lost_at
             if not place.blind and now - self._lost_at >= place.settings.api_away_s:
                 self._note(BLIND)
+
+    def _has_looked(self) -> bool:
+        """Whether all namespaces were asked for, and one was answered for: the others' jobs wait for their own."""
+        watches = list(self._place.watches)
+        return all(w.looked.is_set() for w in watches) and any(w.is_synced or w.refusal for w in watches)
 
     def _note(self, why: str) -> None:
         self._place.blind = why
@@ -68,12 +73,31 @@ class Sight:
         self._changed()
 
     async def _probe(self) -> None:
-        """Ask the API server for as little as can be asked; whether it answers is noted on the way."""
-        place = self._place
-        place.doubts_cluster = False
-        with suppress(ClusterRefusedError, ClusterUnavailableError):
-            try:
-                async with asyncio.timeout(PROBE_S):
-                    await place.cluster.list_pods(place.watches.namespaces[0], "podrelay.dev/installation=,!podrelay")
-            except TimeoutError:
-                place.cluster.is_well.clear()
+        """Ask the API server for as little as can be asked, for all namespaces at once: the first answer will do. One
+        namespace may be out of order, or its requests throttled."""
+        place, is_answered = self._place, False
+        asking = [asyncio.create_task(self._is_answered(namespace)) for namespace in place.watches.namespaces]
+        try:
+            for asked in asyncio.as_completed(asking, timeout=PROBE_S):
+                if is_answered := await asked:
+                    break
+        except TimeoutError:
+            pass  # no answer is one too
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        if is_answered:
+            place.cluster.is_well.set()
+        else:
+            place.cluster.is_well.clear()
+        place.doubts_cluster = place.cluster.is_doubted = False
+
+    async def _is_answered(self, namespace: str) -> bool:
+        try:
+            await self._place.cluster.list_pods(namespace, "podrelay.dev/installation=,!podrelay")
+        except ClusterUnavailableError:
+            return False
+        except ClusterRefusedError:
+            pass  # that is an answer
+        return True

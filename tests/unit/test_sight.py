@@ -4,13 +4,18 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from worker import sight as sight_module
+from worker.cluster import ClusterUnavailableError
 from worker.sight import Sight
 from worker.workplace import BLIND
 
 
 def a_place() -> Any:
-    watch = SimpleNamespace(is_synced=False, refusal="")
-    cluster = SimpleNamespace(is_well=asyncio.Event())
+    watch = SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event())
+    watch.looked.set()
+    cluster = SimpleNamespace(is_well=asyncio.Event(), is_doubted=False)
     cluster.is_well.set()
     settings = SimpleNamespace(api_away_s=5.0)
     return SimpleNamespace(blind=BLIND, watches=[watch], cluster=cluster, settings=settings, doubts_cluster=False)
@@ -53,3 +58,46 @@ def test_a_short_break_is_none() -> None:
         place.cluster.is_well.clear()
         sight.look(now + 0.5)
         assert place.blind == ""
+
+
+def test_a_namespace_that_cannot_be_listed_blinds_nobody_to_the_others() -> None:
+    place, changes = a_place(), list[str]()
+    other = SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event())
+    place.watches.append(other)
+    sight = Sight(place, lambda: changes.append(place.blind))
+    place.watches[0].is_synced = True
+    sight.look(0.0)
+    assert place.blind == BLIND  # it was not even asked for
+    other.looked.set()
+    sight.look(1.0)
+    assert (place.blind, changes) == ("", [""])
+
+
+class OneAnswers:
+    """A cluster that answers for one of its namespaces, or for none."""
+
+    def __init__(self, answered: str) -> None:
+        self.is_well, self.is_doubted = asyncio.Event(), True
+        self._answered = answered
+
+    async def list_pods(self, namespace: str, _: str) -> None:
+        if namespace == "hangs":
+            await asyncio.Event().wait()
+        if namespace != self._answered:
+            self.is_doubted = True
+            raise ClusterUnavailableError("503")
+        self.is_well.set()
+
+
+@pytest.mark.parametrize(("answered", "is_well"), [("a", True), ("b", True), ("", False)])
+async def test_it_sees_where_one_of_its_namespaces_is_answered_for(
+    answered: str, is_well: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = a_place()
+    monkeypatch.setattr(sight_module, "PROBE_S", 0.5)
+    place.cluster = OneAnswers(answered)
+    place.cluster.is_well.set()
+    place.watches = SimpleNamespace(namespaces=("a", "hangs", "b"))
+    await Sight(place, lambda: None)._probe()
+    assert place.cluster.is_well.is_set() is is_well
+    assert not place.cluster.is_doubted  # it knows now, and need not ask again at once

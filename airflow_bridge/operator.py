@@ -377,11 +377,11 @@ class PodRelayOperator(BaseOperator):
         self._is_following = True
         try:
             self.raise_if_killed()
-            for heard in dispatcher.follow(job_id):
-                for due in task_log.render(heard):
+            for update in dispatcher.follow(job_id):
+                for due in task_log.render(update):
                     self._carry_out(due, client, context)
-                if isinstance(heard.event, Ended):
-                    return heard.event.result
+                if isinstance(update.event, Ended):
+                    return update.event.result
         finally:
             self._is_following = False
         return dispatcher.result(job_id)

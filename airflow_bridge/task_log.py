@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_bridge.callbacks import CallbackPod, HookCall
 
 if TYPE_CHECKING:
-    from dispatcher.events import Cursor, Heard, LogChunk, LogGap, Notice, StatusChanged
+    from dispatcher.events import Cursor, JobUpdate, LogChunk, LogGap, Notice, StatusChanged
 
 #: The prefixes by which KPO finds a line's level.
 _LEVEL = re.compile(r"^\s*(?:\[)?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)(?:\])?\s*[:\-]?\s*", re.IGNORECASE)
@@ -129,25 +129,25 @@ class TaskLog:
         """Return where a successor goes on, so that nothing is missing and nothing written twice."""
         return self._assembler.resumable(self._cursor)
 
-    def render(self, heard: "Heard") -> list[Line | HookCall]:
+    def render(self, update: "JobUpdate") -> list[Line | HookCall]:
         """Return what to write and which hooks to call for one thing that was read."""
         from dispatcher import events
 
-        log_id_before, self._cursor = self._cursor.log_id, heard.cursor
-        match heard.event:
+        log_id_before, self._cursor = self._cursor.log_id, update.cursor
+        match update.event:
             case events.LogChunk() as chunk:
-                return self._container_lines(self._assembler.feed(chunk, log_id_before), heard.at)
+                return self._container_lines(self._assembler.feed(chunk, log_id_before), update.at)
             case events.LogGap() as gap:
                 return [_gap(gap)]
             case events.StatusChanged() as change:
-                ended = self._container_lines(self._assembler.flush(before_attempt=change.attempt), heard.at)
-                return [*ended, *self._move(heard.job_id, change), *self._hooks_of_move(heard.job_id, change)]
+                ended = self._container_lines(self._assembler.flush(before_attempt=change.attempt), update.at)
+                return [*ended, *self._move(update.job_id, change), *self._hooks_of_move(update.job_id, change)]
             case events.Notice() as notice:
                 return [_notice(notice)]
             case events.Silence() as silence:
-                return [Line(logging.WARNING, f"Job {heard.job_id}: {silence.text}")]
+                return [Line(logging.WARNING, f"Job {update.job_id}: {silence.text}")]
             case events.Ended():
-                return self._container_lines(self._assembler.flush(), heard.at)
+                return self._container_lines(self._assembler.flush(), update.at)
 
     def _container_lines(self, lines: list[ContainerLine], at: datetime) -> list[Line | HookCall]:
         due: list[Line | HookCall] = []

@@ -138,14 +138,14 @@ class PodRelayTrigger(BaseTrigger):
         is_done = False
         try:
             async with aclosing(client.dispatcher.follow(self.job_id, kept)) as following:
-                async for heard in following:
-                    for due in task_log.render(heard):
+                async for update in following:
+                    for due in task_log.render(update):
                         await self._carry_out(due, callbacks, client)
                     written_to = task_log.cursor
-                    if isinstance(heard.event, Ended):
+                    if isinstance(update.event, Ended):
                         is_done = True
-                        return heard.event.result, written_to.encode()
-                    if isinstance(heard.event, LogChunk):
+                        return update.event.result, written_to.encode()
+                    if isinstance(update.event, LogChunk):
                         client.note_cursor(self.job_id, self.reader, written_to)
                         await asyncio.sleep(0)  # a log that floods must not hold up the other triggers
             # The cursor was behind the end: a former trigger fired, and its event was lost.

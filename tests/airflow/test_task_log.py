@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_bridge.task_log import MAX_LINE_BYTES, ContainerLine, Line, LineAssembler, Style, TaskLog, level_of
-from dispatcher.events import Cursor, Heard, LogChunk, StatusChanged
+from dispatcher.events import Cursor, JobUpdate, LogChunk, StatusChanged
 from dispatcher.status import Status
 
 LOG = st.lists(st.sampled_from([b"one\n", b"\n", "zwölf".encode(), b"\xff", b"\r\n", b"tail"]), max_size=12).map(
@@ -113,8 +113,8 @@ def test_a_lines_own_prefix_is_its_level_as_in_kpo(text: str, level: int) -> Non
 
 def rendered(log: TaskLog, event: object) -> list[str]:
     """What is due: lines as they are, hooks by name and pod."""
-    heard = Heard("j", event, Cursor(), datetime(2026, 1, 1, tzinfo=UTC))  # type: ignore[arg-type]
-    due = log.render(heard)
+    update = JobUpdate("j", event, Cursor(), datetime(2026, 1, 1, tzinfo=UTC))  # type: ignore[arg-type]
+    due = log.render(update)
     return [one.text if isinstance(one, Line) else f"{one.hook} of {one.pod and one.pod.metadata.name}" for one in due]
 
 

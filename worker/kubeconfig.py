@@ -443,6 +443,8 @@ def _contents(section: _Section, field: str, base: Path) -> Contents | None:
 
 
 def _path(path: str, base: Path) -> Path:
+    if "\0" in path or path.encode("utf-8", "replace").decode() != path:
+        raise ValueError(f"{base}: {path!r} is the path of no file")
     return base.parent.absolute() / path
 
 

@@ -11,8 +11,17 @@ from typing import Any
 from dispatcher import names
 from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, LogSummary, Notice, StatusChanged
 from dispatcher.spec import JobSpec
-from dispatcher.status import LEGAL_MOVES, Status
+from dispatcher.status import LEGAL_MOVES, FailureReason, Status
 from worker.log_follower import LATE, NO_MEMORY
+
+#: Why a pod was deleted while it ran, by podrelay or others: it may be gone before it is certain that its log was read.
+TAKEN = {
+    FailureReason.RUN_TIMEOUT,
+    FailureReason.POD_DELETED,
+    FailureReason.EVICTED,
+    FailureReason.PREEMPTED,
+    FailureReason.NODE_LOST,
+}
 
 
 @dataclass
@@ -144,7 +153,8 @@ def _broken_log(
     stream = told.streams.get((attempt, spec.base_container), Stream())
     is_last = attempt == told.result.attempt
     summary = told.result.logs.get(spec.base_container)
-    is_spared = may_lose_pods or told.may_hear_again or told.result.status is Status.CANCELLED
+    is_taken = told.result.status is Status.CANCELLED or told.result.reason in TAKEN
+    is_spared = may_lose_pods or told.may_hear_again or is_taken
     if is_last and summary is not None:
         yield from _false_claims(what, stream, summary, written, may_lack=is_spared)
     if stream.is_open:

@@ -66,7 +66,8 @@ class Caller:
             for pod in self.site.pocket.ever_created()
             if pod["labels"].get(names.LABEL_INSTALLATION) == self.installation
         ]
-        assert [p for spec, told, _ in self._followed for p in broken_laws(spec, told, created)] == []
+        problems = [f"{told.job_id}: {p}" for spec, told, _ in self._followed for p in broken_laws(spec, told, created)]
+        assert problems == [], problems
 
     def pods(self) -> list[dict[str, Any]]:
         """The installation's pods that are there now, in all namespaces."""

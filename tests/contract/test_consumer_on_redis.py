@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import redis
-from kombu import Connection, Consumer, Queue
+from kombu import Connection, Consumer, Queue, transport
 from kombu.transport import TRANSPORT_ALIASES
 
 from dispatcher import names
@@ -31,6 +31,7 @@ def raw(redis_url: str) -> Iterator["redis.Redis"]:
 @pytest.fixture
 def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     monkeypatch.setitem(TRANSPORT_ALIASES, "redis", "worker.consumer:Transport")
+    monkeypatch.setattr(transport, "_transport_cache", {})  # kombu keeps what another test has had it resolve
     keep_dead_letters(DeadLetters(ClientSettings.from_environment({}, redis_url=redis_url, queue="gpu")))
     options = {"global_keyprefix": names.CELERY_PREFIX, "priority_steps": [0, 3, 6, 9], "visibility_timeout": 0}
     with Connection(redis_url, transport_options=options) as connection:

@@ -78,7 +78,8 @@ async def test_a_redis_that_somebody_else_has_filled_still_takes_statuses_and_re
                 await caller.submit("--lines=3")
             await until(lambda: all(job.results for job in going), within_s=15)
             await until(lambda: bool(times_told(bob, "queue not read")))
-            await until(lambda: bool(times_told(ada, "message not kept while it is launched")))
+            # It cannot read the queue either, or had just taken a message, and cannot keep it.
+            await until(lambda: bool(times_told(ada, "message not kept") or times_told(ada, "queue not read")))
             assert ada.is_alive
             assert bob.is_alive
             assert not times_told(ada, "lease had lapsed")

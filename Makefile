@@ -30,7 +30,7 @@ format: $(VENV)/.made
 
 # Most tests wait for processes: more of them than cores go side by side. Those of one file share what they start.
 test: check
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 chaos: $(VENV)/.made
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

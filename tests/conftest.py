@@ -13,6 +13,21 @@ from tests.redis_servers import emptied, redis_binaries
 settings.register_profile("podrelay", deadline=None, max_examples=50)
 settings.load_profile("podrelay")
 
+#: These files wait most of the time: begun first, they wait beside what computes, and not alone at the end.
+WAITING = (
+    "test_api_away",
+    "test_redis_away_for_long",
+    "test_ownership",
+    "test_standalone",
+    "test_redis_away",
+    "test_chaos",
+    "test_api_pages",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in WAITING)
+
 
 @pytest.fixture(scope="session")
 def running_redis() -> Iterator[Callable[[str], RedisServer]]:

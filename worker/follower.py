@@ -296,7 +296,8 @@ class Follower:
     async def _launch(self) -> None:
         """Do the next thing towards a pod."""
         record, now = self.record, self._place.ledger.now()
-        if self._place.blind:
+        if self._place.blind and record.attempt == 0:
+            # One that has run before is kept: a Redis that loses a job without an owner loses that it has run, too.
             await self._release()
         elif self._tenure != self._place.tenure:
             # The lease may have lapsed, and another worker may have had the job meanwhile, to its end.

@@ -252,7 +252,7 @@ class _Run:
             asked, told = job.asked, job.told
             is_hit = asked.deed in (Deed.EVICT, Deed.DELETE) and job.is_deed_done
             problems = broken_laws(asked.spec, told, created, may_lose_pods=is_hit or job.is_hit)
-            problems += _unexpected(job)
+            problems += _unexpected(job, was_node_away=bool(report.faults["node_away"]))
             report.violations += [f"{asked.spec.id}: {problem}" for problem in problems]
             report.gaps.update(gap.why for gap in told.gaps)
             report.log_bytes += sum(stream.end for stream in told.streams.values())
@@ -260,10 +260,12 @@ class _Run:
         report.violations += [f"{name} did not end within 10 s of SIGTERM" for name in self._crew.slow_ends]
 
 
-def _unexpected(job: Job) -> list[str]:
+def _unexpected(job: Job, *, was_node_away: bool) -> list[str]:
     asked, result = job.asked, job.told.result
     if result is None or (job.is_hit and result.reason in LOST):
         return []
+    if was_node_away and asked.deed in (Deed.EVICT, Deed.DELETE) and result.reason is FailureReason.NODE_LOST:
+        return []  # taken away while its node did not answer
     if asked.deed is Deed.EVICT and result.reason is FailureReason.POD_DELETED and not result.log_complete:
         return []  # no worker saw how it went: none was alive, or the API server's history was gone
     found = []

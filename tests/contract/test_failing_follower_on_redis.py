@@ -251,3 +251,16 @@ async def test_predecessors_that_name_each_other_are_waited_for_no_longer_than_t
         for job_id in ids:
             store.client.hset(names.job(job_id), "forgotten", "1")
         assert await follower._is_gone(ids[0])
+
+
+@pytest.mark.parametrize(("attempt", "is_let_go_of"), [(0, True), (1, False)])
+async def test_a_blind_worker_lets_go_of_a_job_that_has_not_run_and_of_no_other(
+    place: Workplace, store: Store, attempt: int, is_let_go_of: bool
+) -> None:
+    """A Redis that is emptied loses a job without an owner, and that it has run before."""
+    job_id = claimed(store)
+    store.client.hset(names.job(job_id), "attempt", attempt)
+    place.blind = "it cannot see its cluster"
+    await followed(place, store, job_id)
+    assert (store.record(job_id).owner is None) is is_let_go_of
+    assert (store.record(job_id).status is Status.QUEUED) is is_let_go_of

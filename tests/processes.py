@@ -208,6 +208,7 @@ class Site:
         self.stop_redis(forcibly=True)
         self.redis = replica
         self.redis_command("REPLICAOF", "NO", "ONE")
+        replica.replica_of = None  # nor when it is started again
 
     def redis_command(self, *words: str | int) -> Any:
         """Run one command on Redis itself, past any proxy."""

@@ -65,7 +65,7 @@ class RedisServer:
         self.port = port or free_port()
         self._data = tempfile.TemporaryDirectory(prefix="podrelay-redis-")
         self._append_only = append_only
-        self._replica_of = replica_of
+        self.replica_of = replica_of
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -80,7 +80,7 @@ class RedisServer:
             *("--save", "", "--appendonly", "yes" if self._append_only else "no", "--appendfsync", "always"),
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--daemonize", "no"),
             *("--repl-diskless-sync-delay", "0"),
-            *(("--replicaof", "127.0.0.1", str(self._replica_of)) if self._replica_of else ()),
+            *(("--replicaof", "127.0.0.1", str(self.replica_of)) if self.replica_of else ()),
         ]
         self.process = subprocess.Popen(
             command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL

@@ -16,11 +16,11 @@ from kombu.transport import TRANSPORT_ALIASES
 from dispatcher import connection, names
 from dispatcher.errors import PodrelayError, SettingsError
 from dispatcher.message import MESSAGE_BUCKETS
-from worker.consumer import keep_dead_letters
-from worker.dead_letters import DeadLetters
-from worker.last_words import FAILED, LastWords, last_words, tell
-from worker.launch import launch
+from worker.exit_status import FAILED, LastWords, last_words, tell
 from worker.logging import configure_logging
+from worker.queue.consumer import keep_dead_letters
+from worker.queue.dead_letters import DeadLetters
+from worker.queue.launch_task import launch
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -74,7 +74,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "worker_pool": "threads",
         "worker_concurrency": settings.concurrency,
         "worker_prefetch_multiplier": 1,
-        "worker_consumer": "worker.consumer:PodrelayConsumer",
+        "worker_consumer": "worker.queue.consumer:PodrelayConsumer",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
@@ -83,7 +83,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.consumer:Transport"
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.queue.consumer:Transport"
 # Its words to a terminal, amid the log, also where that is JSON.
 celery_worker.safe_say = lambda *_: None
 app = Celery("podrelay", set_as_current=False)

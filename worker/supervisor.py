@@ -20,22 +20,22 @@ from dispatcher import connection
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
-from worker.cluster import BackOff, Cluster
-from worker.control import Control
-from worker.follower import Follower
-from worker.heartbeat import Heartbeat
-from worker.ledger import Ledger
-from worker.log_follower import Buffers
-from worker.loops import QUIET_S, Loops
+from worker.cluster.client import BackOff, Cluster
+from worker.cluster.observation import Observation
+from worker.cluster.watch import PodWatch, PodWatches
+from worker.cluster_health import Sight
+from worker.context import BLIND, Workplace
+from worker.guard import QUIET_S, Loops
+from worker.jobs.controller import Follower
+from worker.lease import Heartbeat
+from worker.logs.reader import Buffers
 from worker.metrics import Metrics
-from worker.observation import Observation
-from worker.pod_watch import PodWatch, PodWatches
-from worker.reconciler import Reconciler
+from worker.ownership.control import Control
+from worker.ownership.reconciler import Reconciler
+from worker.ownership.sweeper import Sweeper
+from worker.rules.slow_pods import SlowPod, SlowPods, told
 from worker.settings import WorkerSettings, new_incarnation
-from worker.sight import Sight
-from worker.slow_pods import SlowPod, SlowPods, told
-from worker.sweeper import Sweeper
-from worker.workplace import BLIND, Workplace
+from worker.store import Ledger
 
 log = structlog.get_logger("podrelay.worker")
 

@@ -24,7 +24,7 @@ from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.parameters import arguments_of
 from airflow_bridge.pod_arguments import job_spec
 from airflow_bridge.task_identity import TaskIdentity
-from worker.manifest import manifest
+from worker.rules.manifest import manifest
 
 TI = StandInTaskInstance(map_index=3, try_number=2, run_id="scheduled__2026-01-01T00:00:00+00:00")
 CONTEXT = {"ti": TI, "run_id": TI.run_id, "dag": None}

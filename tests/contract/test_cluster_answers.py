@@ -16,11 +16,11 @@ from devcluster.apiserver.kubeconfig import write_kubeconfig
 from devcluster.cluster import PocketCluster
 from dispatcher import names
 from tests.chaos.api_door import LOG_PAGES, PAGES, TOO_LARGE, ApiDoor, Page
-from worker import cluster as cluster_module
-from worker.answers import ClusterRefusedError, ClusterUnavailableError
-from worker.cluster import Cluster
-from worker.observation import Observation
-from worker.pod_watch import PodWatch
+from worker.cluster import client as cluster_module
+from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import Cluster
+from worker.cluster.observation import Observation
+from worker.cluster.watch import PodWatch
 
 SELECTOR = f"{names.LABEL_INSTALLATION}=i"
 

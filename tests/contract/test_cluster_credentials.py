@@ -20,9 +20,9 @@ from devcluster.cluster import PocketCluster
 from tests.certificates import Authority, Certified
 from tests.chaos.api_door import ApiDoor, in_time
 from tests.contract.http_proxy import HttpProxy
-from worker import credentials, exec_plugin, kubeconfig
-from worker.answers import ClusterRefusedError, ClusterUnavailableError, CredentialsError
-from worker.cluster import Cluster, ConfigurationError
+from worker.cluster import credentials, exec_plugin, kubeconfig
+from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError, CredentialsError
+from worker.cluster.client import Cluster, ConfigurationError
 
 V1 = "client.authentication.k8s.io/v1"
 PRINTED = f'{{"kind":"ExecCredential","apiVersion":"{V1}","status":'

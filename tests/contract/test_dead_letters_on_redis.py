@@ -14,8 +14,8 @@ from dispatcher import connection, dead_letter, names
 from dispatcher.dead_letter import encode_letter, set_aside
 from dispatcher.settings import ClientSettings
 from tests.redis_servers import emptied, redis_binaries
-from worker.dead_letters import DeadLetters
-from worker.gate import Refusal
+from worker.queue.dead_letters import DeadLetters
+from worker.queue.gate import Refusal
 
 LIST, SIZE = names.dead_letters("q"), names.dead_letters_size("q")
 

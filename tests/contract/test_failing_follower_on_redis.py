@@ -13,15 +13,15 @@ from job_driver import Store, a_spec
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import FailureReason, Status
-from worker import patience
-from worker.cluster import Cluster
-from worker.follower import Follower
-from worker.ledger import Ledger
-from worker.log_follower import Buffers
-from worker.observation import Observation, observe
+from worker.cluster.client import Cluster
+from worker.cluster.observation import Observation, observe
+from worker.context import Workplace
+from worker.jobs.controller import Follower
+from worker.logs.reader import Buffers
+from worker.rules import patience
 from worker.settings import WorkerSettings
+from worker.store import Ledger
 from worker.supervisor import Supervisor
-from worker.workplace import Workplace
 
 
 @pytest.fixture

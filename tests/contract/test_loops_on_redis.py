@@ -19,13 +19,13 @@ from real_redis import eventually, own_server, own_store
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.steps import ClaimOutcome, claim
-from worker.control import Control
-from worker.heartbeat import Heartbeat
-from worker.ledger import Ledger
-from worker.log_follower import Buffers
-from worker.loops import Loops
+from worker.context import Workplace
+from worker.guard import Loops
+from worker.lease import Heartbeat
+from worker.logs.reader import Buffers
+from worker.ownership.control import Control
 from worker.settings import WorkerSettings
-from worker.workplace import Workplace
+from worker.store import Ledger
 
 QUEUE = "default"
 

@@ -16,17 +16,17 @@ from dispatcher.events import Ended
 from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
-from worker import workplace
-from worker.ending import plain_result
-from worker.job_logs import JobLogs
-from worker.ledger import Ledger
-from worker.log_entries import Given, LogSource, LogTail
-from worker.log_follower import Buffers, LetGoError
-from worker.log_lines import Piece
-from worker.owned_job import LogLostError, MovedElsewhereError, NotKeptError, OwnedJob
-from worker.recent_log import RecentBytes, RecentLog
+from worker import context as workplace
+from worker.context import Finished, Workplace
+from worker.jobs.finisher import plain_result
+from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedJob
+from worker.logs.attempt import JobLogs
+from worker.logs.entries import Given, LogSource, LogTail
+from worker.logs.reader import Buffers, LetGoError
+from worker.logs.recent import RecentBytes, RecentLog
+from worker.logs.stream import Piece
 from worker.settings import WorkerSettings
-from worker.workplace import Finished, Workplace
+from worker.store import Ledger
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ from job_driver import Store, a_spec
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
-from worker import followed_pod, follower
-from worker.cluster import ClusterRefusedError
-from worker.follower import Follower
-from worker.ledger import Ledger
-from worker.log_follower import Buffers
-from worker.reconciler import Reconciler
+from worker.cluster.client import ClusterRefusedError
+from worker.context import Workplace
+from worker.jobs import controller as follower
+from worker.jobs import pod as followed_pod
+from worker.jobs.controller import Follower
+from worker.logs.reader import Buffers
+from worker.ownership.reconciler import Reconciler
 from worker.settings import WorkerSettings
-from worker.workplace import Workplace
+from worker.store import Ledger
 
 YEAR_S = 31536000
 

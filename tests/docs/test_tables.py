@@ -10,7 +10,7 @@ from dispatcher.cli.exits import MEANING
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason
-from worker import kubeconfig
+from worker.cluster import kubeconfig
 from worker.settings import WorkerSettings
 
 

@@ -20,7 +20,7 @@ from dispatcher.dead_letter import sha256
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority, parse_spec
 from tests.processes import QUICK, Site, running_site
-from worker.gate import DELIVERIES, DELIVERIES_HEADER, Refusal, admit, readmit
+from worker.queue.gate import DELIVERIES, DELIVERIES_HEADER, Refusal, admit, readmit
 
 QUEUE = names.message_list("default", 0)
 DEAD = names.dead_letters("default")

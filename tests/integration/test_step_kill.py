@@ -19,7 +19,7 @@ from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.status import FailureReason, Status
 from tests.laws import Told, broken_laws
 from tests.processes import QUICK, Site, running_site
-from worker.kill_points import Reached
+from worker.failpoints import Reached
 
 LINES = ("--lines=400", "--line-bytes=100")
 DIES_WITHIN_S = 15.0

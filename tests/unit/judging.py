@@ -9,9 +9,9 @@ from recorded import Step
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from worker.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
-from worker.observation import observe
-from worker.seen import Seen
+from worker.cluster.observation import observe
+from worker.rules.history import Seen
+from worker.rules.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
 
 #: Redis' clock is far from the cluster's, on purpose.
 EPOCH_S = 1_000_000.0

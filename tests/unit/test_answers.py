@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded
-from worker.answers import (
+from worker.cluster.answers import (
     Answer,
     ClusterRefusedError,
     ClusterUnavailableError,

@@ -5,8 +5,8 @@ import pytest
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from worker.attempts import Conclude, Retry, next_step
-from worker.judge import Ended
+from worker.rules.judge import Ended
+from worker.rules.retry import Conclude, Retry, next_step
 
 LOST_EARLY = Ended(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=False)
 LOST_LATE = Ended(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=True)

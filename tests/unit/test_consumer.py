@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from worker.consumer import PodrelayConsumer
+from worker.queue.consumer import PodrelayConsumer
 
 
 class Consumer(PodrelayConsumer):  # type: ignore[misc]

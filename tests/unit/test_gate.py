@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dispatcher.message import MESSAGE_LIMIT_BYTES, encode_message
 from dispatcher.spec import SPEC_LIMIT_BYTES, JobSpec, Priority, parse_spec
-from worker.gate import DELIVERIES, DELIVERIES_HEADER, Launch, Refusal, admit, readmit
+from worker.queue.gate import DELIVERIES, DELIVERIES_HEADER, Launch, Refusal, admit, readmit
 
 SPEC: dict[str, Any] = {"id": "j", "image": "busybox:1.37", "command": ["true"]}
 Path = tuple[str, ...]

@@ -16,9 +16,9 @@ from dispatcher.events import JobResult
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from worker.judge import judge
-from worker.observation import Observation, UnreadablePodError, container_ends, observe
-from worker.seen import Seen
+from worker.cluster.observation import Observation, UnreadablePodError, container_ends, observe
+from worker.rules.history import Seen
+from worker.rules.judge import judge
 
 PODS = [step.pod for situation in SITUATIONS for step in steps(situation)[-3:]]
 

@@ -13,9 +13,19 @@ from recorded import SITUATIONS, steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
-from worker.judge import HELD_AFTER_S, NODE_LOST_AFTER_S, Ended, MustEnd, Running, Settled, Starting, Verdict, judge
-from worker.observation import observe
-from worker.seen import Seen
+from worker.cluster.observation import observe
+from worker.rules.history import Seen
+from worker.rules.judge import (
+    HELD_AFTER_S,
+    NODE_LOST_AFTER_S,
+    Ended,
+    MustEnd,
+    Running,
+    Settled,
+    Starting,
+    Verdict,
+    judge,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.txt"
 WATCHED = [s for s in SITUATIONS if steps(s)]

@@ -8,7 +8,7 @@ from judging import Follower, spec_of
 from recorded import steps
 
 from dispatcher.status import FailureReason
-from worker.judge import Ended, Running
+from worker.rules.judge import Ended, Running
 
 RUNNING = steps("force-deleted")[4].pod
 ENDED = steps("evicted-through-api")[-1].pod

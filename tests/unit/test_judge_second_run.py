@@ -9,10 +9,10 @@ from recorded import steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
-from worker.attempts import Conclude, next_step
-from worker.judge import Ended, MustEnd, Running, Starting
-from worker.observation import observe
-from worker.one_run import reruns
+from worker.cluster.observation import observe
+from worker.cluster.reruns import reruns
+from worker.rules.judge import Ended, MustEnd, Running, Starting
+from worker.rules.retry import Conclude, next_step
 
 RUNNING = steps("success")[4].pod
 STAMP = "2026-11-22T09:04:00Z"

@@ -11,8 +11,8 @@ from recorded import steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason
-from worker.judge import MustEnd, Starting
-from worker.seen import Seen
+from worker.rules.history import Seen
+from worker.rules.judge import MustEnd, Starting
 
 UNSCHEDULABLE = steps("unschedulable-cpu")[-1].pod
 GATED = steps("scheduling-gate")[0].pod

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.kubeconfig import ConfigurationError, load
-from worker.proxy import environment_proxy
+from worker.cluster.kubeconfig import ConfigurationError, load
+from worker.cluster.proxy import environment_proxy
 
 SERVER = {"server": "https://example.com"}
 
@@ -183,7 +183,7 @@ def test_an_environments_proxy_that_cannot_be_used_is_told(tmp_path: Path) -> No
 
 
 def test_a_pods_own_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.kubeconfig._SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr("worker.cluster.kubeconfig._SERVICE_ACCOUNT", tmp_path)
     (tmp_path / "namespace").write_text("team\n")
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
     found = load(environment)

@@ -9,8 +9,8 @@ from celery.exceptions import Reject
 
 from dispatcher.spec import JobSpec
 from dispatcher.steps import ClaimOutcome
-from worker.gate import DELIVERIES, Refusal
-from worker.launch import launch
+from worker.queue.gate import DELIVERIES, Refusal
+from worker.queue.launch_task import launch
 
 SPEC = JobSpec(id="j", image="x")
 

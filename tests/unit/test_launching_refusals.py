@@ -6,8 +6,8 @@ import pytest
 
 from dispatcher.status import FailureReason
 from tests.unit import recorded
-from worker.cluster import ClusterRefusedError
-from worker.launching import Later, Refused, refusal
+from worker.cluster.client import ClusterRefusedError
+from worker.jobs.launcher import Later, Refused, refusal
 
 WEBHOOK = 'admission webhook "guard.example.com" denied the request: no'
 

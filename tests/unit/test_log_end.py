@@ -13,12 +13,12 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
-from worker import log_follower
-from worker.cluster import BackOff, ClusterRefusedError, ClusterUnavailableError
-from worker.job_logs import JobLogs
-from worker.log_entries import LogSource
-from worker.log_follower import POD_GONE, ROTATED, STILL_RUNNING, Buffers, LogFollower
-from worker.observation import Observation, observe
+from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.observation import Observation, observe
+from worker.logs import reader as log_follower
+from worker.logs.attempt import JobLogs
+from worker.logs.entries import LogSource
+from worker.logs.reader import POD_GONE, ROTATED, STILL_RUNNING, Buffers, LogFollower
 
 OF_A_RESTARTING_KUBELET = ClusterRefusedError(
     404, {"reason": "NotFound", "message": "the server could not find the requested resource ( pods/log job)"}

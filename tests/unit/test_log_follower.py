@@ -11,10 +11,10 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
-from worker.cluster import ClusterRefusedError, ClusterUnavailableError
-from worker.job_logs import JobLogs
-from worker.log_entries import LogSource
-from worker.log_follower import Buffers, LogFollower
+from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
+from worker.logs.attempt import JobLogs
+from worker.logs.entries import LogSource
+from worker.logs.reader import Buffers, LogFollower
 
 
 class Redis:

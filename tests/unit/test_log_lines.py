@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recorded import log
 
 from dispatcher.record import NO_CHAIN, Checkpoint, chain_next
-from worker.log_lines import LogLines, Piece
+from worker.logs.stream import LogLines, Piece
 
 RECORDED = [
     ("log-follow-details", "&follow=true&timestamps=true"),

@@ -7,8 +7,8 @@ import pytest
 import redis.exceptions
 from structlog.testing import capture_logs
 
-from worker.cluster import ClusterUnavailableError
-from worker.loops import Loops
+from worker.cluster.client import ClusterUnavailableError
+from worker.guard import Loops
 
 
 async def until_begun(times: int, error: Exception | None) -> Counter[str]:

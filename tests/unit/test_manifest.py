@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import EnvVar, JobSpec, decode_spec
-from worker.manifest import manifest, merged, namespace_of
+from worker.rules.manifest import manifest, merged, namespace_of
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from recorded import SITUATIONS, steps
 
-from worker.observation import Container, Observation, container_ends, observe
+from worker.cluster.observation import Container, Observation, container_ends, observe
 
 GOLDEN = Path(__file__).parent / "golden" / "observations.txt"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.patience import FORGIVEN_AFTER_S, LONGEST_WAIT_S, MOST_WITH_POD, MOST_WITHOUT_POD, Patience
+from worker.rules.patience import FORGIVEN_AFTER_S, LONGEST_WAIT_S, MOST_WITH_POD, MOST_WITHOUT_POD, Patience
 
 STEP = ("following its pod", "1", "RUNNING")
 

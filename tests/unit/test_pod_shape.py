@@ -13,8 +13,8 @@ from test_manifest import SPECS
 from dispatcher.errors import InvalidSpecError
 from dispatcher.pod_shape import SPEC
 from dispatcher.spec import JobSpec, decode_spec, parse_spec
-from worker.manifest import manifest
-from worker.policy import forbidden
+from worker.rules.manifest import manifest
+from worker.rules.policy import forbidden
 
 BASE = {"name": "base", "image": "x"}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from recorded import steps
 
-from worker.cluster import WatchEvent
-from worker.observation import Observation
-from worker.pod_watch import PodWatch
+from worker.cluster.client import WatchEvent
+from worker.cluster.observation import Observation
+from worker.cluster.watch import PodWatch
 
 POD = steps("success")[0].pod
 NOT_PODS: list[Any] = [{}, {"metadata": None}, {"metadata": {"name": 5, "resourceVersion": 7}}, {"metadata": []}]

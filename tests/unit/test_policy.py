@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from dispatcher.spec import JobSpec
-from worker.manifest import manifest
-from worker.policy import forbidden
+from worker.rules.manifest import manifest
+from worker.rules.policy import forbidden
 
 
 def judged(**fields: Any) -> list[str]:

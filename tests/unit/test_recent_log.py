@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from dispatcher.record import Checkpoint
-from worker import recent_log
-from worker.log_lines import Piece
-from worker.recent_log import RecentBytes, RecentLog
+from worker.logs import recent as recent_log
+from worker.logs.recent import RecentBytes, RecentLog
+from worker.logs.stream import Piece
 
 
 def pieces(*sizes: int) -> list[Piece]:

@@ -13,8 +13,8 @@ from dispatcher.events import Ended, JobResult, ReturnValueOutcome, decode_event
 from dispatcher.names import MAX_RETURN_VALUE_BYTES, RETURN_VALUE_FILE
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from worker.manifest import manifest
-from worker.return_value import MAX_LOG_BYTES, parse_return_value
+from worker.jobs.return_value import MAX_LOG_BYTES, parse_return_value
+from worker.rules.manifest import manifest
 
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
 

@@ -9,8 +9,8 @@ import pytest
 
 from dispatcher import names
 from dispatcher.events import ReturnValueOutcome
-from worker import ending
-from worker.cluster import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.jobs import finisher as ending
 
 VALUE = b'{"rows": 3}'
 PRINTED = b"".join(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from worker import sight as sight_module
-from worker.cluster import ClusterUnavailableError
-from worker.sight import Sight
-from worker.workplace import BLIND
+from worker import cluster_health as sight_module
+from worker.cluster.client import ClusterUnavailableError
+from worker.cluster_health import Sight
+from worker.context import BLIND
 
 
 def a_place() -> Any:

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from worker.slow_pods import NAMED, SLOW_AFTER_S, SlowPods, told
+from worker.rules.slow_pods import NAMED, SLOW_AFTER_S, SlowPods, told
 
 
 def pods(*names: str) -> list[Any]:

@@ -10,8 +10,8 @@ import pytest
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import ANNOTATION_LIMIT_BYTES, USER_ANNOTATION_BYTES, JobSpec, parse_spec
-from worker.manifest import manifest
-from worker.spec_copy import copied_spec, spec_copy
+from worker.rules.manifest import manifest
+from worker.rules.spec_copy import copied_spec, spec_copy
 
 
 def noise(size: int) -> str:

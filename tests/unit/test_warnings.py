@@ -6,8 +6,8 @@ from junk import JUNK, places, replaced
 
 from dispatcher.events import JobResult
 from dispatcher.status import Status
-from worker.cluster import ClusterUnavailableError
-from worker.ending import MOST_WARNINGS, read_warnings
+from worker.cluster.client import ClusterUnavailableError
+from worker.jobs.finisher import MOST_WARNINGS, read_warnings
 
 
 def event(reason: str, at: str, **fields: Any) -> dict[str, Any]:

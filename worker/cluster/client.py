@@ -1,0 +1,428 @@
+"""The door to Kubernetes: the few calls that podrelay makes, on raw JSON, with foreign errors translated once.
+
+On aiohttp alone: a generated client decodes some 3,000 watch events a second, plain JSON ten times as many, and none
+renews what a kubeconfig points to (:mod:`worker.cluster.credentials`). What an answer means is decided in
+:mod:`worker.cluster.answers`, before anybody believes it.
+"""
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from worker.cluster.answers import (
+    Answer,
+    AnswerTooLargeError,
+    ClusterRefusedError,
+    ClusterUnavailableError,
+    CredentialsError,
+    Question,
+    WatchEvent,
+    meant,
+    not_the_api,
+    page,
+    watch_event,
+)
+from worker.cluster.back_off import BackOff
+from worker.cluster.credentials import Access, Credentials
+from worker.cluster.kubeconfig import ClusterConfiguration, ConfigurationError, load
+
+__all__ = ["BackOff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
+
+log = structlog.get_logger("podrelay.worker")
+
+#: A short request that is not answered within this is tried again; a create may be answered late by slow admission.
+_REQUEST_S: Final = 30.0
+#: Nothing was heard of a watch for this long (bookmarks come every minute): it is dead.
+WATCH_SILENCE_S: Final = 100.0
+#: A watch that ended sooner, without an event, has not been one.
+_SHORTEST_WATCH_S: Final = 1.0
+#: What is read of an answer, and of a line of a watch: etcd takes objects of some 1.5 MB.
+_LONGEST_ANSWER: Final = 16 * 1024 * 1024
+#: A page of a list, which is asked for in smaller pages where it is longer.
+_LONGEST_PAGE: Final = 64 * 1024 * 1024
+_PAGE: Final = 500
+#: Of an answer that is an error only so much is read.
+_LONGEST_ERROR: Final = 1024 * 1024
+
+#: aiohttp's own; a ValueError is a header, host or URL that cannot be sent, an EOFError a broken compressed body.
+_TRANSPORT_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, EOFError)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent, apart from credentials."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    content_type: str = "application/json"
+    longest: int = _LONGEST_ANSWER
+
+    @property
+    def target(self) -> str:
+        return self.path + (f"?{urlencode(self.query)}" if self.query else "")
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class Cluster:
+    """One API server. Use as an async context manager; belongs to one event loop.
+
+    Attributes:
+        is_well: set while pods can be listed and watched and the worker's credentials are taken. What many jobs would
+            ask for each waits for it, so that an API server that suffers is asked by a few watches only.
+        is_doubted: pods could not be listed or watched, while a watch (of another namespace) goes on: somebody is to
+            ask whether it is well.
+    """
+
+    def __init__(self, configuration: ClusterConfiguration, credentials: Credentials, connections: int) -> None:
+        self.default_namespace = configuration.namespace
+        self._configuration = configuration
+        self._credentials = credentials
+        self._slots = asyncio.Semaphore(connections)
+        self._watching: set[aiohttp.ClientResponse] = set()
+        self._session = aiohttp.ClientSession(
+            # Log streams are many; short requests have slots of their own.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept": "application/json", "User-Agent": f"podrelay-worker/{version('podrelay')}"},
+            read_bufsize=2**21,
+        )
+        self.is_well = asyncio.Event()
+        self.is_well.set()
+        self.is_doubted = False
+
+    @classmethod
+    async def connect(cls, *, connections: int) -> Self:
+        """Read ``KUBECONFIG`` (default ``~/.kube/config``) or, in a pod, its service account. Sends nothing.
+
+        Raises:
+            ConfigurationError: there is no usable configuration.
+        """
+        configuration = await asyncio.to_thread(load, os.environ)
+        credentials = Credentials(configuration)
+        await asyncio.to_thread(credentials.check)
+        proxy = str(URL(configuration.proxy).with_user(None)) if configuration.proxy else None
+        log.info("cluster", server=configuration.server, source=configuration.source, proxy=proxy)
+        if configuration.ignored:
+            log.warning("unknown fields are ignored", source=configuration.source, fields=list(configuration.ignored))
+        return cls(configuration, credentials, connections)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._credentials.close()
+        await self._session.close()
+
+    # Pods
+
+    async def create_pod(
+        self, namespace: str, manifest: dict[str, Any], *, may_send: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """POST the pod; unknown fields are an error (``fieldValidation=Strict``). ``may_send`` is asked right before,
+        after all waiting.
+
+        Raises:
+            ClusterUnavailableError: also where it may not be sent.
+        """
+        question = Question("create", namespace, manifest["metadata"]["name"])
+        query = (("fieldValidation", "Strict"),)
+        request = _Request("POST", _pods(namespace), query, json.dumps(manifest).encode())
+        return await self._call(question, request, may_send=may_send)
+
+    async def read_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """GET the pod; None where the API server proves that there is none of this name."""
+        try:
+            return await self._call(Question("get", namespace, name), _Request("GET", _pod(namespace, name)))
+        except ClusterRefusedError as error:
+            if error.is_absence:
+                return None
+            raise
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_s: int | None = None) -> bool:
+        """Ask for the deletion of exactly this pod. False: it is gone, or another one has its name."""
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
+        request = _Request("DELETE", _pod(namespace, name), body=json.dumps(body).encode())
+        return await self._change(Question("delete", namespace, name, uid), request)
+
+    async def patch_pod(self, namespace: str, name: str, metadata: dict[str, Any]) -> bool:
+        """Merge labels and annotations (``metadata`` with the pod's uid, so that it is no other). False: it is gone."""
+        body = json.dumps({"metadata": metadata}).encode()
+        request = _Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
+        return await self._change(Question("patch", namespace, name, metadata["uid"]), request)
+
+    async def pod_warnings(self, namespace: str, uid: str) -> list[dict[str, Any]]:
+        """The warning events about a pod (core/v1 Event objects)."""
+        query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
+        request = _Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
+        items, _, _ = page(await self._call(Question("list", namespace, kind="EventList"), request))
+        return [item for item in items if isinstance(item, dict)]
+
+    async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
+        """Every pod of the selector, and the resource version from which to watch. Waits for no slot: creates that slow
+        admission holds up may have them all, and this tells whether the API server answers."""
+        items: list[dict[str, Any]] = []
+        goes_on, limit, seen = "", _PAGE, set[str]()
+        while True:
+            query = [("labelSelector", selector), ("limit", str(limit))]
+            if goes_on:
+                query.append(("continue", goes_on))
+            request = _Request("GET", _pods(namespace), tuple(query), longest=_LONGEST_PAGE)
+            try:
+                with self._telling_health():
+                    body = await self._ask(Question("list", namespace, kind="PodList"), request)
+            except AnswerTooLargeError:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 5)
+                continue
+            found, resource_version, goes_on = page(body)
+            items += found
+            if not goes_on:
+                return items, resource_version
+            if goes_on in seen:
+                raise ClusterUnavailableError(f"{request}: the list goes on where it has been")
+            seen.add(goes_on)
+
+    async def watch_pods(self, namespace: str, selector: str, resource_version: str) -> AsyncIterator[WatchEvent]:
+        """The pods' changes after ``resource_version``, until the API server or the network ends the stream.
+
+        Raises:
+            ClusterRefusedError: with status 410 when that version is too old: list again.
+            ClusterUnavailableError: the stream broke, was none, or was silent for longer than bookmarks allow.
+        """
+        query = (
+            ("labelSelector", selector),
+            ("watch", "1"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", resource_version),
+            ("timeoutSeconds", str(random.randint(300, 600))),
+        )
+        request = _Request("GET", _pods(namespace), query)
+        began, has_come = time.monotonic(), False
+        with self._telling_health():
+            async with self._stream(Question("watch", namespace), request, read_s=WATCH_SILENCE_S) as response:
+                self.is_well.set()
+                self._watching.add(response)
+                try:
+                    async for line in _lines(request, response):
+                        has_come = True
+                        yield watch_event(line, namespace)
+                finally:
+                    self._watching.discard(response)
+            if not has_come and time.monotonic() - began < _SHORTEST_WATCH_S:
+                raise ClusterUnavailableError(f"{request}: the watch ended at once, without an event")
+
+    @asynccontextmanager
+    async def log(
+        self, namespace: str, name: str, container: str, *, since: str | None, follow: bool
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The container's log with timestamps, as pieces of any size. ``since``: RFC 3339, whole seconds count.
+
+        Raises:
+            ClusterRefusedError: the pod is not there (``is_absence``), or e.g. status 400 while the container has not
+                started. A kubelet that does not know the pod yet is neither.
+            ClusterUnavailableError: also while iterating, when the stream breaks.
+        """
+        query = [("container", container), ("timestamps", "true"), ("follow", "true" if follow else "false")]
+        if since is not None:
+            query.append(("sinceTime", since))
+        request = _Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
+        read_s = None if follow else _REQUEST_S
+        async with self._stream(Question("log", namespace, name), request, read_s=read_s) as response:
+            yield _pieces(request, response)
+
+    # Plumbing
+
+    @contextmanager
+    def _telling_health(self) -> Iterator[None]:
+        try:
+            yield
+            self.is_well.set()
+        except ClusterUnavailableError:
+            if self._watching:
+                self.is_doubted = True
+            else:
+                self.is_well.clear()
+            raise
+        except ClusterRefusedError:
+            self.is_well.set()  # that is an answer
+            raise
+
+    async def _change(self, question: Question, request: _Request) -> bool:
+        try:
+            await self._call(question, request)
+        except ClusterRefusedError as error:
+            if error.is_absence or error.is_another:
+                return False
+            raise
+        return True
+
+    async def _call(
+        self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+    ) -> dict[str, Any]:
+        async with self._slots:
+            return await self._ask(question, request, may_send=may_send)
+
+    async def _ask(
+        self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+    ) -> dict[str, Any]:
+        async def ask(access: Access) -> dict[str, Any]:
+            if not may_send():
+                raise ClusterUnavailableError(f"{request}: not sent, the worker's lease was lost meanwhile")
+            timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
+            with _translated(request):
+                async with await self._send(request, access, timeout) as response:
+                    return meant(question, await _answer(request, response))
+
+        return await self._as_accepted(ask)
+
+    @asynccontextmanager
+    async def _stream(
+        self, question: Question, request: _Request, *, read_s: float | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response while it streams. What breaks off later is told to who reads it."""
+
+        async def ask(access: Access) -> aiohttp.ClientResponse:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
+            with _translated(request):
+                response = await self._send(request, access, timeout)
+                try:
+                    await _check_stream(question, request, response)
+                except BaseException:
+                    response.close()
+                    raise
+            return response
+
+        response = await self._as_accepted(ask)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    async def _as_accepted(self, ask: Callable[[Access], Awaitable[T]]) -> T:
+        """Ask with credentials that the API server takes: renewed once where it does not."""
+        try:
+            access = await self._credentials.current()
+            try:
+                return await ask(access)
+            except CredentialsError:
+                renewed = await self._credentials.after_refusal(access)
+                if renewed is access:
+                    raise
+                return await ask(renewed)
+        except CredentialsError as error:
+            self._lose()
+            source = self._configuration.source
+            raise CredentialsError(f"the worker's credentials ({source}) are not accepted: {error}") from error
+
+    def _lose(self) -> None:
+        """Without credentials nothing is well, even while a watch that began with them goes on: it ends, and begins
+        again when it may, which tells that all is well again."""
+        self.is_well.clear()
+        for response in self._watching:
+            response.close()
+
+    async def _send(self, request: _Request, access: Access, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        headers = list(access.headers)
+        if request.body is not None:
+            headers.append(("Content-Type", request.content_type))
+        return await self._session.request(
+            request.method,
+            URL(self._configuration.server + request.target, encoded=True),
+            data=request.body,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,  # it would take the credentials somewhere else
+            proxy=self._configuration.proxy,
+            server_hostname=self._configuration.tls_server_name,
+            ssl=access.tls or True,
+        )
+
+
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+
+
+def _pod(namespace: str, name: str) -> str:
+    return f"{_pods(namespace)}/{quote(name, safe='')}"
+
+
+@contextmanager
+def _translated(request: _Request) -> Iterator[None]:
+    try:
+        yield
+    except _TRANSPORT_ERRORS as error:
+        raise ClusterUnavailableError(f"{request}: {str(error) or type(error).__name__}") from error
+
+
+async def _answer(request: _Request, response: aiohttp.ClientResponse) -> Answer:
+    is_error = response.status >= 300
+    longest = _LONGEST_ERROR if is_error else request.longest
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) > longest:
+            response.close()
+            if is_error:
+                break  # what has come will do to say what it is
+            raise AnswerTooLargeError(f"{request}: an answer of more than {longest} bytes")
+    headers = response.headers
+    return Answer(response.status, headers.get("Content-Type", ""), bytes(body), headers.get("Retry-After", ""))
+
+
+async def _check_stream(question: Question, request: _Request, response: aiohttp.ClientResponse) -> None:
+    """Whether it is a watch, or a log: those of the API come with 200 and their own content type."""
+    if response.status != 200:
+        answer = await _answer(request, response)
+        if response.status >= 300:
+            meant(question, answer)
+        raise not_the_api(answer)
+    kind = response.headers.get("Content-Type", "")
+    if not kind.startswith("application/json" if question.verb == "watch" else "text/plain"):
+        start = await response.content.readany()
+        raise not_the_api(Answer(response.status, kind, start))
+
+
+async def _lines(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    buffer = bytearray()
+    async for data in _pieces(request, response):
+        buffer += data
+        if b"\n" in data:
+            *lines, rest = bytes(buffer).split(b"\n")
+            buffer = bytearray(rest)
+            for line in lines:
+                if line:
+                    yield line
+        if len(buffer) > _LONGEST_ANSWER:
+            raise ClusterUnavailableError(f"{request}: a line of more than {_LONGEST_ANSWER} bytes")
+
+
+async def _pieces(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    pieces = response.content.iter_any()
+    while True:
+        with _translated(request):
+            data = await anext(pieces, b"")
+        if not data:
+            return
+        yield data

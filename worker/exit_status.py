@@ -1,0 +1,50 @@
+"""What a worker process says when it ends without having been asked to: one line, and a code that is not 0.
+
+Whoever starts workers again looks at the code; whoever reads its output looks for one line and not for a traceback.
+"""
+
+import sys
+from dataclasses import dataclass
+
+import redis.exceptions
+
+from dispatcher import connection
+from dispatcher.errors import PodrelayError, SettingsError
+from worker.cluster.client import ClusterUnavailableError
+
+#: Settings and usage; nothing else ends a worker before it has tried anything.
+BAD_SETTINGS = 2
+FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """``is_defect``: nobody has foreseen it, and its traceback is worth having."""
+
+    code: int
+    line: str
+    is_defect: bool = False
+
+
+def last_words(error: BaseException, *, redis_url: str) -> LastWords:
+    """What to say of it. The line holds no secret."""
+    match error:
+        case BaseExceptionGroup():
+            return last_words(error.exceptions[0], redis_url=redis_url)
+        case SettingsError():
+            return LastWords(BAD_SETTINGS, _one_line(str(error)))
+        case PodrelayError() | ClusterUnavailableError():
+            return LastWords(FAILED, _one_line(str(error)))
+        case redis.exceptions.RedisError():
+            return LastWords(FAILED, _one_line(str(connection.unavailable(redis_url, error))))
+    return LastWords(FAILED, _one_line(f"the worker failed: {type(error).__name__}: {error}"), is_defect=True)
+
+
+def tell(words: LastWords) -> None:
+    """Beside the log, whatever that looks like."""
+    sys.stderr.write(f"{words.line}\n")
+    sys.stderr.flush()
+
+
+def _one_line(text: str) -> str:
+    return f"podrelay: {' '.join(text.split())}"

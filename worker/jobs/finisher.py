@@ -1,0 +1,184 @@
+"""What is gathered at an attempt's end: the return value, the cluster's warnings, and the result made of it all."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from dispatcher import names
+from dispatcher.events import ClusterEvent, JobResult, LogSummary, ReturnValueOutcome
+from dispatcher.record import JobRecord
+from dispatcher.status import FailureReason, Status
+from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.observation import Observation, container_ends, observe, text_of
+from worker.jobs.return_value import parse_return_value
+from worker.logs.stream import LogLines
+from worker.rules.failures import BACKGROUND_WARNINGS, quoted
+from worker.rules.judge import Ended
+
+#: How long the sidecar may take to print, after all other containers have ended.
+RETURN_VALUE_S: Final = 60.0
+#: So often its log is read after its end, where the value did not come whole: a read may be cut and not show it.
+READS_AFTER_END: Final = 2
+MOST_WARNINGS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnValue:
+    """``message`` says what is wrong; empty where nothing is."""
+
+    outcome: ReturnValueOutcome = ReturnValueOutcome.NOT_ASKED
+    value: Any = None
+    message: str = ""
+
+
+#: The pod was removed, and the worker that read its sidecar died before it could write the result.
+LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
+
+
+async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
+    """Read what the sidecar prints when it is told to end. Its end is what its pod says: a refusal, or the end of a
+    stream, comes also of a kubelet that restarts."""
+    found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, BackOff()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(RETURN_VALUE_S):
+            while reads_after_end < READS_AFTER_END:
+                error: Exception | None = None
+                try:
+                    found = ReturnValue(*parse_return_value(await _sidecar_log(cluster, namespace, pod)))
+                    if found.outcome is not ReturnValueOutcome.TRUNCATED:
+                        return found
+                    reads_after_end += has_ended
+                except (ClusterRefusedError, ClusterUnavailableError) as refusal:
+                    error = refusal
+                match await _sidecar(cluster, namespace, pod):
+                    case "gone":
+                        return found
+                    case "ended" if not has_ended:
+                        has_ended = True
+                    case _:
+                        await asyncio.sleep(back_off.failed(error))
+    return found
+
+
+async def _sidecar_log(cluster: Cluster, namespace: str, pod: str) -> bytes:
+    lines, parts = LogLines(), list[bytes]()
+    async with cluster.log(namespace, pod, names.RETURN_VALUE_CONTAINER, since=None, follow=True) as pieces:
+        async for data in pieces:
+            lines.feed(data)
+    if lines.foreign_end or lines.is_cut:
+        raise ClusterUnavailableError("text in place of the sidecar's log")
+    while piece := lines.take(1 << 20):
+        parts.append(piece.data)
+    return b"".join(parts)
+
+
+async def _sidecar(cluster: Cluster, namespace: str, pod: str) -> Literal["running", "ended", "gone"]:
+    try:
+        found = await cluster.read_pod(namespace, pod)
+    except (ClusterRefusedError, ClusterUnavailableError):
+        return "running"  # as far as anybody knows
+    if found is None:
+        return "gone"
+    sidecar = observe(found).container(names.RETURN_VALUE_CONTAINER)
+    return "ended" if sidecar is None or sidecar.state == "terminated" else "running"
+
+
+async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:
+    """The last warning events about the pod, those that explain nothing before the others; none where the API server
+    does not tell (they explain, they do not decide)."""
+    try:
+        found = await cluster.pod_warnings(namespace, uid)
+    except (ClusterRefusedError, ClusterUnavailableError):
+        return ()
+    events = [event for event in map(_cluster_event, found) if event is not None]
+    events.sort(key=lambda event: (event.reason not in BACKGROUND_WARNINGS, _seen_at(event)))
+    return tuple(events[-MOST_WARNINGS:])
+
+
+def _seen_at(event: ClusterEvent) -> datetime:
+    seen_at = event.last_seen_at or datetime.min.replace(tzinfo=UTC)
+    return seen_at if seen_at.tzinfo else seen_at.replace(tzinfo=UTC)
+
+
+def _cluster_event(event: Any) -> ClusterEvent | None:
+    """The event as the result tells it; None for what nobody could read: anybody may write events about a pod."""
+    if not isinstance(event, dict):
+        return None
+    series = event.get("series")
+    try:
+        return ClusterEvent(
+            reason=text_of(event.get("reason")),
+            message=quoted(text_of(event.get("message"))),
+            count=event.get("count") or (series.get("count") if isinstance(series, dict) else None) or 1,
+            last_seen_at=event.get("lastTimestamp") or event.get("eventTime"),
+        )
+    except ValueError:
+        return None
+
+
+def make_result(
+    record: JobRecord,
+    ended: Ended,
+    pod: Observation | None,
+    *,
+    return_value: ReturnValue,
+    warnings: tuple[ClusterEvent, ...],
+    logs: Mapping[str, LogSummary],
+    log_url: str | None,
+) -> JobResult:
+    """Put the result together."""
+    status, reason, message = ended.status, ended.reason, ended.message
+    if status is Status.SUCCEEDED and return_value.outcome in _UNUSABLE:
+        status, reason, message = Status.FAILED, FailureReason.RETURN_VALUE, return_value.message
+    return JobResult(
+        job_id=record.job_id,
+        status=status,
+        reason=reason,
+        message=message,
+        exit_code=ended.exit_code,
+        return_value=return_value.value,
+        return_value_outcome=return_value.outcome,
+        attempt=record.attempt,
+        pod=record.pod,
+        pod_uid=record.pod_uid,
+        namespace=record.namespace,
+        node=(pod.node if pod else None) or record.node,
+        containers=container_ends(pod) if pod else (),
+        warnings=warnings,
+        logs=dict(logs),
+        log_complete=all(summary.is_complete for summary in logs.values()) and not _is_unread(record, pod, logs),
+        log_url=log_url,
+        cancelled_by=record.cancel_requested_by if status is Status.CANCELLED else None,
+    )
+
+
+def plain_result(record: JobRecord, message: str) -> JobResult:
+    """The result of a job that its worker could not follow: from what the record's own fields tell, nothing else."""
+    is_cancelled = record.cancel_requested
+    return JobResult(
+        job_id=record.job_id,
+        status=Status.CANCELLED if is_cancelled else Status.FAILED,
+        reason=None if is_cancelled else FailureReason.CLUSTER_ERROR,
+        message=f"cancelled by {record.cancel_requested_by}; {message}" if is_cancelled else message,
+        attempt=record.attempt,
+        pod=record.pod,
+        pod_uid=record.pod_uid,
+        namespace=record.namespace,
+        node=record.node,
+        log_complete=record.pod is None,
+        cancelled_by=record.cancel_requested_by,
+    )
+
+
+def _is_unread(record: JobRecord, pod: Observation | None, logs: Mapping[str, LogSummary]) -> bool:
+    """Whether the pod may have written something before it went, and nobody read any of it."""
+    if not record.spec.get_logs or record.spec.container_logs == () or logs or record.pod is None:
+        return False
+    base = pod.container(record.spec.base_container) if pod is not None else None
+    return pod is None or (base is not None and base.has_started)
+
+
+_UNUSABLE: Final = frozenset({ReturnValueOutcome.TRUNCATED, ReturnValueOutcome.NOT_JSON, ReturnValueOutcome.TOO_LARGE})

@@ -1,0 +1,197 @@
+"""Making sure that the one pod of an attempt exists: create, or adopt what an earlier try has created.
+
+An answer to a create may be lost, and two workers may have raced: the pod's name is the same for both, so the API
+server decides, and whoever hears 409 looks whose the pod is.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dispatcher import names
+from dispatcher.errors import InvalidSpecError
+from dispatcher.record import JobRecord
+from dispatcher.status import FailureReason
+from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.observation import Observation, observe
+from worker.context import Workplace
+from worker.rules.manifest import manifest, namespace_of
+from worker.rules.policy import forbidden
+from worker.rules.spec_copy import spec_copy
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The pod exists. ``attempt``: which it is; a later one than was asked for, where Redis has lost that it was made.
+    ``was_adopted``: it had existed before."""
+
+    pod: Observation
+    attempt: int
+    was_adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It will never exist."""
+
+    reason: FailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """The API server does not show this worker the namespace's pods: another worker's job, if any's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not now. ``wait``: quota or api_server; ``error`` may carry the API server's wish when to come again."""
+
+    wait: str
+    detail: str
+    error: Exception | None = None
+
+
+async def ensure_pod(
+    place: Workplace, record: JobRecord, attempt: int, *, may_create: Callable[[], bool]
+) -> Launched | Refused | Unserved | Later:
+    """Create the pod of the attempt, or adopt it. ``may_create`` is asked right before: whether the job is surely still
+    this worker's."""
+    try:
+        namespace = namespace_of(record.spec, place.default_namespace)
+        pod = manifest(
+            record.spec,
+            attempt=attempt,
+            namespace=namespace,
+            installation=place.settings.installation,
+            return_value_image=place.settings.return_value_image,
+        )
+        problems = forbidden(pod, namespaces=place.watches.namespaces)
+    except InvalidSpecError as error:
+        return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
+    except Exception as error:  # noqa: BLE001 text only: what it raises once it raises at each try
+        text = f"no pod can be made of this spec ({type(error).__name__}: {error})"
+        return Refused(FailureReason.INVALID_SPEC, f"{text}. Mend the shape of its Kubernetes objects.")
+    if problems:
+        return Refused(FailureReason.POLICY, "the worker's policy does not allow this pod: " + "; ".join(problems))
+    watch = await place.watches.of(namespace)
+    if watch.refusal:
+        return Unserved()
+    if not watch.is_synced:
+        return Later("api_server", f"the API server does not list the pods of namespace {namespace!r} yet")
+    known = await _known(place, record, namespace, attempt)
+    if known is not None:
+        return await _adopt(place, record, attempt, known)
+    await place.leased()
+    return await _create(place, record, attempt, pod, may_create)
+
+
+async def _known(place: Workplace, record: JobRecord, namespace: str, attempt: int) -> Observation | None:
+    """The attempt's pod. Where the record is new, Redis may have been emptied and the job submitted again: then it may
+    be a later attempt's, or the key's."""
+    last = attempt if record.attempt > 0 else record.spec.launch_retries + 1
+    for number in range(last, attempt - 1, -1):
+        name = names.pod_name(
+            name=record.spec.name,
+            installation=place.settings.installation,
+            job_id=record.job_id,
+            attempt=number,
+        )
+        if (pod := place.watches.pod(namespace, name)) is not None:
+            return pod
+    if record.spec.key is None or record.attempt > 0:
+        return None
+    for candidate in place.watches.of_key(namespace, names.key_hash(record.spec.key), record.digest):
+        if not await place.ledger.exists(names.job(candidate.job_id)):
+            return candidate
+    return None
+
+
+async def _create(
+    place: Workplace, record: JobRecord, attempt: int, pod: dict[str, Any], may_create: Callable[[], bool]
+) -> Launched | Refused | Later:
+    namespace = pod["metadata"]["namespace"]
+    try:
+        created = await place.cluster.create_pod(namespace, pod, may_send=may_create)
+        return Launched(observe(created), attempt, was_adopted=False)
+    except ClusterUnavailableError as error:
+        return Later("api_server", f"the API server does not take the pod: {error}", error)
+    except ClusterRefusedError as error:
+        if error.reason == "AlreadyExists":
+            return await _existing(place, record, attempt, namespace, pod["metadata"]["name"], error)
+        return refusal(error, namespace, sent_bytes=len(json.dumps(pod)))
+
+
+async def _existing(
+    place: Workplace, record: JobRecord, attempt: int, namespace: str, name: str, error: ClusterRefusedError
+) -> Launched | Refused | Later:
+    try:
+        found = await place.cluster.read_pod(namespace, name)
+    except ClusterUnavailableError as unavailable:
+        return Later("api_server", f"the API server does not answer: {unavailable}", unavailable)
+    if found is None:
+        # It was deleted meanwhile.
+        return Later("api_server", f"the API server asks to try again: {error.message}", error)
+    return await _adopt(place, record, attempt, observe(found))
+
+
+async def _adopt(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Refused | Later:
+    is_same_spec = pod.installation == place.settings.installation and pod.digest == record.digest
+    if is_same_spec and pod.job_id == record.job_id and pod.attempt >= attempt:
+        return Launched(pod, pod.attempt, was_adopted=True)
+    if is_same_spec and record.spec.key is not None and pod.key_hash == names.key_hash(record.spec.key):
+        return await _take_over_key(place, record, attempt, pod)
+    whose = f"installation {pod.installation!r}, job {pod.job_id!r}, attempt {pod.attempt}"
+    text = f"pod {pod.name!r} in namespace {pod.namespace!r} exists and is not this attempt's ({whose})"
+    return Refused(FailureReason.CLUSTER_ERROR, f"{text}. Find out who made it and delete it.")
+
+
+async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Later:
+    """Make the pod of the same key this job's, so that nobody rebuilds the former job's record from it."""
+    metadata = {
+        "uid": pod.uid,
+        "labels": {names.LABEL_JOB: record.job_id, names.LABEL_ATTEMPT: str(attempt)},
+        "annotations": spec_copy(record.spec),
+    }
+    try:
+        if await place.cluster.patch_pod(pod.namespace, pod.name, metadata):
+            return Launched(replace(pod, job_id=record.job_id, attempt=attempt), attempt, was_adopted=True)
+    except (ClusterUnavailableError, ClusterRefusedError) as error:
+        return Later("api_server", f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)
+    return Later("api_server", f"pod {pod.name} of the same key has gone")
+
+
+def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
+    """What the API server's no to a create means. ``sent_bytes``: how large the pod was, as JSON."""
+    said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
+    if error.is_too_large:
+        text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"
+        return Refused(FailureReason.INVALID_SPEC, text)
+    if error.is_webhooks:
+        return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+    match error.reason:
+        case "NotFound":
+            text = f"namespace {namespace!r} does not exist: create it, or name another one in the spec"
+            return Refused(FailureReason.INVALID_SPEC, f"{text} ({said})")
+        case "Forbidden":
+            return _forbidden(error, namespace, said)
+        case "Unauthorized":  # a policy's word: refused credentials are no refusal of a pod
+            return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+        case _:
+            return Refused(FailureReason.INVALID_SPEC, f"the API server refused the pod: {said}")
+
+
+def _forbidden(error: ClusterRefusedError, namespace: str, said: str) -> Refused | Later:
+    if error.is_quota:
+        return Later("quota", f"waiting for quota in namespace {namespace}: {error.message}", error)
+    if "is being terminated" in said:
+        return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
+    if "cannot create resource" in said:
+        text = "the worker's service account may not create pods: give it the Role of deploy/rbac.yaml"
+        return Later("api_server", f"{text} ({said})", error)
+    if "not yet ready to handle request" in said:  # admission of an API server that has just started
+        return Later("api_server", f"the API server does not take the pod yet: {said}", error)
+    if "serviceaccount" in said:
+        return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
+    return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")

@@ -1,0 +1,190 @@
+"""The pod of the job's present attempt: what is known of it, and how it is removed.
+
+The watch tells what a pod is; only a GET of its name proves that it is not (404, or another uid).
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+
+from dispatcher.spec import JobSpec
+from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.observation import Observation, observe
+from worker.cluster.watch import PodWatches
+from worker.failpoints import Reached, reached
+
+log = structlog.get_logger("podrelay.worker")
+
+#: A pod that was told to go is looked at again after its grace and this long.
+GONE_GRACE_S: Final = 15.0
+#: A pod that does not go is on a node that does not answer, or held: nobody waits for it for ever.
+GIVE_UP_GONE_S: Final = 75.0
+#: No longer grace than this is waited for: the pod goes on to its end, and nobody holds anything for it.
+LONGEST_GRACE_S: Final = 3600.0
+#: A pod is proved to be gone, and the watch still shows it: it is waited for this long.
+LAST_LOOK_S: Final = 10.0
+#: A pod that the watch does not show, because somebody took its labels away, is looked at again after this long.
+UNWATCHED_S: Final = 10.0
+
+
+class FollowedPod:
+    """``news`` is set whenever something is heard.
+
+    Attributes:
+        last: the last that was seen of it, also after its deletion.
+        is_gone: its deletion was seen, or its absence proved.
+        farewell: the last that it ever was, where its deletion was seen.
+    """
+
+    def __init__(self, cluster: Cluster, watches: PodWatches, job_id: str, news: asyncio.Event) -> None:
+        self.last: Observation | None = None
+        self.is_gone = False
+        self.farewell: Observation | None = None
+        self._is_in_doubt = False
+        self._read_at = 0.0  # when it was last read other than by the watch, on the loop's clock
+        self._job_id = job_id
+        self._cluster = cluster
+        self._watches = watches
+        self._news = news
+        self._log = log.bind(job_id=job_id)
+
+    def begin(self, pod: Observation | None) -> None:
+        """Another attempt: its pod as created, None before that."""
+        self.last, self.is_gone, self.farewell, self._is_in_doubt = pod, False, None, False
+        self._read_at = asyncio.get_running_loop().time()
+        newer = self._watches.pod(pod.namespace, pod.name) if pod else None
+        if pod is not None and newer is not None and (newer.uid, newer.job_id) == (pod.uid, pod.job_id):
+            self.last = newer
+
+    def changed(self, pod: Observation) -> None:
+        """The watch shows it."""
+        self.last = pod
+        self._news.set()
+
+    def deleted(self, pod: Observation) -> None:
+        """The watch shows its deletion, with the last that it was."""
+        self.last = self.farewell = pod
+        self.is_gone = self._is_in_doubt = True
+        self._news.set()
+
+    def doubt(self) -> None:
+        """Something hints that it is not what the watch last showed."""
+        self._is_in_doubt = True
+        self._news.set()
+
+    async def present(self, spec: JobSpec, *, namespace: str, name: str, uid: str | None) -> Observation | None:
+        """The pod as it is; None where its absence is proved. A deleted pod that was last seen with its outcome is
+        returned as that: the outcome counts."""
+        if self.last is None and (gone := self._watches.gone(namespace, uid)):
+            self.deleted(gone)
+        elif self.last is None:
+            self.last = self._watches.pod(namespace, name)
+        if self.is_gone and (told := self._outcome(spec, uid)):
+            return told
+        if self.last is None or self.last.uid != uid or self._is_in_doubt or self.unwatched_s() == 0.0:
+            self._is_in_doubt = False
+            found = await self.read(namespace, name)
+            if found is None or found.uid != uid:
+                await self._until_told(namespace, name, uid)
+                self.is_gone = self._is_in_doubt = True  # whoever asks again must find out again
+                return self._outcome(spec, uid)
+            self.last, self.is_gone = found, False  # only the watch's selector had lost it
+            self._read_at = asyncio.get_running_loop().time()
+        return self.last
+
+    def unwatched_s(self) -> float | None:
+        """After how many seconds a pod that the watch does not show as this job's is to be looked at again; None while
+        the watch shows it. Whoever may change pods may take their labels away, and nobody tells of it any more."""
+        if self.last is None:
+            return None
+        shown = self._watches.pod(self.last.namespace, self.last.name)
+        if shown is not None and (shown.uid, shown.job_id) == (self.last.uid, self._job_id):
+            return None
+        return max(0.0, self._read_at + UNWATCHED_S - asyncio.get_running_loop().time())
+
+    def _outcome(self, spec: JobSpec, uid: str | None) -> Observation | None:
+        """The last look, where it tells how the base container ended."""
+        if self.last is None or self.last.uid != uid:
+            return None
+        base = self.last.container(spec.base_container)
+        has_outcome = self.last.has_ended or (base is not None and base.state == "terminated")
+        return self.last if has_outcome else None
+
+    async def _until_told(self, namespace: str, name: str, uid: str | None) -> None:
+        """Give a watch that lags behind the time to show the deletion: its last look tells who ended the pod, which a
+        404 does not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_S):
+                while not self.is_gone and (known := self._watches.pod(namespace, name)) and known.uid == uid:
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def read(self, namespace: str, name: str) -> Observation | None:
+        """GET the pod, however long the API server is away; None: there is none of this name."""
+        back_off = BackOff()
+        while True:
+            try:
+                found = await self._cluster.read_pod(namespace, name)
+                return observe(found) if found else None
+            except (ClusterUnavailableError, ClusterRefusedError) as error:
+                self._log.info("pod cannot be read", pod=name, why=str(error))
+                await asyncio.sleep(back_off.failed(error))
+
+    async def delete(self, pod: Observation) -> None:
+        """Ask for the pod's deletion, until the API server has heard it, or has refused it for so long that it is left
+        to the sweep of stray pods."""
+        back_off, loop = BackOff(), asyncio.get_running_loop()
+        until = loop.time() + GIVE_UP_GONE_S
+        while (error := await self.ask_to_go(pod)) is not None:
+            if isinstance(error, ClusterUnavailableError):
+                until = loop.time() + GIVE_UP_GONE_S
+            elif loop.time() >= until:
+                return
+            await asyncio.sleep(back_off.failed(error))
+
+    async def ask_to_go(self, pod: Observation) -> ClusterUnavailableError | ClusterRefusedError | None:
+        """Ask once for the pod's deletion; None: the API server has heard it."""
+        try:
+            is_there = await self._cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
+        except (ClusterUnavailableError, ClusterRefusedError) as error:
+            self._log.warning("pod cannot be deleted", pod=pod.name, why=str(error))
+            return error
+        if not is_there:
+            self.is_gone = self._is_in_doubt = True
+        reached(Reached.POD_DELETED)
+        return None
+
+    async def patch(self, pod: Observation, metadata: dict[str, Any]) -> None:
+        """Merge labels and annotations into it, until the API server has taken them or the pod is gone."""
+        back_off = BackOff()
+        while True:
+            try:
+                await self._cluster.patch_pod(pod.namespace, pod.name, {"uid": pod.uid, **metadata})
+                return
+            except (ClusterUnavailableError, ClusterRefusedError) as error:
+                self._log.warning("pod cannot be marked", pod=pod.name, why=str(error))
+                await asyncio.sleep(back_off.failed(error))
+
+    async def until_gone(self, pod: Observation, grace_s: float) -> None:
+        """Wait until the pod is gone; a GET proves it where the watch does not tell. Given up long after its grace,
+        where its node does not answer, and sooner where nothing of it runs any more (a finalizer holds it)."""
+        loop = asyncio.get_running_loop()
+        grace_s = min(grace_s, LONGEST_GRACE_S)
+        until = loop.time() + grace_s + GIVE_UP_GONE_S
+        while not self.is_gone and loop.time() < until:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(min(grace_s + GONE_GRACE_S, until - loop.time())):
+                    await self._news.wait()
+            except TimeoutError:
+                self._is_in_doubt = True
+            if self._is_in_doubt and not self.is_gone:
+                self._is_in_doubt = False
+                found = await self.read(pod.namespace, pod.name)
+                self.is_gone = found is None or found.uid != pod.uid
+                if found is not None and found.is_being_deleted and found.has_ended:
+                    break
+        if not self.is_gone:
+            self._log.warning("pod does not go, nobody waits for it any more", pod=pod.name)

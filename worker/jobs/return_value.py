@@ -1,0 +1,70 @@
+"""The return value, out of the sidecar's log.
+
+The sidecar (see :mod:`worker.rules.manifest`) prints one header line, ``podrelay-return-value <bytes> <sha256>``, and
+then the file as it is; or a header that says why there is none. Each way in which this can go wrong has its own outcome
+and its own sentence, for they have different cures.
+"""
+
+import hashlib
+import re
+from typing import Any, Final
+
+from dispatcher import names
+from dispatcher.bounded_json import MAX_DEPTH, loads_bounded
+from dispatcher.events import ReturnValueOutcome
+
+#: The header, also behind whatever else the shell had to say first.
+_HEADER: Final = re.compile(rb"^podrelay-return-value (.*)\n", re.MULTILINE)
+
+#: How much of the sidecar's log is worth reading: the header and the largest value.
+MAX_LOG_BYTES: Final = names.MAX_RETURN_VALUE_BYTES + 256
+
+_FILE: Final = names.RETURN_VALUE_FILE
+
+
+def parse_return_value(log: bytes) -> tuple[ReturnValueOutcome, Any, str]:
+    """Read the sidecar's log (without timestamps): outcome, value (None unless present), and a sentence for a person
+    (empty where present)."""
+    header = _HEADER.search(log)
+    if header is None:
+        return _truncated("the sidecar was ended before it could print it")
+    match header[1].split():
+        case [b"missing"]:
+            return ReturnValueOutcome.MISSING, None, f"the job wrote no return value ({_FILE} is missing or empty)"
+        case [b"unreadable"]:
+            return _truncated(f"the sidecar may not read {_FILE}: make it readable for all (chmod a+r)")
+        case [b"too-large", size]:
+            return _too_large(size.decode(errors="replace"))
+        case [size, digest] if size.isdigit():
+            return _content(log[header.end() :], int(size), digest.decode(errors="replace"))
+    return _truncated("the sidecar's output is damaged")
+
+
+def _content(content: bytes, size: int, digest: str) -> tuple[ReturnValueOutcome, Any, str]:
+    if size > names.MAX_RETURN_VALUE_BYTES:
+        return _too_large(str(size))
+    if len(content) < size:
+        return _truncated(f"only {len(content)} of {size} bytes arrived")
+    content = content[:size]
+    if hashlib.sha256(content).hexdigest() != digest:
+        return _truncated("its checksum is wrong: bytes were lost, or the file changed while it was read")
+    try:
+        # Also what is JSON and nobody could read again: readers of the result stop at 200 levels.
+        value = loads_bounded(content, max_bytes=names.MAX_RETURN_VALUE_BYTES)
+    except ValueError as error:
+        text = f"the return value is not JSON that can be read: {error}."
+        advice = f"Write JSON (UTF-8, at most {MAX_DEPTH} levels deep, finite numbers) to {_FILE}."
+        return ReturnValueOutcome.NOT_JSON, None, f"{text} {advice}"
+    return ReturnValueOutcome.PRESENT, value, ""
+
+
+def _truncated(why: str) -> tuple[ReturnValueOutcome, None, str]:
+    return ReturnValueOutcome.TRUNCATED, None, f"the return value did not arrive whole: {why}"
+
+
+def _too_large(size: str) -> tuple[ReturnValueOutcome, None, str]:
+    limit = names.MAX_RETURN_VALUE_BYTES
+    text = (
+        f"the return value is too large: {size} bytes, at most {limit}. Store the data elsewhere and return its place."
+    )
+    return ReturnValueOutcome.TOO_LARGE, None, text

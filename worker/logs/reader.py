@@ -1,0 +1,597 @@
+"""One container's log: from the API server's stream to the job's channel, every byte once.
+
+Two halves that never wait for each other. The reader reads the stream always, whatever Redis does, because a follower
+that lags a whole rotated file behind loses it unseen; when a stream breaks it opens the next one after the last byte it
+has. The publisher appends what was read; what it may not or cannot append in time is given up oldest first, with a
+named gap. The checkpoint in the record is where another worker would go on.
+
+Where a log ends, only the pod can say. A stream's end proves nothing: a kubelet that dies ends it as cleanly as a
+container does, and the API server hides the difference; nor does a refusal, nor text in place of a log. So the log is
+whole when a read that was *sent after* the container was seen terminated has brought all that there is; what cannot be
+had so is told as a gap with its reason, and the log is not called complete.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from dispatcher.events import LogSummary
+from dispatcher.record import Checkpoint
+from dispatcher.steps import Appended, AppendOutcome, Fence
+from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.back_off import BackOff
+from worker.cluster.client import Cluster
+from worker.failpoints import Reached, reached
+from worker.logs.entries import BATCH, Given, LogSource, LogTail, append_step, how_many_applied
+from worker.logs.recent import RecentBytes, RecentLog
+from worker.logs.stream import LogLines, Piece
+from worker.store import Ledger
+
+log = structlog.get_logger("podrelay.worker")
+
+CHUNK_BYTES: Final = 16_000  # a stream entry of at most this size costs Redis 1.02 times its size in memory
+CHUNK_S: Final = 0.2
+JOB_BUFFER_BYTES: Final = 16 * 1024 * 1024
+
+#: A log of at most this size is read again from its start after an interruption, which is exact also when the node's
+#: clock has stepped back; a larger one from a second before the checkpoint.
+WHOLE_LOG_BYTES: Final = 4 * 1024 * 1024
+#: A followed stream without the checkpoint's line that is silent for this long is not likely to bring it.
+SEARCH_SILENCE_S: Final = 2.0
+#: A log that was followed up to the container's end is read for its end from its start up to this size, else likewise
+#: from a second before the checkpoint: only moments of it are unread.
+NEAR_WHOLE_LOG_BYTES: Final = 128 * 1024
+#: A read for the log's end that brought more than this, or a last line without newline, may have been cut by a kubelet
+#: that died meanwhile: what it brought is accepted when another read brings nothing more.
+CONFIRM_BYTES: Final = 64 * 1024
+#: A log's end is asked for again after at most this long: the job's result waits for it, and does not wait for ever.
+END_RETRY_S: Final = 2.0
+#: How long the stream of a pod that is gone may still bring something (its end comes 0.3 s after the container's).
+EOF_GRACE_S: Final = 5.0
+#: A stream's end may be up to a second ahead of the watch's word of the container's end: so long nothing is asked.
+EOF_NEWS_S: Final = 1.0
+#: After an outage of the API server the logs are asked for again over this long, not all at once.
+WELL_AGAIN_S: Final = 1.0
+#: A stream that lasted this long, or brought something, was sound: the next one waits as after a first failure.
+STEADY_S: Final = 10.0
+
+
+#: Why bytes were given up.
+LATE: Final = "Redis could not take the log in time: the oldest of the buffer was given up"
+NO_MEMORY: Final = "Redis is near its memory limit: log was given up, statuses and results go on"
+#: Why bytes could not be had.
+ROTATED: Final = "rotated away by the kubelet before it could be read"
+POD_GONE: Final = "the pod was gone before it was certain that its log was read to its end"
+STILL_RUNNING: Final = "the job ended while this container was running: its log is read no further"
+
+
+class LetGoError(Exception):
+    """Another incarnation owns the job: stop everything about it, write nothing."""
+
+
+class JobOfLog(Protocol):
+    """What a log follower knows of its job."""
+
+    @property
+    def fence(self) -> Fence: ...
+
+    async def reload(self) -> None:
+        """Make the record again that Redis has lost."""
+
+    def cancel_requested(self, by: str) -> None: ...
+
+    def doubt(self) -> None:
+        """The log cannot be read although the container is not known to have ended: look at the pod."""
+
+    def reconsider(self) -> None:
+        """A log follower ended early: look whose the job is."""
+
+
+@dataclass(slots=True)
+class Buffers:
+    """What all jobs of this worker hold in memory for want of Redis, in bytes; ``recent``: and in case of its loss."""
+
+    limit_bytes: int
+    used_bytes: int = 0
+    recent: RecentBytes = field(default_factory=RecentBytes)
+
+
+class LogFollower:
+    """Follows one container from the record's checkpoint (or its start) to its end.
+
+    :meth:`run` returns when everything is published. What the pod shows must be told: that the container ended
+    (:meth:`container_ended`), was started again, that the pod is gone; and that the job waits for no more than is there
+    now (:meth:`job_ended`).
+    """
+
+    def __init__(
+        self,
+        source: LogSource,
+        checkpoint: Checkpoint,
+        *,
+        job: JobOfLog,
+        cluster: Cluster,
+        ledger: Ledger,
+        buffers: Buffers,
+        restarts: int = 0,
+    ) -> None:
+        self._source = source
+        self._job = job
+        self._cluster = cluster
+        self._ledger = ledger
+        self._buffers = buffers
+        self.published = checkpoint  #: what Redis has
+        self._recent = RecentLog[Piece | Given](buffers.recent)
+        self._lines = LogLines(checkpoint)
+        self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
+        self._proofs = 0  # how many readings of the whole log lacked it
+        self._is_past_gap = False  # it is not there either: take all that is
+        self._is_near = False  # the stream was sound up to now: only moments of the log are unread
+        self._opened: tuple[int, int] | None = None  # the open stream: restarts when asked for, end when it began
+        self._read_run = 0  # the restarts before the run of which something was read
+        self._followed: asyncio.Task[None] | None = None  # a stream that is read on until a read for the end begins
+        self._gives_up = False
+        self._waiting: deque[Piece | Given] = deque()
+        self._waiting_bytes = 0
+        self._has_ended = False
+        self._is_gone = False
+        self._is_last = False
+        self._restarts = restarts
+        self._is_read = False
+        self._has_gap = False
+        self._is_whole = False
+        self._missing: str | None = None  # why the end cannot be had any more
+        self._trouble = "there was too much of it"  # what was in the way last
+        self._rewind_to: Checkpoint | None = None
+        self._falls_back_to: Checkpoint | None = None
+        self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
+        self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
+        self._news = self._heard = 0  # how often it was told something, and how much of it before the present stream
+        self._work = asyncio.Event()  # for the publisher
+        self._cut_timer: asyncio.TimerHandle | None = None
+        self._cut_at_s = 0.0  # when last, on the loop's clock
+        self._log = log.bind(job_id=source.job_id, container=source.container)
+
+    def container_ended(self) -> None:
+        """The container is terminated: no more bytes will come of this run."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._tell()
+
+    def started_again(self, restarts: int) -> None:
+        """The pod shows another run of the container, which has a log of its own."""
+        if restarts > self._restarts:
+            self._restarts, self._has_ended = restarts, False
+            self._tell()
+
+    def pod_gone(self, *, is_gone: bool = True) -> None:
+        """The pod is proved to be gone (or is there after all): what cannot be read now never will be."""
+        if is_gone is not self._is_gone:
+            self._is_gone = is_gone
+            self._tell()
+
+    def job_ended(self) -> None:
+        """The job's outcome waits for this log: read what is there now, and no more."""
+        self._is_last = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news += 1
+        self._turn.set()
+
+    @property
+    def restarts(self) -> int:
+        """Of the container, as far as is known here."""
+        return self._restarts
+
+    def stop_reading(self) -> None:
+        """Read no more: what was read is still published, then :meth:`run` returns. The summary is incomplete."""
+        self._gives_up = True
+        self._tell()
+
+    def fall_back(self, to: Checkpoint) -> None:
+        """Redis turns out to end here, before what it had taken."""
+        self._falls_back_to = to
+        self._work.set()
+
+    @property
+    def tail(self) -> LogTail:
+        """What can be appended again when all is published."""
+        return LogTail(self._source, self._recent)
+
+    @property
+    def kept_from(self) -> Checkpoint:
+        """What Redis has, but for what can be appended again."""
+        return self._recent.start or self.published
+
+    @property
+    def summary(self) -> LogSummary:
+        """What was published so far."""
+        is_complete = self._is_whole and not self._has_gap and not self._waiting
+        return LogSummary(bytes=self.published.end, sha256=self.published.chain, is_complete=is_complete)
+
+    async def run(self) -> None:
+        """Follow to the end.
+
+        Raises:
+            LetGoError: another incarnation owns the job.
+        """
+        try:
+            while True:
+                async with asyncio.TaskGroup() as halves:
+                    halves.create_task(self._read())
+                    halves.create_task(self._publish())
+                if self._rewind_to is None:
+                    return
+                self._rewind()
+        except* LetGoError:
+            raise LetGoError from None
+        finally:
+            self._discard_waiting()
+
+    # Reading
+
+    async def _read(self) -> None:
+        self._is_read = self._is_whole = False
+        self._missing = None
+        self.all_read.clear()
+        back_offs = BackOff(), BackOff(longest_s=END_RETRY_S)
+        try:
+            while not (self._is_whole or self._gives_up or self._missing):
+                if self._rewind_to is not None:
+                    await self._stop_followed()
+                    self._rewind()
+                await self._read_on(back_offs[self._is_for_end])
+        finally:
+            await self._stop_followed()
+        if not self._is_whole:
+            self._tell_gap(self._missing or f"it could not be read to its end in time: {self._trouble}")
+        self._is_read = True
+        self.all_read.set()
+        self._work.set()
+
+    @property
+    def _is_for_end(self) -> bool:
+        """Whether a stream that goes on for ever is of no more use."""
+        return self._has_ended or self._is_gone or self._is_last
+
+    async def _read_on(self, back_off: BackOff) -> None:
+        """Read one stream; what was not the log's end is tried again after a pause."""
+        has_ended, is_bounded, began = self._has_ended, self._must_prove or self._is_for_end, time.monotonic()
+        self._heard = self._news
+        try:
+            is_eof = await self._one_stream(follow=not is_bounded)
+        except ClusterRefusedError as error:
+            if error.is_absence and self._is_gone:
+                await self._until_followed_ends()
+                self._missing = POD_GONE
+                return
+            self._job.doubt()
+            await self._try_again(back_off, error, began)
+        except ClusterUnavailableError as error:
+            await self._try_again(back_off, error, began)
+            await self._until_cluster_is_well()
+        else:
+            if is_eof and (text := self._lines.foreign_end):
+                self._job.doubt()
+                await self._try_again(back_off, f"text in place of a log: {_one_line(text)}", began)
+            elif is_eof and self._lines.is_cut:
+                await self._try_again(back_off, "the stream was cut within a line", began)
+            elif not self._lines.found:
+                self._search_on(is_proof=is_bounded and is_eof)
+            elif is_bounded:
+                await self._after_bounded(back_off, has_ended=has_ended)
+            elif is_eof:
+                await self._after_eof(back_off, began)
+
+    async def _try_again(self, back_off: BackOff, trouble: Exception | str, began: float) -> None:
+        self._is_near = False
+        self._trouble = str(trouble)
+        self._log.info("log interrupted", why=self._trouble)
+        if self._was_sound(began):
+            back_off.succeeded()
+        await self._pause(back_off.failed(trouble if isinstance(trouble, Exception) else None))
+
+    def _was_sound(self, began: float) -> bool:
+        """Whether the stream lasted, or brought something: the next one need not wait as after a failure."""
+        has_brought = self._opened is not None and self._lines.checkpoint.end > self._opened[1]
+        return has_brought or time.monotonic() - began > STEADY_S
+
+    async def _after_eof(self, back_off: BackOff, began: float) -> None:
+        """A followed stream ended cleanly: its container did, which the watch is about to tell, or its kubelet."""
+        self._is_near = False
+        self._log.info("log stream ended")
+        if self._was_sound(began):
+            back_off.succeeded()
+        await self._pause(max(EOF_NEWS_S, back_off.failed()))
+        if not self._is_for_end:
+            self._job.doubt()
+
+    async def _after_bounded(self, back_off: BackOff, *, has_ended: bool) -> None:
+        """Everything that there was when it was asked for is read."""
+        self._must_prove, self._is_near = False, True
+        assert self._opened is not None
+        new_bytes = self._lines.checkpoint.end - self._opened[1]
+        if has_ended and self._has_ended:  # else it was started again meanwhile
+            self._is_whole = not new_bytes or (new_bytes <= CONFIRM_BYTES and not self._lines.is_in_line)
+        elif self._is_last and not self._has_ended:
+            self._missing = STILL_RUNNING
+        elif self._is_gone and not self._has_ended:  # then it would have been refused
+            self._job.doubt()
+            await self._pause(back_off.failed())
+
+    async def _one_stream(self, *, follow: bool) -> bool:
+        """Read one stream, on from the last byte that was read; False when it was given up before its end. A followed
+        one that is given up for a read for the end is read on until that begins: its pod may be going."""
+        streams = [asyncio.create_task(self._pump(follow=follow)), asyncio.create_task(self._until_given_up(follow))]
+        try:
+            await asyncio.wait(streams, return_when=asyncio.FIRST_COMPLETED)
+            if streams[0].done():
+                streams[0].result()
+                return True
+            if follow and self._is_for_end and self._opened is not None:
+                self._is_near = self._lines.found
+                self._followed = streams.pop(0)
+            return False
+        finally:
+            for task in streams:
+                task.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+            self._cut_now()
+
+    async def _pump(self, *, follow: bool) -> None:
+        at, restarts, self._opened = self._source, self._restarts, None
+        async with self._cluster.log(at.namespace, at.pod, at.container, since=self._since(), follow=follow) as pieces:
+            await self._stop_followed()
+            lines = self._lines = LogLines(self._lines.checkpoint, is_gap=self._is_past_gap)
+            self._is_past_gap = False
+            self._opened = (restarts, lines.checkpoint.end)
+            self._turn.set()
+            async for data in pieces:
+                lines.feed(data)
+                if lines.found:
+                    self._read_run = restarts
+                    self._arrived()
+                else:
+                    self._turn.set()
+        lines.end()
+
+    async def _stop_followed(self) -> None:
+        if self._followed is not None:
+            followed, self._followed = self._followed, None
+            followed.cancel()
+            await asyncio.gather(followed, return_exceptions=True)
+            self._cut_now()
+
+    async def _until_followed_ends(self) -> None:
+        """The pod is gone; what its stream still brings is all that is left of it."""
+        if self._followed is not None:
+            await asyncio.wait({self._followed}, timeout=EOF_GRACE_S)
+            await self._stop_followed()
+
+    async def _until_given_up(self, follow: bool) -> None:
+        """Wait for what makes a stream useless: a rewind, an end that it must not be waited for, no sign of the
+        checkpoint's line in a followed one."""
+        while self._rewind_to is None and not self._gives_up and not (follow and self._is_for_end):
+            self._turn.clear()
+            was_found = self._lines.found
+            try:
+                async with asyncio.timeout(SEARCH_SILENCE_S if follow and not was_found else None):
+                    await self._turn.wait()
+            except TimeoutError:
+                if self._lines.found == was_found:
+                    return
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait before the next stream; news (the container's end) cuts it short, also what came while the last one
+        ended."""
+        if self._news != self._heard or self._rewind_to is not None:
+            return
+        self._turn.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._turn.wait()
+
+    async def _until_cluster_is_well(self) -> None:
+        """Ask for no log while not even the pods can be watched: the jobs are many, the watches few. Few jobs are at
+        their ends; their logs are asked for nevertheless, for their results do not wait for ever."""
+        while not self._cluster.is_well.is_set() and not self._gives_up and not self._is_for_end:
+            self._turn.clear()
+            news = [asyncio.create_task(event.wait()) for event in (self._cluster.is_well, self._turn)]
+            try:
+                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in news:
+                    waiting.cancel()
+            if self._cluster.is_well.is_set():
+                await self._pause(random.uniform(0, WELL_AGAIN_S))
+
+    def _since(self) -> str | None:
+        at = self._lines.checkpoint
+        whole_bytes = NEAR_WHOLE_LOG_BYTES if self._is_near else WHOLE_LOG_BYTES
+        if not at.timestamp or at.end <= whole_bytes or self._must_prove:
+            return None
+        return _a_second_before(at.timestamp)
+
+    def _search_on(self, *, is_proof: bool) -> None:
+        """The stream did not contain the checkpoint's line. Only the whole log, read to its end, proves that it is not
+        there; where nothing younger was read, which a cut stream shows too, read once more. Then what is there comes
+        after a gap."""
+        self._is_near = False
+        if not is_proof or not self._must_prove:
+            self._must_prove, self._proofs = True, 0
+            self._job.doubt()
+            return
+        self._proofs += 1
+        if self._proofs == 1 and not self._lines.has_passed:
+            return
+        why = ROTATED
+        if self._restarts > self._read_run:
+            run = self._restarts + 1
+            why = f"the container was started again (run {run}): the log of the run before is not available"
+        self._log.warning("log lines are not there any more", after_bytes=self._lines.checkpoint.end, why=why)
+        self._has_gap = self._is_past_gap = True
+        self._must_prove = False
+        self._tell_gap(why)
+
+    def _tell_gap(self, why: str) -> None:
+        """Nobody knows how much is missing here."""
+        at = self._lines.checkpoint
+        self._waiting.append(Given(at.end, at, why, is_open=True))
+        self._work.set()
+
+    def _rewind(self) -> None:
+        """Redis has lost appended chunks: read again from its checkpoint."""
+        assert self._rewind_to is not None
+        self._log.warning("Redis lost log chunks, reading them again", from_byte=self._rewind_to.end)
+        self._discard_waiting()
+        self._recent.clear()
+        self.published = self._rewind_to
+        self._lines, self._rewind_to = LogLines(self._rewind_to), None
+        self._work.set()
+
+    # Between the halves
+
+    def _arrived(self) -> None:
+        if self._lines.buffered_bytes >= CHUNK_BYTES:
+            self._cut(at_least_bytes=CHUNK_BYTES)
+        if self._lines.buffered_bytes and self._cut_timer is None:  # after a silence at once
+            self._cut_timer = asyncio.get_running_loop().call_at(self._cut_at_s + CHUNK_S, self._cut_now)
+
+    def _cut_now(self) -> None:
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+            self._cut_timer = None
+        self._cut_at_s = asyncio.get_running_loop().time()
+        self._cut(at_least_bytes=1)
+
+    def _cut(self, *, at_least_bytes: int) -> None:
+        while self._lines.buffered_bytes >= at_least_bytes and (piece := self._lines.take(CHUNK_BYTES)):
+            self._waiting.append(piece)
+            self._count(len(piece.data))
+        if self._waiting_bytes > JOB_BUFFER_BYTES or self._buffers.used_bytes > self._buffers.limit_bytes:
+            why = NO_MEMORY if self._ledger.is_log_suspended else LATE
+            self._give_up_oldest(keep_bytes=self._waiting_bytes // 2, why=why)
+        self._work.set()
+
+    def _count(self, size_bytes: int) -> None:
+        self._waiting_bytes += size_bytes
+        self._buffers.used_bytes += size_bytes
+
+    def _give_up_oldest(self, *, keep_bytes: int, why: str) -> None:
+        """Turn the oldest of what waits into one gap."""
+        given: list[Piece | Given] = []
+        while self._waiting and self._waiting_bytes > keep_bytes:
+            given.append(self._waiting.popleft())
+            self._count(-given[-1].size_bytes)
+        if given:
+            is_open = any(isinstance(entry, Given) and entry.is_open for entry in given)
+            self._has_gap = True
+            self._waiting.appendleft(Given(given[0].start, given[-1].checkpoint, why, is_open))
+
+    def _discard_waiting(self) -> None:
+        self._count(-self._waiting_bytes)
+        self._waiting.clear()
+
+    # Publishing
+
+    async def _publish(self) -> None:
+        while self._rewind_to is None or not self._is_read:
+            if self._is_read and not self._waiting and self._falls_back_to is None:
+                return
+            if self._falls_back_to is not None and self._rewind_to is None:
+                self._fall_back(self._falls_back_to)
+            elif not self._waiting or self._rewind_to is not None:
+                self._work.clear()
+                await self._work.wait()
+            elif self._ledger.is_log_suspended and not self._is_read:
+                self._work.clear()
+                await self._ledger.until_log_resumed_or(self._work)
+            elif self._ledger.is_log_suspended and self._waiting_bytes:
+                self._give_up_oldest(keep_bytes=0, why=NO_MEMORY)
+            else:
+                await self._publish_batch()
+
+    def _take_back(self, to: Checkpoint) -> bool:
+        """Put what was appended after this place in front of what waits; False where it is not there any more."""
+        again = self._recent.take(to)
+        if again:
+            self.published = to
+            self._put_in_front(again)
+        return bool(again)
+
+    def _fall_back(self, to: Checkpoint) -> None:
+        """Redis ends here: append again what it lacks, or read it again."""
+        self._falls_back_to = None
+        if self._take_back(to):
+            self._log.warning("Redis lost log chunks, appending them again", from_byte=to.end)
+        else:
+            self._rewind_to = to
+            self._turn.set()
+
+    def _pass_over(self, to: Checkpoint) -> bool:
+        """Redis has what waits up to this place, from before; False where nothing that waits ends there."""
+        if all(entry.checkpoint != to for entry in self._waiting):
+            return False
+        self._recent.clear()  # what it ends with is not what Redis ends with any more
+        while self.published != to:
+            entry = self._waiting.popleft()
+            self._count(-entry.size_bytes)
+            self.published = entry.checkpoint
+        return True
+
+    def _put_in_front(self, entries: Sequence[Piece | Given]) -> None:
+        self._waiting.extendleft(reversed(entries))
+        self._count(sum(entry.size_bytes for entry in entries))
+
+    async def _publish_batch(self) -> None:
+        # Out of the buffer while under way: what is given up meanwhile must not be this.
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self._count(-sum(entry.size_bytes for entry in batch))
+        fence, limit_bytes = self._job.fence, self._ledger.memory_limit_bytes
+        steps = [append_step(self._source, fence, entry, limit_bytes) for entry in batch]
+        replies = await self._ledger.persist_many(steps)
+        done, refused = how_many_applied(batch, replies)
+        if done:
+            self._recent.note(self.published, batch[:done])
+            self.published = batch[done - 1].checkpoint
+            reached(Reached.LOG_APPENDED)
+        for reply in replies:
+            if reply.cancel_by:
+                self._job.cancel_requested(reply.cancel_by)
+        if refused is not None:
+            self._put_in_front(batch[done:])
+            await self._after(refused)
+
+    async def _after(self, refused: Appended) -> None:
+        match refused.outcome:
+            case AppendOutcome.MISSING:
+                await self._job.reload()
+            case AppendOutcome.MISMATCH:
+                at = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
+                if not self._pass_over(at):
+                    self._fall_back(at)
+            case AppendOutcome.FULL:
+                self._ledger.suspend_log()
+            case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
+                # Final: what is left to do for the job is found out anew from its record.
+                raise LetGoError
+
+
+def _a_second_before(timestamp: str) -> str:
+    at = datetime.fromisoformat(timestamp).astimezone(UTC) - timedelta(seconds=1)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _one_line(text: bytes) -> str:
+    """Foreign text for a person to read."""
+    words = "".join(c if c.isprintable() else " " for c in text.decode("utf-8", "replace"))
+    return " ".join(words.split())[:300]

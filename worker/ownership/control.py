@@ -1,0 +1,96 @@
+"""Hearing of cancels, hand-overs, awaited ends and offered jobs at once. A lost message is caught by the heartbeat and
+the sweeps.
+
+A message is a hint to look, never an order, and anybody on the server may send one: Pub/Sub knows no databases, so that
+of another installation whose Redis is another database of the same server comes here too, and its jobs may have the
+same ids.
+"""
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from dispatcher import connection, names
+from dispatcher.bounded_json import loads_bounded
+from worker.cluster.client import BackOff
+from worker.context import Workplace
+
+#: No message of ours is longer: it names a job and a namespace, or a worker.
+MAX_MESSAGE_BYTES: Final = 4096
+#: A connection on which not even the answer to our PING came for three times this long is dead.
+PING_S = 5.0
+
+
+class ControlListener(Protocol):
+    """Who acts on control messages. Called in the loop; must not block."""
+
+    def look(self, job_id: str) -> None:
+        """The job's record may ask for its end."""
+
+    def wake(self, job_id: str) -> None: ...
+
+    def offered(self, job_id: str, namespace: str) -> None:
+        """Another worker heard of the job and does not serve its namespace."""
+
+    def sweep_soon(self) -> None: ...
+
+
+class Control:
+    """One Pub/Sub connection of the worker's own."""
+
+    def __init__(self, place: Workplace, listener: ControlListener) -> None:
+        self._place = place
+        self._listener = listener
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        settings = self._place.settings
+        client = connection.connect_async(
+            settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=0, max_connections=1
+        )
+        back_off = BackOff(longest_s=5.0)
+        try:
+            while True:
+                try:
+                    async with connection.pubsub(client) as pubsub:
+                        await pubsub.subscribe(names.control(settings.queue))
+                        back_off.succeeded()
+                        await self._hear(pubsub)
+                except connection.REFUSED as error:
+                    await asyncio.sleep(back_off.failed(error))
+        finally:
+            await client.aclose()
+
+    async def _hear(self, pubsub: Any) -> None:
+        loop = asyncio.get_running_loop()
+        answered_at = loop.time()
+        while True:
+            message = await pubsub.get_message(timeout=PING_S)
+            if message is None:
+                if loop.time() - answered_at > 3 * PING_S:
+                    raise ConnectionError("no answer on the control connection")
+                await pubsub.ping()
+                continue
+            answered_at = loop.time()
+            if message["type"] == "message":
+                with self._place.loops.one_of_many("control"):
+                    self._take(message["data"])
+
+    def _take(self, data: bytes) -> None:
+        """Act on a message. One of a newer version is passed over.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            message = loads_bounded(data, max_bytes=MAX_MESSAGE_BYTES)
+        except ValueError as error:
+            raise ValueError(f"a control message that is none: {error}: {data[:100]!r}") from None
+        match message:
+            case {"cancel": str(job_id)}:
+                self._listener.look(job_id)
+            case {"wake": str(job_id)}:
+                self._listener.wake(job_id)
+            case {"offered": str(job_id), "namespace": str(namespace)}:
+                self._listener.offered(job_id, namespace)
+            case {"released": _}:
+                self._listener.sweep_soon()

@@ -1,0 +1,172 @@
+"""Holding what this worker follows against what the records say.
+
+A cancel whose message was lost, a claim whose reply was lost, a record that Redis has lost, a result that a failover
+has undone: all are found by comparing "records that I own" with "jobs that I follow".
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from dispatcher.record import JobRecord
+from dispatcher.steps import SurveyRow, survey
+from worker.context import Finished, Workplace
+from worker.jobs.controller import Follower
+from worker.jobs.owned_record import MovedElsewhereError
+from worker.logs.reader import LetGoError
+
+T = TypeVar("T")
+log = structlog.get_logger("podrelay.worker")
+
+WINDOW: Final = 500
+#: How many jobs are put right side by side: each takes several round trips, and others wait to launch meanwhile.
+AT_ONCE: Final = 16
+
+
+class Followed(Protocol):
+    """The jobs that this worker follows, by id, and how to follow another."""
+
+    @property
+    def followers(self) -> dict[str, Follower]: ...
+
+    def follow(self, record: JobRecord) -> None: ...
+
+
+class Reconciler:
+    """Belongs to the supervisor's loop. ``rows``: the queue's active jobs as of the last look, by job id."""
+
+    def __init__(self, place: Workplace, jobs: Followed) -> None:
+        self.rows: dict[str, SurveyRow] = {}
+        self._redis_life = ""
+        self._place = place
+        self._jobs = jobs
+
+    async def reconcile(self) -> None:
+        """Look at the queue's records and put right what differs.
+
+        Raises:
+            connection.REFUSED: Redis cannot be used now.
+        """
+        followed = list(self._jobs.followers.values())
+        self._doubt_all_in_another_redis()
+        await self._look()
+        for row in list(self.rows.values()):
+            if row.unreadable:
+                continue  # it is left alone
+            with self._place.loops.one_of_many("reconcile", job_id=row.job_id):
+                await self._compare(row)
+        if not self._place.is_certain:
+            return
+        # Results first: a caller who submits such a job again must not have it run again.
+        await self._each(self._repeat_result, self._doubtful_results())
+        await self._each(self._check_lost, [follower for follower in followed if self._is_lost(follower)])
+
+    async def _compare(self, row: SurveyRow) -> None:
+        follower = self._jobs.followers.get(row.job_id)
+        if follower is not None and row.status is not None and row.owner != self._place.incarnation:
+            follower.reconsider()
+        elif follower is not None and row.cancel_by:
+            follower.cancel_requested(row.cancel_by)
+        elif follower is not None and row.last_step != follower.record.last_step:
+            follower.reconsider()  # Redis has lost our last steps, or we have just made another
+        elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
+            await self._follow_again(row.job_id)
+
+    def _doubt_all_in_another_redis(self) -> None:
+        """It may have lost the last of a silent container's log, and no step that tells of it."""
+        if self._redis_life != self._place.redis_life:
+            self._redis_life = self._place.redis_life
+            for follower in self._jobs.followers.values():
+                follower.reconsider()
+
+    async def _look(self) -> None:
+        rows: dict[str, SurveyRow] = {}
+        first = 0
+        while True:
+            step = survey(self._place.settings.queue, first, first + WINDOW - 1)
+            (window,) = await self._place.ledger.attempt([step])
+            rows.update((row.job_id, row) for row in window)
+            if len(window) < WINDOW:
+                self.rows = rows
+                return
+            first += WINDOW
+
+    def _is_undone(self, row: SurveyRow) -> bool:
+        """Whether Redis has lost the result that this worker appended: it is appended again, not found out anew."""
+        is_final = row.status is not None and row.status.is_final
+        return row.job_id in self._place.finished and not is_final
+
+    async def _follow_again(self, job_id: str) -> None:
+        record = await self._place.ledger.read_record(job_id)
+        if record is None or record.unreadable_state is not None or record.is_forgotten:
+            return
+        if record.owner == self._place.incarnation:
+            log.info("following again", job_id=job_id)
+            self._jobs.follow(record)
+
+    def _is_lost(self, follower: Follower) -> bool:
+        row = self.rows.get(follower.record.job_id)
+        return row is None or row.status is None
+
+    async def _check_lost(self, follower: Follower) -> None:
+        """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
+        job_id = follower.record.job_id
+        record = await self._place.ledger.read_record(job_id)
+        if self._jobs.followers.get(job_id) is not follower:
+            return
+        if record is None:
+            try:
+                await follower.reload()
+            except LetGoError:
+                follower.reconsider()
+        elif record.status.is_final and not follower.record.status.is_final:
+            follower.reconsider()
+
+    def _doubtful_results(self) -> list[Finished]:
+        """Results that Redis may have lost. Those that were kept for long enough are forgotten."""
+        found, now = list[Finished](), self._place.ledger.now()
+        for job_id, finished in list(self._place.finished.items()):
+            follower = self._jobs.followers.get(job_id)
+            if follower is not None and not follower.record.status.is_final:
+                continue  # it is to have the job's end again
+            if self._may_be_lost(finished):
+                found.append(finished)
+            elif follower is None and now > finished.until:
+                self._place.forget_finished(job_id)
+        return found
+
+    def _may_be_lost(self, finished: Finished) -> bool:
+        """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
+        row = self.rows.get(finished.record.job_id)
+        if row is None:
+            return finished.redis_life != self._place.redis_life
+        return row.status is None or not row.status.is_final
+
+    async def _repeat_result(self, finished: Finished) -> None:
+        """Append a result again where Redis turns out to have lost it."""
+        job_id, redis_life = finished.record.job_id, self._place.redis_life
+        record = await self._place.ledger.read_record(job_id)
+        if record is not None and record.status.is_final:
+            self._place.finished[job_id] = replace(finished, redis_life=redis_life)
+            return
+        log.warning("Redis lost a result, appending it again", job_id=job_id)
+        try:
+            await Follower(self._place, finished.record).append_again(finished)
+        except LetGoError:
+            log.warning("another worker has the job: its result stands", job_id=job_id)
+            self._place.forget_finished(job_id)
+        except MovedElsewhereError:
+            log.info("it has ended by now", job_id=job_id)
+
+    async def _each(self, do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
+        async def one(item: T) -> None:
+            with self._place.loops.one_of_many("reconcile"):
+                await do(item)
+
+        for first in range(0, len(what), AT_ONCE):
+            ends = await asyncio.gather(*map(one, what[first : first + AT_ONCE]), return_exceptions=True)
+            for error in filter(None, ends):
+                raise error

@@ -1,0 +1,45 @@
+"""Pods that are told to go and do not: a finalizer, a long grace, a node that does not answer.
+
+They hold nothing of a worker but a place in this list, which `podrelay workers` shows. It is made of what the watches
+show and of steady time, so whoever takes the jobs over comes to the same list.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.cluster.observation import Observation
+
+#: A pod that was told to go and is there after this long is slow, whatever its grace.
+SLOW_AFTER_S: Final = 60.0
+#: So many are named.
+NAMED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SlowPod:
+    """``for_s``: how long it has been seen to be on its way out."""
+
+    name: str
+    for_s: float
+
+
+class SlowPods:
+    """Remembers since when each has been leaving."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def among(self, leaving: Iterable[Observation], now: float) -> list[SlowPod]:
+        """Those of the pods that are leaving now (``now``: steady seconds) which are slow, the slowest first."""
+        pods = {pod.uid: f"{pod.namespace}/{pod.name}" for pod in leaving}
+        self._since = {uid: self._since.get(uid, now) for uid in pods}
+        slow = [SlowPod(pods[uid], now - since) for uid, since in self._since.items() if now - since >= SLOW_AFTER_S]
+        return sorted(slow, key=lambda pod: -pod.for_s)
+
+
+def told(slow: list[SlowPod]) -> dict[str, Any]:
+    """What a worker says of them with its heartbeat."""
+    if not slow:
+        return {"count": 0}
+    return {"count": len(slow), "oldest_s": round(slow[0].for_s), "pods": [pod.name for pod in slow[:NAMED]]}

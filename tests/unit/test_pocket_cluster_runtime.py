@@ -1,4 +1,4 @@
-"""The parts of the pocket cluster that serve containers: logs, environment, path rewriting, simulations."""
+"""What containers of the pocket cluster run on: logs, environment, path rewriting, simulations, latencies."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devcluster.apimachinery.store import Store
 from devcluster.kubelet.environment import expand
 from devcluster.kubelet.latency import QUICK, parse_latency
 from devcluster.runtime.logs import PIECE_BYTES, LogFile, LogQuery, Written, parse_since, read_log
@@ -117,18 +116,3 @@ def test_latencies_can_be_named() -> None:
     assert parse_latency("terminated_to_phase=0,log_eof_s=1").log_eof_s == 1.0
     with pytest.raises(ValueError, match="no latency"):
         parse_latency("nothing=1")
-
-
-async def test_a_short_history_forgets_the_oldest_changes() -> None:
-    store = Store(history=2)
-    versions = [store.create("pods", {"metadata": {"namespace": "d", "name": name}}).version for name in "abc"]
-    assert not store.reaches("pods", versions[0] - 1)
-    assert store.reaches("pods", versions[0])
-
-
-async def test_an_object_is_turned_into_bytes_once_for_all_watchers() -> None:
-    store = Store(history=10)
-    watchers = [store.watch("pods", "", lambda _pod: True, since=None) for _ in range(2)]
-    store.create("pods", {"metadata": {"namespace": "d", "name": "a"}})
-    first, second = (watcher._lines[0] for watcher in watchers)
-    assert first is second

@@ -1,4 +1,4 @@
-"""The parts of the pocket cluster that judge objects: schema, admission, selectors, quantities, patches, images."""
+"""Objects of the pocket cluster: their schema, validation, selectors, quantities, patches, store; and the images."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from devcluster.apimachinery.errors import StatusError
 from devcluster.apimachinery.patching import apply_patch
 from devcluster.apimachinery.quantity import amount
 from devcluster.apimachinery.selectors import selector
+from devcluster.apimachinery.store import Store
 from devcluster.apimachinery.validation import validate
 from devcluster.kubelet.images import ImageError, ImageTable
 
@@ -205,3 +206,18 @@ def test_images_that_are_not_there(tmp_path: Path, reference: str, policy: str, 
     with pytest.raises(ImageError) as error:
         ImageTable(tmp_path).find(reference, policy)
     assert error.value.reason == reason
+
+
+async def test_a_short_history_forgets_the_oldest_changes() -> None:
+    store = Store(history=2)
+    versions = [store.create("pods", {"metadata": {"namespace": "d", "name": name}}).version for name in "abc"]
+    assert not store.reaches("pods", versions[0] - 1)
+    assert store.reaches("pods", versions[0])
+
+
+async def test_an_object_is_turned_into_bytes_once_for_all_watchers() -> None:
+    store = Store(history=10)
+    watchers = [store.watch("pods", "", lambda _pod: True, since=None) for _ in range(2)]
+    store.create("pods", {"metadata": {"namespace": "d", "name": "a"}})
+    first, second = (watcher._lines[0] for watcher in watchers)
+    assert first is second

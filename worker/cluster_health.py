@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
-from worker.context import BLIND, Workplace
+from worker.context import BLIND, Context
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -24,12 +24,12 @@ PROBE_S: Final = 5.0
 
 
 class Sight:
-    """Belongs to the supervisor's loop. The workplace is blind until the first look. ``changed`` is called whenever it
+    """Belongs to the supervisor's loop. The worker is blind until the first look. ``changed`` is called whenever it
     becomes blind or sees again."""
 
-    def __init__(self, place: Workplace, changed: Callable[[], None]) -> None:
+    def __init__(self, ctx: Context, changed: Callable[[], None]) -> None:
         self.sees = asyncio.Event()
-        self._place = place
+        self._ctx = ctx
         self._changed = changed
         self._lost_at: float | None = None
         self._probed_at = 0.0
@@ -39,31 +39,31 @@ class Sight:
         while True:
             now = asyncio.get_running_loop().time()
             self.look(now)
-            is_doubted = self._place.doubts_cluster or self._place.cluster.is_doubted
-            if is_doubted or (self._place.blind and now - self._probed_at > PROBE_S):
+            is_doubted = self._ctx.doubts_cluster or self._ctx.cluster.is_doubted
+            if is_doubted or (self._ctx.blind and now - self._probed_at > PROBE_S):
                 await self._probe()
                 self._probed_at = asyncio.get_running_loop().time()
             await asyncio.sleep(LOOK_S)
 
     def look(self, now: float) -> None:
         """Take note of what is known of the cluster (``now``: steady seconds)."""
-        place = self._place
-        if place.cluster.is_well.is_set() and self._has_looked():
+        ctx = self._ctx
+        if ctx.cluster.is_well.is_set() and self._has_looked():
             self._lost_at = None
-            if place.blind:
+            if ctx.blind:
                 self._note("")
         else:
             self._lost_at = now if self._lost_at is None else self._lost_at
-            if not place.blind and now - self._lost_at >= place.settings.api_away_s:
+            if not ctx.blind and now - self._lost_at >= ctx.settings.api_away_s:
                 self._note(BLIND)
 
     def _has_looked(self) -> bool:
         """Whether all namespaces were asked for, and one was answered for: the others' jobs wait for their own."""
-        watches = list(self._place.watches)
+        watches = list(self._ctx.watches)
         return all(w.looked.is_set() for w in watches) and any(w.is_synced or w.refusal for w in watches)
 
     def _note(self, why: str) -> None:
-        self._place.blind = why
+        self._ctx.blind = why
         if why:
             log.warning("API server away: no jobs are taken, those without a pod are let go of")
             self.sees.clear()
@@ -75,8 +75,8 @@ class Sight:
     async def _probe(self) -> None:
         """Ask the API server for as little as can be asked, for all namespaces at once: the first answer will do. One
         namespace may be out of order, or its requests throttled."""
-        place, is_answered = self._place, False
-        asking = [asyncio.create_task(self._is_answered(namespace)) for namespace in place.watches.namespaces]
+        ctx, is_answered = self._ctx, False
+        asking = [asyncio.create_task(self._is_answered(namespace)) for namespace in ctx.watches.namespaces]
         try:
             for asked in asyncio.as_completed(asking, timeout=PROBE_S):
                 if is_answered := await asked:
@@ -88,14 +88,14 @@ class Sight:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
         if is_answered:
-            place.cluster.is_well.set()
+            ctx.cluster.is_well.set()
         else:
-            place.cluster.is_well.clear()
-        place.doubts_cluster = place.cluster.is_doubted = False
+            ctx.cluster.is_well.clear()
+        ctx.doubts_cluster = ctx.cluster.is_doubted = False
 
     async def _is_answered(self, namespace: str) -> bool:
         try:
-            await self._place.cluster.list_pods(namespace, "podrelay.dev/installation=,!podrelay")
+            await self._ctx.cluster.list_pods(namespace, "podrelay.dev/installation=,!podrelay")
         except ClusterUnavailableError:
             return False
         except ClusterRefusedError:

@@ -14,7 +14,7 @@ from worker.logs.attempt import Tails, discard
 from worker.logs.reader import Buffers
 from worker.logs.recent import ALL_BYTES
 from worker.settings import WorkerSettings
-from worker.store import Ledger
+from worker.store import Store
 
 #: Why a blind worker serves no namespace. Always the same words: jobs that wait tell them once.
 BLIND: Final = "its API server cannot be reached, or does not take the worker's credentials"
@@ -35,7 +35,7 @@ class Finished:
 
 
 @dataclass(slots=True)
-class Workplace:
+class Context:
     """One worker process' means.
 
     Attributes:
@@ -52,7 +52,7 @@ class Workplace:
     settings: WorkerSettings
     incarnation: str
     cluster: Cluster
-    ledger: Ledger
+    store: Store
     watches: PodWatches
     buffers: Buffers
     loops: Loops = field(default_factory=Loops)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Reached(StrEnum):
+class Failpoint(StrEnum):
     """What was just done."""
 
     CLAIMED = "claimed"
@@ -32,7 +32,7 @@ VARIABLE: Final = "PODRELAY_TEST_DIE_AFTER"
 _die_after: Final = os.environ.get(VARIABLE)
 
 
-def reached(what: Reached) -> None:
+def failpoint(what: Failpoint) -> None:
     """Die here (SIGKILL) where a test asks for it: ``PODRELAY_TEST_DIE_AFTER=<member>``."""
     if _die_after is not None and _die_after == what:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,7 @@ import structlog
 from dispatcher import connection
 from dispatcher.steps import heartbeat, log_room
 from worker.cluster.client import BackOff
-from worker.context import Workplace
+from worker.context import Context
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -34,12 +34,12 @@ class Heartbeat:
             because Redis restarted then, or this worker was cut off until then, and so may its owner have been.
     """
 
-    def __init__(self, place: Workplace, info: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, ctx: Context, info: Callable[[], Mapping[str, Any]]) -> None:
         self.generation = ""
         self.rebuilt_at = 0.0
         self.started_at = 0.0
         self.trusted_since = 0.0
-        self._place = place
+        self._ctx = ctx
         self._info = info
         self._hurry = asyncio.Event()
 
@@ -50,7 +50,7 @@ class Heartbeat:
             connection.REFUSED: Redis cannot be used.
         """
         await self.beat()
-        self.started_at = self._place.ledger.now()
+        self.started_at = self._ctx.store.now()
         self.trusted_since = max(self.trusted_since, await self._server_started_at())
 
     def hurry(self) -> None:
@@ -59,7 +59,7 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Renew for ever."""
-        settings = self._place.settings
+        settings = self._ctx.settings
         back_off = BackOff(first_s=0.2, longest_s=min(1.0, settings.heartbeat_s))
         while True:
             try:
@@ -67,7 +67,7 @@ class Heartbeat:
                 await self.beat()
                 if back_off.since is not None:
                     log.info("heartbeat resumed")
-                    self.trusted_since = self._place.ledger.now()
+                    self.trusted_since = self._ctx.store.now()
                     back_off.succeeded()
                 await self._check_memory()
                 with suppress(TimeoutError):
@@ -84,26 +84,26 @@ class Heartbeat:
         Raises:
             connection.REFUSED: Redis cannot be used now.
         """
-        place, settings = self._place, self._place.settings
+        ctx, settings = self._ctx, self._ctx.settings
         sent_at = asyncio.get_running_loop().time()
         lease_ms = int(settings.lease_s * 1000)
-        step = heartbeat(place.incarnation, settings.queue, lease_ms=lease_ms, info=self._info())
-        (beat,) = await place.ledger.attempt([step])
-        place.ledger.set_clock(beat.at)
+        step = heartbeat(ctx.incarnation, settings.queue, lease_ms=lease_ms, info=self._info())
+        (beat,) = await ctx.store.run_once([step])
+        ctx.store.set_clock(beat.at)
         if beat.gave_way:
             log.error("keys of another type gave way", keys=beat.gave_way)
         # Also by our own clock: a reply may have been lost, and the repeated step found the lease that it had made.
-        if not beat.lease_was_alive or sent_at > place.lease_until:
-            place.tenure += 1
-        if self.generation and sent_at > place.lease_until:
-            place.certain_from = sent_at + settings.lease_s
-        place.lease_until = sent_at + settings.lease_s * OWN_LEASE_SHARE
-        place.lease_renewed.set()
+        if not beat.lease_was_alive or sent_at > ctx.lease_until:
+            ctx.tenure += 1
+        if self.generation and sent_at > ctx.lease_until:
+            ctx.certain_from = sent_at + settings.lease_s
+        ctx.lease_until = sent_at + settings.lease_s * OWN_LEASE_SHARE
+        ctx.lease_renewed.set()
         if self.generation and not beat.lease_was_alive:
-            log.warning("the lease had lapsed", incarnation=place.incarnation)
+            log.warning("the lease had lapsed", incarnation=ctx.incarnation)
             self.trusted_since = beat.at
         was_emptied = self.generation not in ("", beat.generation)
-        if self.generation and beat.redis_life != place.redis_life:
+        if self.generation and beat.redis_life != ctx.redis_life:
             what = "was emptied" if was_emptied else "began anew or failed over, its last writes may be lost"
             log.warning(f"Redis {what}: records are rebuilt")
         if (changed_at := beat.at if was_emptied else beat.runs_since) is not None:
@@ -111,21 +111,21 @@ class Heartbeat:
             self.rebuilt_at = max(self.rebuilt_at, asyncio.get_running_loop().time() + left_s)
             self.trusted_since = max(self.trusted_since, changed_at)
         self.trusted_since = min(self.trusted_since, beat.at)  # Redis' clock may have been set back
-        self.generation, place.redis_life = beat.generation, beat.redis_life
+        self.generation, ctx.redis_life = beat.generation, beat.redis_life
 
     async def _server_started_at(self) -> float:
         """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""
-        info: Any = await self._place.ledger.client.info()
+        info: Any = await self._ctx.store.client.info()
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             log.error("Redis may evict keys and lose jobs: set maxmemory-policy noeviction", policy=policy)
-        return self._place.ledger.now() - float(info.get("uptime_in_seconds", 0)) - 1
+        return self._ctx.store.now() - float(info.get("uptime_in_seconds", 0)) - 1
 
     async def _check_memory(self) -> None:
         """Each append looks for itself (append_log.lua); this is for what else fills Redis, and for its end."""
-        ledger = self._place.ledger
-        (found,) = await ledger.attempt([log_room(ledger.memory_limit_bytes)])
+        store = self._ctx.store
+        (found,) = await store.run_once([log_room(store.memory_limit_bytes)])
         if found.room_bytes < 0:
-            ledger.suspend_log()
+            store.suspend_log()
         elif found.room_bytes > RESUME_SHARE * found.limit_bytes:
-            ledger.resume_log()
+            store.resume_log()

@@ -23,7 +23,7 @@ T = TypeVar("T")
 log = structlog.get_logger("podrelay.worker")
 
 
-class Ledger:
+class Store:
     """Belongs to one event loop.
 
     Attributes:
@@ -72,28 +72,28 @@ class Ledger:
         finally:
             self._wait_for_memory.discard(news)
 
-    async def persist(self, step: Step[T]) -> T:
+    async def run(self, step: Step[T]) -> T:
         """Carry out a step, however long Redis is away or refuses it."""
-        return (await self.persist_many([step]))[0]
+        return (await self.run_many([step]))[0]
 
-    async def persist_many(self, steps: Sequence[Step[T]]) -> list[T]:
+    async def run_many(self, steps: Sequence[Step[T]]) -> list[T]:
         """Carry out steps in order, in one round trip, however long Redis is away or refuses one. All are repeated when
         the answer to any is lost."""
-        return await self._persist(steps, connection.REFUSED)
+        return await self._run(steps, connection.REFUSED)
 
-    async def persist_each(self, steps: Sequence[Step[T]]) -> list[T | Exception]:
+    async def run_each(self, steps: Sequence[Step[T]]) -> list[T | Exception]:
         """Carry out steps that have nothing to do with each other, in one round trip if it can be, however long Redis
         is away. Where one is refused, or its answer cannot be read, that stands in its place."""
         try:
-            return [*await self._persist(steps, connection.UNAVAILABLE)]
+            return [*await self._run(steps, connection.UNAVAILABLE)]
         except Exception as error:  # noqa: BLE001 it is the caller's, who tells it
-            return [error] if len(steps) == 1 else [(await self.persist_each([step]))[0] for step in steps]
+            return [error] if len(steps) == 1 else [(await self.run_each([step]))[0] for step in steps]
 
-    async def _persist(self, steps: Sequence[Step[T]], waited_out: tuple[type[Exception], ...]) -> list[T]:
+    async def _run(self, steps: Sequence[Step[T]], waited_out: tuple[type[Exception], ...]) -> list[T]:
         failures = 0
         while True:
             try:
-                return await self.attempt(steps)
+                return await self.run_once(steps)
             except waited_out as error:
                 if failures == 0:
                     log.warning("Redis unavailable, waiting", why=str(error) or type(error).__name__)
@@ -102,13 +102,13 @@ class Ledger:
 
     async def exists(self, key: str) -> bool:
         """Whether Redis has this key, however long it is away."""
-        return await self.persist(exists(key))
+        return await self.run(exists(key))
 
     async def read_record(self, job_id: str) -> JobRecord | None:
         """The job's record, however long Redis is away; None: there is none."""
-        return await self.persist(read_record(job_id))
+        return await self.run(read_record(job_id))
 
-    async def attempt(self, steps: Sequence[Step[Any]]) -> list[Any]:
+    async def run_once(self, steps: Sequence[Step[Any]]) -> list[Any]:
         """Carry out steps once.
 
         Raises:

@@ -1,6 +1,6 @@
-"""The loop that owns every wait of a worker: followers, pod watches, heartbeat, control, sweeps.
+"""The loop that owns every wait of a worker: controllers, pod watches, heartbeat, control, sweeps.
 
-It runs in a thread of its own beside Celery's consumer. What it owns is derived, never counted: the followers are the
+It runs in a thread of its own beside Celery's consumer. What it owns is derived, never counted: the controllers are the
 jobs that it follows.
 """
 
@@ -24,9 +24,9 @@ from worker.cluster.client import BackOff, Cluster
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch, PodWatches
 from worker.cluster_health import Sight
-from worker.context import BLIND, Workplace
+from worker.context import BLIND, Context
 from worker.guard import QUIET_S, Loops
-from worker.jobs.controller import Follower
+from worker.jobs.controller import JobController
 from worker.lease import Heartbeat
 from worker.logs.reader import Buffers
 from worker.metrics import Metrics
@@ -35,7 +35,7 @@ from worker.ownership.reconciler import Reconciler
 from worker.ownership.sweeper import Sweeper
 from worker.rules.slow_pods import SlowPod, SlowPods, told
 from worker.settings import WorkerSettings, new_incarnation
-from worker.store import Ledger
+from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -64,7 +64,7 @@ class Supervisor:
         self._set_consuming = set_consuming
         self._is_consuming = True
         self._has_consumer = False  #: before it consumes, it can be told neither to pause nor to go on
-        self._followers: dict[str, Follower] = {}
+        self._controllers: dict[str, JobController] = {}
         self._loops = Loops(self.metrics.loop_failed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._offers: set[str] = set()
@@ -78,7 +78,7 @@ class Supervisor:
         self._is_leaving = False
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._place: Workplace
+        self._ctx: Context
         self._sweeper: Sweeper
         self._sight: Sight
         self._heartbeat: Heartbeat
@@ -125,7 +125,7 @@ class Supervisor:
             "worker ready",
             incarnation=self.incarnation,
             queue=self.settings.queue,
-            namespaces=list(self._place.watches.served),
+            namespaces=list(self._ctx.watches.served),
             redis=self.settings.masked_redis_url,
         )
         self._has_consumer = True
@@ -173,14 +173,14 @@ class Supervisor:
             )
             stack.push_async_callback(client.aclose)
             cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
-            ledger = Ledger(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
-            self._place = self._make_place(cluster, ledger)
-            self._sight = Sight(self._place, self._sight_changed)
-            self._heartbeat = Heartbeat(self._place, self._info)
-            self._sweeper = Sweeper(self._place, self, self._heartbeat, Reconciler(self._place, self))
+            store = Store(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
+            self._ctx = self._make_context(cluster, store)
+            self._sight = Sight(self._ctx, self._sight_changed)
+            self._heartbeat = Heartbeat(self._ctx, self._info)
+            self._sweeper = Sweeper(self._ctx, self, self._heartbeat, Reconciler(self._ctx, self))
             if not await self._has_lease(self._heartbeat):
                 return
-            control = Control(self._place, self)
+            control = Control(self._ctx, self)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(loop) for loop in self._kept(self._heartbeat, control)]
                 await self._until_it_sees()
@@ -219,31 +219,31 @@ class Supervisor:
         ends = [asyncio.create_task(event.wait()) for event in (self._sight.sees, self._draining)]
         done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            log.warning("waiting for the API server to answer", namespaces=list(self._place.watches.namespaces))
+            log.warning("waiting for the API server to answer", namespaces=list(self._ctx.watches.namespaces))
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
 
     def _sight_changed(self) -> None:
-        self.metrics.sees_cluster.set(0 if self._place.blind else 1)
+        self.metrics.sees_cluster.set(0 if self._ctx.blind else 1)
         self._heartbeat.hurry()
         self.check_capacity()
-        for follower in self._followers.values():
-            follower.wake()
+        for controller in self._controllers.values():
+            controller.wake()
         self._sweeper.hurry()
 
-    def _make_place(self, cluster: Cluster, ledger: Ledger) -> Workplace:
+    def _make_context(self, cluster: Cluster, store: Store) -> Context:
         settings = self.settings
         default = settings.default_namespace or cluster.default_namespace
 
         def watch(namespace: str) -> PodWatch:
             return PodWatch(cluster, namespace, installation=settings.installation, queue=settings.queue, listener=self)
 
-        return Workplace(
+        return Context(
             settings=settings,
             incarnation=self.incarnation,
             cluster=cluster,
-            ledger=ledger,
+            store=store,
             watches=PodWatches(watch, settings.namespaces or (default,)),
             buffers=Buffers(settings.log_buffer_bytes),
             loops=self._loops,
@@ -254,17 +254,17 @@ class Supervisor:
         """What the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
-            "namespaces": list(self._place.served),
-            "refused": self._place.refused,
-            "blind": self._place.blind,
+            "namespaces": list(self._ctx.served),
+            "refused": self._ctx.refused,
+            "blind": self._ctx.blind,
             "slow": told(self._look_for_slow_pods()),
-            "followed": len(self._followers),
+            "followed": len(self._controllers),
             "max_jobs": self.settings.max_jobs,
         }
 
     def _look_for_slow_pods(self) -> list[SlowPod]:
-        watched = [pod for watch in self._place.watches for pod in watch.pods.values() if pod.is_being_deleted]
-        ended = [follower.known_pod for follower in self._followers.values() if follower.record.status.is_final]
+        watched = [pod for watch in self._ctx.watches for pod in watch.pods.values() if pod.is_being_deleted]
+        ended = [controller.known_pod for controller in self._controllers.values() if controller.record.status.is_final]
         leaving = [*watched, *(pod for pod in ended if pod is not None)]
         slow = self._slow_pods.among(leaving, asyncio.get_running_loop().time())
         self.metrics.slow_pods.set(len(slow))
@@ -278,17 +278,17 @@ class Supervisor:
             keep("control", control.run),
             keep("sweep", self._sweeper.run),
             keep("sight", self._sight.run),
-            *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._place.watches),
+            *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._ctx.watches),
         ]
 
     async def _hand_over(self) -> None:
         """Let go of every job with one message. Done first: whatever is still under way here is refused from then on.
         The pods go on."""
-        self._place.tenure += 1  # so that no pod is created any more
-        job_ids = list(self._followers)
+        self._ctx.tenure += 1  # so that no pod is created any more
+        job_ids = list(self._controllers)
         try:
             async with asyncio.timeout(HAND_OVER_S):
-                await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
+                await self._ctx.store.run(release(self.incarnation, self.settings.queue, job_ids))
                 while self._claiming:
                     await asyncio.wait(self._claiming)
         except TimeoutError:
@@ -300,7 +300,7 @@ class Supervisor:
     async def _launch(self, job: str | JobSpec) -> ClaimOutcome:
         async with asyncio.timeout(LAUNCH_S):
             if isinstance(job, JobSpec):
-                submitted = await self._place.ledger.persist(submit(job, with_message=False))
+                submitted = await self._ctx.store.run(submit(job, with_message=False))
                 job = submitted.job_id
             if not self._sweeper.may_consume:
                 return ClaimOutcome.REDIS_CHANGED  # the sweep finds it when its time has come
@@ -319,11 +319,11 @@ class Supervisor:
         return await asyncio.shield(claiming)
 
     async def _claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
-        wanted = [job_id for job_id in jobs if job_id not in self._followers and not self._draining.is_set()]
+        wanted = [job_id for job_id in jobs if job_id not in self._controllers and not self._draining.is_set()]
         steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
-        tenure = self._place.tenure
+        tenure = self._ctx.tenure
         claims = dict[str, Claimed]()
-        answers = await self._place.ledger.persist_each(steps)
+        answers = await self._ctx.store.run_each(steps)
         for job_id, claimed in zip(wanted, answers, strict=True):
             if isinstance(claimed, Exception):
                 self._loops.failed("claim", claimed, job_id=job_id)
@@ -334,10 +334,10 @@ class Supervisor:
         taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
         if taken and self._draining.is_set():
             job_ids = [record.job_id for record in taken]
-            await self._place.ledger.persist(release(self.incarnation, self.settings.queue, job_ids))
+            await self._ctx.store.run(release(self.incarnation, self.settings.queue, job_ids))
             taken = []
         for record in taken:
-            if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._place.finished:
+            if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._ctx.finished:
                 self.follow(record, tenure)  # else Redis has lost its result, which is appended again
         if refused := [job_id for job_id, claimed in claims.items() if claimed.outcome is ClaimOutcome.NO_LEASE]:
             log.warning("no lease, jobs not claimed", job_ids=refused)
@@ -357,112 +357,112 @@ class Supervisor:
         return claim(
             job_id,
             self.incarnation,
-            namespaces=self._place.served,
-            default_namespace=self._place.default_namespace,
+            namespaces=self._ctx.served,
+            default_namespace=self._ctx.default_namespace,
             former_owner=former_owner,
-            redis_life=self._place.redis_life,
+            redis_life=self._ctx.redis_life,
         )
 
     def follow(self, record: JobRecord, tenure: int | None = None) -> None:
         """Begin to follow a job that this incarnation owns."""
-        if record.job_id in self._followers or self._draining.is_set():
+        if record.job_id in self._controllers or self._draining.is_set():
             return
-        follower = Follower(self._place, record, tenure)
-        self._followers[record.job_id] = follower
-        self._keep(asyncio.create_task(self._follow(follower), name=f"job {record.job_id}"))
+        controller = JobController(self._ctx, record, tenure)
+        self._controllers[record.job_id] = controller
+        self._keep(asyncio.create_task(self._follow(controller), name=f"job {record.job_id}"))
         self.check_capacity()
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, follower: Follower) -> None:
-        job_id = follower.record.job_id
+    async def _follow(self, controller: JobController) -> None:
+        job_id = controller.record.job_id
         try:
-            await follower.run()
+            await controller.run()
         except Exception:
             # A defect of ours must neither lose the job nor spin: the heartbeat finds it owned and not followed.
             log.exception("follower failed", job_id=job_id)
         finally:
-            del self._followers[job_id]
-            self.metrics.followed(follower.record)
-            if (pod := follower.pod_left) is not None:
+            del self._controllers[job_id]
+            self.metrics.followed(controller.record)
+            if (pod := controller.pod_left) is not None:
                 self._sweeper.stray_pod(pod)
             if not self._draining.is_set():
                 self.check_capacity()
 
     @property
-    def followers(self) -> dict[str, Follower]:
+    def controllers(self) -> dict[str, JobController]:
         """What this worker follows, by job id."""
-        return self._followers
+        return self._controllers
 
     @property
     def has_capacity(self) -> bool:
         """Whether it may take more jobs. Those that have their result do not count, nor those that wait for
         quota, back-off or a predecessor, nor those in a namespace that it is not shown any more: they would hold up the
         others."""
-        refused = self._place.watches.refused
-        followers = self._followers.values()
-        counted = sum(f.holds_capacity and f.record.namespace not in refused for f in followers)
+        refused = self._ctx.watches.refused
+        controllers = self._controllers.values()
+        counted = sum(f.holds_capacity and f.record.namespace not in refused for f in controllers)
         return counted < self.settings.max_jobs
 
     def check_capacity(self) -> None:
         """Pause or resume the queue."""
         if not self._has_consumer:
             return
-        can_launch = not self._place.blind and not self._draining.is_set()
+        can_launch = not self._ctx.blind and not self._draining.is_set()
         may_consume = can_launch and self._sweeper.may_consume and self.has_capacity
         if may_consume != self._is_consuming:
             self._is_consuming = may_consume
-            log.info("queue resumed" if may_consume else "queue paused", followed=len(self._followers))
+            log.info("queue resumed" if may_consume else "queue paused", followed=len(self._controllers))
             self._set_consuming(may_consume)
 
     # What the watches tell
 
     def pod_changed(self, pod: Observation) -> None:
-        follower = self._followers.get(pod.job_id)
-        if follower is not None:
-            follower.pod_changed(pod)
+        controller = self._controllers.get(pod.job_id)
+        if controller is not None:
+            controller.pod_changed(pod)
         else:
             self._sweeper.stray_pod(pod)
 
     def pod_deleted(self, pod: Observation) -> None:
-        follower = self._followers.get(pod.job_id)
-        if follower is not None:
-            follower.pod_deleted(pod)
-        for other in self._followers.values():
+        controller = self._controllers.get(pod.job_id)
+        if controller is not None:
+            controller.pod_deleted(pod)
+        for other in self._controllers.values():
             if other.record.wait == "quota":
                 other.wake()
 
     def pods_listed(self, namespace: str) -> None:
         self._sweeper.hurry()  # it may have been refused before, or away
-        for follower in self._followers.values():
-            record = follower.record
+        for controller in self._controllers.values():
+            record = controller.record
             if record.wait == "api_server":
-                follower.wake()
+                controller.wake()
             if record.pod is None or record.namespace != namespace:
                 continue
-            known = self._place.watches.pod(namespace, record.pod)
+            known = self._ctx.watches.pod(namespace, record.pod)
             if known is None or known.uid != record.pod_uid:
-                follower.doubt()
+                controller.mark_stale()
 
     # What control tells
 
     def look(self, job_id: str) -> None:
-        follower = self._followers.get(job_id)
-        if follower is not None:
-            follower.reconsider()
+        controller = self._controllers.get(job_id)
+        if controller is not None:
+            controller.recheck()
 
     def wake(self, job_id: str) -> None:
-        follower = self._followers.get(job_id)
-        if follower is not None:
-            follower.wake()
+        controller = self._controllers.get(job_id)
+        if controller is not None:
+            controller.wake()
 
     def offered(self, job_id: str, namespace: str) -> None:
         # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
         is_free = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
         is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
-        if is_free and is_new and namespace in self._place.served:
+        if is_free and is_new and namespace in self._ctx.served:
             self._offers.add(job_id)
             self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
 

@@ -27,7 +27,7 @@ def a_spec(**fields: Any) -> JobSpec:
 class Worker:
     """One incarnation, its jobs' epochs and checkpoints."""
 
-    store: "Store"
+    store: "RedisDriver"
     incarnation: str
     epochs: dict[str, int] = field(default_factory=dict)
     checkpoints: dict[tuple[str, str], Checkpoint] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Worker:
 
 
 @dataclass
-class Store:
+class RedisDriver:
     """A Redis of some make."""
 
     client: "redis.Redis"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from job_driver import Store
+from job_driver import RedisDriver
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher.settings import ClientSettings
@@ -21,15 +21,15 @@ def settings_for(url: str, *, timeout_s: float = 5, retries: int = 3) -> ClientS
 
 
 @pytest.fixture(params=list(redis_binaries()))
-def real_store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[Store]:
+def real_store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[RedisDriver]:
     """Each make of server, emptied."""
     server = emptied(running_redis(request.param))
     with redis.Redis.from_url(server.url, protocol=2) as client:
-        yield Store(client, request.param)
+        yield RedisDriver(client, request.param)
 
 
 @pytest.fixture
-def url(real_store: Store) -> str:
+def url(real_store: RedisDriver) -> str:
     return f"redis://127.0.0.1:{real_store.client.get_connection_kwargs()['port']}/0"
 
 
@@ -41,12 +41,12 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def own_store(own_server: RedisServer) -> Iterator[Store]:
+def own_store(own_server: RedisServer) -> Iterator[RedisDriver]:
     with redis.Redis.from_url(own_server.url, protocol=2) as client:
-        yield Store(client, "own")
+        yield RedisDriver(client, "own")
 
 
-def clients_of(store: Store) -> int:
+def clients_of(store: RedisDriver) -> int:
     """How many connections podrelay's clients hold."""
     return sum(client["name"] == "podrelay" for client in store.client.client_list())
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from job_driver import NOTICE, Store, Worker, a_spec
+from job_driver import NOTICE, RedisDriver, Worker, a_spec
 from real_redis import (
     clients_of,
     eventually,
@@ -54,7 +54,7 @@ def run_job(worker: Worker, job_id: str, lines: int = 5) -> bytes:
     return b"".join(b"line %d of %s\n" % (i, job_id.encode()) for i in range(lines))
 
 
-async def test_many_jobs_are_followed_on_two_connections(dispatcher: AsyncDispatcher, real_store: Store) -> None:
+async def test_many_jobs_are_followed_on_two_connections(dispatcher: AsyncDispatcher, real_store: RedisDriver) -> None:
     jobs = [(await dispatcher.submit(a_spec())).job_id for _ in range(100)]
     worker = real_store.worker()
     begun = len(jobs)
@@ -72,7 +72,7 @@ async def test_many_jobs_are_followed_on_two_connections(dispatcher: AsyncDispat
 
 async def test_what_happens_between_the_first_read_and_the_subscription_is_not_missed(
     dispatcher: AsyncDispatcher,
-    real_store: Store,
+    real_store: RedisDriver,
 ) -> None:
     """A job that runs through while its reader begins is at its end long before the first look at a silent job."""
     worker = real_store.worker()
@@ -84,7 +84,7 @@ async def test_what_happens_between_the_first_read_and_the_subscription_is_not_m
         assert text_of(heard) == text
 
 
-async def test_a_reader_resumes_from_its_cursor(dispatcher: AsyncDispatcher, real_store: Store) -> None:
+async def test_a_reader_resumes_from_its_cursor(dispatcher: AsyncDispatcher, real_store: RedisDriver) -> None:
     job_id = (await dispatcher.submit(a_spec())).job_id
     run_job(real_store.worker(), job_id, lines=100)
     whole = await told(dispatcher, job_id)
@@ -93,7 +93,9 @@ async def test_a_reader_resumes_from_its_cursor(dispatcher: AsyncDispatcher, rea
         assert [x.event for x in rest] == [x.event for x in whole[stop:]]
 
 
-async def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: AsyncDispatcher, real_store: Store) -> None:
+async def test_a_cursor_behind_the_end_yields_nothing_at_once(
+    dispatcher: AsyncDispatcher, real_store: RedisDriver
+) -> None:
     job_id = (await dispatcher.submit(a_spec())).job_id
     run_job(real_store.worker(), job_id)
     whole = await told(dispatcher, job_id)
@@ -101,7 +103,7 @@ async def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: AsyncD
         assert await told(dispatcher, job_id, whole[-1].cursor) == []
 
 
-async def test_two_readers_of_one_job_both_hear_all(dispatcher: AsyncDispatcher, real_store: Store) -> None:
+async def test_two_readers_of_one_job_both_hear_all(dispatcher: AsyncDispatcher, real_store: RedisDriver) -> None:
     job_id = (await dispatcher.submit(a_spec())).job_id
     first = dispatcher.follow(job_id)
     assert (await anext(first)).event == StatusChanged(status=Status.QUEUED)
@@ -113,7 +115,7 @@ async def test_two_readers_of_one_job_both_hear_all(dispatcher: AsyncDispatcher,
 
 async def test_a_slow_consumer_stops_nobody_else_and_its_buffer_is_bounded(
     dispatcher: AsyncDispatcher,
-    real_store: Store,
+    real_store: RedisDriver,
 ) -> None:
     slow_job, quick_job = [(await dispatcher.submit(a_spec())).job_id for _ in range(2)]
     worker = real_store.worker()
@@ -132,7 +134,7 @@ async def test_a_slow_consumer_stops_nobody_else_and_its_buffer_is_bounded(
 
 async def test_a_cancelled_or_closed_reader_leaves_nothing_behind(
     dispatcher: AsyncDispatcher,
-    real_store: Store,
+    real_store: RedisDriver,
 ) -> None:
     jobs = [(await dispatcher.submit(a_spec())).job_id for _ in range(50)]
     tasks_before = asyncio.all_tasks()
@@ -189,7 +191,7 @@ async def test_a_cancellation_is_never_swallowed(dispatcher: AsyncDispatcher) ->
 
 
 async def test_a_broken_pubsub_connection_is_mended_by_none_of_those_who_use_it(
-    own_server: RedisServer, own_store: Store
+    own_server: RedisServer, own_store: RedisDriver
 ) -> None:
     client = connection.connect_async(own_server.url, timeout_s=5, retries=0, max_connections=1)
     async with connection.pubsub(client) as pubsub:
@@ -208,7 +210,7 @@ async def test_a_broken_pubsub_connection_is_mended_by_none_of_those_who_use_it(
     await client.aclose()
 
 
-async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Store) -> None:
+async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: RedisDriver) -> None:
     async with AsyncDispatcher(settings_for(url)) as dispatcher:
         job_id = (await dispatcher.submit(a_spec())).job_id
         following = dispatcher.follow(job_id)
@@ -222,7 +224,7 @@ async def test_closing_the_dispatcher_ends_its_readers(url: str, real_store: Sto
 
 
 async def test_a_damaged_entry_is_a_gap_and_an_unreadable_channel_stops_only_its_own_readers(
-    dispatcher: AsyncDispatcher, real_store: Store
+    dispatcher: AsyncDispatcher, real_store: RedisDriver
 ) -> None:
     damaged, odd, good = [(await dispatcher.submit(a_spec())).job_id for _ in range(3)]
     readers = [asyncio.create_task(told(dispatcher, job_id)) for job_id in (damaged, odd, good)]
@@ -243,7 +245,7 @@ async def test_a_damaged_entry_is_a_gap_and_an_unreadable_channel_stops_only_its
     assert [x.event.end for x in heard if isinstance(x.event, LogGap)] == [None]
 
 
-async def test_results_cancel_and_acknowledge(dispatcher: AsyncDispatcher, real_store: Store) -> None:
+async def test_results_cancel_and_acknowledge(dispatcher: AsyncDispatcher, real_store: RedisDriver) -> None:
     waiting = (await dispatcher.submit(a_spec(key="k"))).job_id
     with pytest.raises(ResultTimeoutError):
         await dispatcher.result(waiting, timeout_s=0.05)
@@ -283,7 +285,7 @@ async def test_an_unreachable_redis_is_one_clear_line_in_bounded_time() -> None:
     assert time.monotonic() - began < 10
 
 
-async def test_a_silent_job_is_looked_after(own_server: RedisServer, own_store: Store) -> None:
+async def test_a_silent_job_is_looked_after(own_server: RedisServer, own_store: RedisDriver) -> None:
     """No worker, an owner that is lost, a queue timeout that nobody watches: each is told within ten seconds."""
     async with AsyncDispatcher(settings_for(own_server.url)) as dispatcher:
         lonely, owned, overdue = [
@@ -310,7 +312,9 @@ async def test_a_silent_job_is_looked_after(own_server: RedisServer, own_store: 
             await following.aclose()
 
 
-async def test_readers_outlive_a_restart_of_redis_and_miss_nothing(own_server: RedisServer, own_store: Store) -> None:
+async def test_readers_outlive_a_restart_of_redis_and_miss_nothing(
+    own_server: RedisServer, own_store: RedisDriver
+) -> None:
     async with AsyncDispatcher(settings_for(own_server.url, retries=0)) as dispatcher:
         worker = own_store.worker()
         jobs = [own_store.owned(worker) for _ in range(10)]
@@ -340,7 +344,7 @@ async def test_readers_outlive_a_restart_of_redis_and_miss_nothing(own_server: R
 
 async def test_a_reader_of_an_emptied_redis_waits_for_the_record_to_come_back(
     own_server: RedisServer,
-    own_store: Store,
+    own_store: RedisDriver,
 ) -> None:
     async with AsyncDispatcher(settings_for(own_server.url)) as dispatcher:
         worker = own_store.worker()
@@ -371,7 +375,7 @@ async def test_a_reader_of_an_emptied_redis_waits_for_the_record_to_come_back(
 
 async def test_half_open_connections_are_noticed_and_nothing_is_missed(
     own_server: RedisServer,
-    own_store: Store,
+    own_store: RedisDriver,
 ) -> None:
     async with (
         RedisDoor(own_server.port) as proxy,
@@ -395,7 +399,7 @@ async def test_half_open_connections_are_noticed_and_nothing_is_missed(
 
 async def test_a_reader_of_events_on_the_old_generation_hears_nothing_twice(
     own_server: RedisServer,
-    own_store: Store,
+    own_store: RedisDriver,
 ) -> None:
     """Emptied and restored between two reads: the reader notices by the generation, not by the silence."""
     async with AsyncDispatcher(settings_for(own_server.url)) as dispatcher:
@@ -415,7 +419,7 @@ async def test_a_reader_of_events_on_the_old_generation_hears_nothing_twice(
     assert [type(x.event).__name__ for x in heard] == ["StatusChanged", "Notice", "StatusChanged", "LogChunk", "Ended"]
 
 
-async def test_jobs_queues_and_workers_are_listed(url: str, real_store: Store) -> None:
+async def test_jobs_queues_and_workers_are_listed(url: str, real_store: RedisDriver) -> None:
     async with AsyncDispatcher(settings_for(url)) as dispatcher:
         ids = [(await dispatcher.submit(a_spec())).job_id for _ in range(3)]
         Worker(real_store, "someone").beat()

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from job_driver import NOTICE, Store, a_spec
+from job_driver import NOTICE, RedisDriver, a_spec
 from real_redis import in_thread, own_server, own_store, real_store, settings_for, url
 
 from devcluster.local.redis_server import RedisServer, free_port
@@ -30,7 +30,7 @@ def text_of(heard: list) -> bytes:  # type: ignore[type-arg]
     return b"".join(x.event.data for x in heard if isinstance(x.event, LogChunk))
 
 
-def run_job(store: Store, job_id: str, lines: int = 5) -> None:
+def run_job(store: RedisDriver, job_id: str, lines: int = 5) -> None:
     """What a worker does, quickly."""
     worker = store.worker(f"worker-of-{job_id}")
     worker.claim(job_id)
@@ -41,7 +41,7 @@ def run_job(store: Store, job_id: str, lines: int = 5) -> None:
     worker.end(job_id)
 
 
-def test_a_job_is_followed_while_it_goes_on(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_a_job_is_followed_while_it_goes_on(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     following = dispatcher.follow(job_id)
     first = next(following)
@@ -57,7 +57,7 @@ def test_a_job_is_followed_while_it_goes_on(dispatcher: Dispatcher, real_store: 
     assert dispatcher.result(job_id).times.keys() >= {"queued", "starting", "running", "succeeded"}
 
 
-def test_a_reader_resumes_from_its_cursor_in_another_process(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_a_reader_resumes_from_its_cursor_in_another_process(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     run_job(real_store, job_id, lines=600)
     whole = list(dispatcher.follow(job_id))
@@ -66,14 +66,14 @@ def test_a_reader_resumes_from_its_cursor_in_another_process(dispatcher: Dispatc
         assert [x.event for x in dispatcher.follow(job_id, cursor)] == [x.event for x in whole[stop:]]
 
 
-def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_a_cursor_behind_the_end_yields_nothing_at_once(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     run_job(real_store, job_id)
     *_, end = dispatcher.follow(job_id)
     assert list(dispatcher.follow(job_id, end.cursor)) == []
 
 
-def test_what_was_trimmed_is_an_explicit_gap(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_what_was_trimmed_is_an_explicit_gap(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     worker = real_store.worker()
     worker.claim(job_id)
@@ -85,7 +85,7 @@ def test_what_was_trimmed_is_an_explicit_gap(dispatcher: Dispatcher, real_store:
     assert text_of(heard) == b"H" * 100 + b"I" * 100 + b"J" * 100
 
 
-def test_the_result_is_awaited_and_then_there_at_once(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_the_result_is_awaited_and_then_there_at_once(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     with pytest.raises(ResultTimeoutError, match="it goes on"):
         dispatcher.result(job_id, timeout_s=0.05)
@@ -95,7 +95,7 @@ def test_the_result_is_awaited_and_then_there_at_once(dispatcher: Dispatcher, re
     assert dispatcher.result(job_id, timeout_s=0).status is Status.SUCCEEDED
 
 
-def test_a_failed_job_is_a_result(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_a_failed_job_is_a_result(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     worker = real_store.worker()
     worker.claim(job_id)
@@ -115,7 +115,7 @@ def test_an_unknown_job_is_unknown_to_every_verb(dispatcher: Dispatcher) -> None
             verb()
 
 
-def test_cancel_and_acknowledge(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_cancel_and_acknowledge(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     waiting = dispatcher.submit(a_spec(key="k")).job_id
     with pytest.raises(PodrelayError, match="has not ended"):
         dispatcher.acknowledge(waiting)
@@ -130,7 +130,7 @@ def test_cancel_and_acknowledge(dispatcher: Dispatcher, real_store: Store) -> No
     assert dispatcher.submit(a_spec(key="k")).outcome is SubmitOutcome.SUCCESSOR
 
 
-def test_jobs_and_workers_are_listed(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_jobs_and_workers_are_listed(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     jobs = [dispatcher.submit(a_spec(queue=queue)).job_id for queue in ("a", "a", "b")]
     dispatcher.cancel(jobs[0], "me")
     assert [x.job_id for x in dispatcher.list("a")] == [jobs[1], jobs[0]]
@@ -154,7 +154,9 @@ def test_no_worker_is_told_within_ten_seconds(own_server: RedisServer) -> None:
     assert heard[1].event.kind is SilenceKind.NO_WORKER
 
 
-def test_a_job_that_waited_too_long_is_ended_by_whoever_waits_for_it(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_a_job_that_waited_too_long_is_ended_by_whoever_waits_for_it(
+    dispatcher: Dispatcher, real_store: RedisDriver
+) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     real_store.client.hset(names.job(job_id), "at:queued", "1.0")
     *_, end = dispatcher.follow(job_id)
@@ -185,7 +187,7 @@ def test_a_silent_redis_is_given_up_in_bounded_time() -> None:
 
 
 def test_a_follower_waits_for_a_redis_that_restarts_and_misses_nothing(
-    own_server: RedisServer, own_store: Store
+    own_server: RedisServer, own_store: RedisDriver
 ) -> None:
     with Dispatcher(settings_for(own_server.url, retries=0)) as dispatcher:
         job_id = dispatcher.submit(a_spec()).job_id
@@ -211,7 +213,7 @@ def test_a_follower_waits_for_a_redis_that_restarts_and_misses_nothing(
 
 
 def test_a_follower_of_an_emptied_redis_waits_for_the_record_to_come_back(
-    own_server: RedisServer, own_store: Store
+    own_server: RedisServer, own_store: RedisDriver
 ) -> None:
     with Dispatcher(settings_for(own_server.url)) as dispatcher:
         job_id = dispatcher.submit(a_spec()).job_id
@@ -239,7 +241,7 @@ def test_a_follower_of_an_emptied_redis_waits_for_the_record_to_come_back(
     assert [type(x.event).__name__ for x in heard] == ["LogChunk", "Notice", "LogChunk", "Ended"]
 
 
-def test_one_client_serves_many_threads(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_one_client_serves_many_threads(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     jobs = [dispatcher.submit(a_spec()).job_id for _ in range(8)]
     results: dict[str, Status] = {}
 
@@ -256,7 +258,7 @@ def test_one_client_serves_many_threads(dispatcher: Dispatcher, real_store: Stor
     assert results == dict.fromkeys(jobs, Status.SUCCEEDED)
 
 
-def test_an_unreadable_record_hides_no_other(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_an_unreadable_record_hides_no_other(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     good, bad = dispatcher.submit(a_spec()).job_id, dispatcher.submit(a_spec()).job_id
     real_store.client.hset(names.job(bad), "spec", "from the future")
     found = {record.job_id: record.unreadable for record in dispatcher.list()}
@@ -265,7 +267,7 @@ def test_an_unreadable_record_hides_no_other(dispatcher: Dispatcher, real_store:
 
 
 def test_queues_and_workers_that_somebody_made_up_cost_no_round_trip_each(
-    dispatcher: Dispatcher, real_store: Store
+    dispatcher: Dispatcher, real_store: RedisDriver
 ) -> None:
     dispatcher.submit(a_spec(id="j"))
     client = real_store.client

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import fakeredis
 import pytest
 import redis
-from job_driver import Store
+from job_driver import RedisDriver
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, dead_letter, names
@@ -21,31 +21,31 @@ LIST, SIZE = names.dead_letters("q"), names.dead_letters_size("q")
 
 
 @pytest.fixture(params=["fakeredis", *redis_binaries()])
-def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[RedisDriver]:
     if request.param == "fakeredis":
         with fakeredis.FakeRedis() as client:
-            yield Store(client, "fakeredis")
+            yield RedisDriver(client, "fakeredis")
         return
     server = emptied(running_redis(request.param))
     with connection.connect(server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, request.param)
+        yield RedisDriver(client, request.param)
 
 
 def letter(number: int, *, age_s: float = 0, size: int = 10) -> str:
     return encode_letter(b"x" * size, reason=f"reason {number}", queue="q", at=time.time() - age_s)
 
 
-def kept(store: Store) -> list[int]:
+def kept(store: RedisDriver) -> list[int]:
     """The numbers of the letters, the newest first."""
     return [int(json.loads(text)["reason"].split()[1]) for text in store.client.lrange(LIST, 0, -1)]
 
 
-def check_size(store: Store) -> None:
+def check_size(store: RedisDriver) -> None:
     letters = store.client.lrange(LIST, 0, -1)
     assert store.client.get(SIZE) == f"{len(letters)} {sum(map(len, letters))}".encode()
 
 
-def test_the_newest_are_kept_and_all_of_them_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_are_kept_and_all_of_them_end(store: RedisDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letter, "KEPT", 3)
     for number in range(5):
         store.run(set_aside(letter(number), queue="q"))
@@ -55,7 +55,7 @@ def test_the_newest_are_kept_and_all_of_them_end(store: Store, monkeypatch: pyte
         assert 0 < store.client.ttl(key) <= dead_letter.KEPT_S
 
 
-def test_all_of_them_have_so_many_bytes_at_most(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_them_have_so_many_bytes_at_most(store: RedisDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letter, "KEPT_BYTES", 5000)
     for number in range(10):
         store.run(set_aside(letter(number, size=1000), queue="q"))
@@ -63,14 +63,14 @@ def test_all_of_them_have_so_many_bytes_at_most(store: Store, monkeypatch: pytes
     check_size(store)
 
 
-def test_a_letter_that_alone_is_too_large_is_kept_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_letter_that_alone_is_too_large_is_kept_alone(store: RedisDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letter, "KEPT_BYTES", 10)
     for number in range(3):
         store.run(set_aside(letter(number), queue="q"))
     assert kept(store) == [2]
 
 
-def test_old_letters_go_when_a_new_one_comes(store: Store) -> None:
+def test_old_letters_go_when_a_new_one_comes(store: RedisDriver) -> None:
     for number, age_s in enumerate((dead_letter.KEPT_S + 10, dead_letter.KEPT_S + 5, 100, 0)):
         store.client.lpush(LIST, letter(number, age_s=age_s))
     store.run(set_aside(letter(9), queue="q"))
@@ -79,7 +79,7 @@ def test_old_letters_go_when_a_new_one_comes(store: Store) -> None:
 
 
 def test_what_others_have_written_to_the_list_is_counted_and_bounded_too(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: RedisDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letter, "KEPT_BYTES", 5000)
     store.run(set_aside(letter(0), queue="q"))

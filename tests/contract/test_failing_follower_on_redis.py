@@ -8,26 +8,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_driver import Store, a_spec
+from job_driver import RedisDriver, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import FailureReason, Status
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation, observe
-from worker.context import Workplace
-from worker.jobs.controller import Follower
+from worker.context import Context
+from worker.jobs.controller import JobController
 from worker.logs.reader import Buffers
 from worker.rules import patience
 from worker.settings import WorkerSettings
-from worker.store import Ledger
+from worker.store import Store
 from worker.supervisor import Supervisor
 
 
 @pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[Store]:
+def store(redis_server: RedisServer) -> Iterator[RedisDriver]:
     with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, "real")
+        yield RedisDriver(client, "real")
 
 
 class OddCluster:
@@ -69,16 +69,16 @@ class Watches:
 
 
 @pytest.fixture
-async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workplace]:
+async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
     monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
     client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
     watches: Any = Watches()
     cluster: Any = OddCluster()
-    yield Workplace(
+    yield Context(
         settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
         incarnation="w1",
         cluster=cluster,
-        ledger=Ledger(client),
+        store=Store(client),
         watches=watches,
         buffers=Buffers(0),
         lease_until=math.inf,
@@ -86,7 +86,7 @@ async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> A
     await client.aclose()
 
 
-def claimed(store: Store, **fields: Any) -> str:
+def claimed(store: RedisDriver, **fields: Any) -> str:
     spec = a_spec(**fields)
     store.submit(spec)
     worker = store.worker("w1")
@@ -95,22 +95,22 @@ def claimed(store: Store, **fields: Any) -> str:
     return spec.id
 
 
-def with_pod(store: Store, **fields: Any) -> str:
+def with_pod(store: RedisDriver, **fields: Any) -> str:
     job_id = claimed(store, **fields)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(job_id), mapping={"status": "STARTING", **pod})
     return job_id
 
 
-async def followed(place: Workplace, store: Store, job_id: str) -> None:
+async def followed(ctx: Context, store: RedisDriver, job_id: str) -> None:
     """Follow the job until it is forgotten."""
     async with asyncio.timeout(30):
-        await Follower(place, store.record(job_id)).run()
+        await JobController(ctx, store.record(job_id)).run()
 
 
-async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(place: Workplace, store: Store) -> None:
+async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(ctx: Context, store: RedisDriver) -> None:
     job_id = claimed(store)
-    await followed(place, store, job_id)
+    await followed(ctx, store, job_id)
     record = store.record(job_id)
     assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
     assert record.result is not None
@@ -120,32 +120,32 @@ async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(pla
     assert record.is_forgotten
 
 
-async def test_its_detail_says_meanwhile_what_fails(place: Workplace, store: Store) -> None:
+async def test_its_detail_says_meanwhile_what_fails(ctx: Context, store: RedisDriver) -> None:
     job_id = claimed(store)
-    await followed(place, store, job_id)
+    await followed(ctx, store, job_id)
     told = b"\n".join(fields[b"e"] for _, fields in store.events(job_id))
     assert b'"detail":"this worker failed 2 times at launching its pod: RuntimeError' in told
 
 
 async def test_a_job_whose_pod_cannot_be_understood_ends_and_its_pod_is_deleted_by_its_name(
-    place: Workplace, store: Store
+    ctx: Context, store: RedisDriver
 ) -> None:
     job_id = with_pod(store)
-    await followed(place, store, job_id)
+    await followed(ctx, store, job_id)
     record = store.record(job_id)
     assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
     assert record.result is not None
     assert "RuntimeError: an odd pod" in record.result.message
     assert not record.result.log_complete
     assert record.is_forgotten
-    cluster: Any = place.cluster
+    cluster: Any = ctx.cluster
     assert cluster.deleted == ["p"]
 
 
-async def test_a_cancelled_job_ends_as_cancelled_although_nothing_else_works(place: Workplace, store: Store) -> None:
+async def test_a_cancelled_job_ends_as_cancelled_although_nothing_else_works(ctx: Context, store: RedisDriver) -> None:
     job_id = with_pod(store)
     store.client.hset(names.job(job_id), "cancel_by", "ann")
-    await followed(place, store, job_id)
+    await followed(ctx, store, job_id)
     record = store.record(job_id)
     assert record.status is Status.CANCELLED
     assert record.result is not None
@@ -161,23 +161,23 @@ async def test_a_cancelled_job_ends_as_cancelled_although_nothing_else_works(pla
     ],
 )
 async def test_a_spec_of_which_no_pod_can_be_made_is_refused_at_the_first_try(
-    place: Workplace, store: Store, template: Any
+    ctx: Context, store: RedisDriver, template: Any
 ) -> None:
     job_id = claimed(store, env={"A": "1"})
     record = store.record(job_id)
     spec = record.spec.model_copy(update={"pod_template": template})  # past every check, as one that is missed
     async with asyncio.timeout(30):
-        await Follower(place, replace(record, spec=spec)).run()
+        await JobController(ctx, replace(record, spec=spec)).run()
     ended = store.record(job_id)
     assert (ended.status, ended.reason) == (Status.FAILED, FailureReason.INVALID_SPEC)
 
 
-async def test_another_owner_s_job_is_let_go_of_and_not_ended(place: Workplace, store: Store) -> None:
+async def test_another_owner_s_job_is_let_go_of_and_not_ended(ctx: Context, store: RedisDriver) -> None:
     job_id = with_pod(store)
     record = store.record(job_id)
     store.client.hset(names.job(job_id), mapping={"owner": "w2", "epoch": str(record.epoch + 1)})
     async with asyncio.timeout(30):
-        await Follower(place, record).run()
+        await JobController(ctx, record).run()
     assert store.record(job_id).status is Status.STARTING
 
 
@@ -187,21 +187,21 @@ def test_the_verbs_of_the_odd_cluster_are_the_cluster_s() -> None:
 
 
 async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when_its_job_ends_without_it(
-    place: Workplace, store: Store
+    ctx: Context, store: RedisDriver
 ) -> None:
     """Its former owner made it and died; this worker's policy does not allow it, so nobody looks for it."""
     job_id = claimed(store, pod_template={"spec": {"hostNetwork": True}})
-    follower = Follower(place, store.record(job_id))
+    follower = JobController(ctx, store.record(job_id))
     name = names.pod_name(
-        name=follower.record.spec.name, installation=place.settings.installation, job_id=job_id, attempt=1
+        name=follower.record.spec.name, installation=ctx.settings.installation, job_id=job_id, attempt=1
     )
     pod = observe({"metadata": {"name": name, "uid": "u", "labels": {names.LABEL_JOB: job_id}}})
-    watches: Any = place.watches
+    watches: Any = ctx.watches
     watches.shown.append(SimpleNamespace(pods={name: pod}))
-    supervisor, strays = Supervisor(place.settings, set_consuming=lambda _: None), list[Observation]()
+    supervisor, strays = Supervisor(ctx.settings, set_consuming=lambda _: None), list[Observation]()
     sweeper: Any = SimpleNamespace(stray_pod=strays.append)
-    supervisor._place, supervisor._sweeper, supervisor._draining = place, sweeper, asyncio.Event()
-    supervisor.followers[job_id] = follower
+    supervisor._place, supervisor._sweeper, supervisor._draining = ctx, sweeper, asyncio.Event()
+    supervisor.controllers[job_id] = follower
     async with asyncio.timeout(30):
         await supervisor._follow(follower)
     assert (store.record(job_id).reason, store.record(job_id).is_forgotten) == (FailureReason.POLICY, True)
@@ -210,26 +210,26 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
 
 @pytest.mark.parametrize("of_redis", [b"86400", b""])
 async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_asked_about_without_a_pause(
-    place: Workplace, store: Store, of_redis: bytes
+    ctx: Context, store: RedisDriver, of_redis: bytes
 ) -> None:
     """Redis' clock was set back, or somebody has changed the record."""
     job_id = claimed(store, queue_timeout_s=0.001)
     store.client.hset(names.job(job_id), "queue_timeout_s", of_redis)
-    follower, asked = Follower(place, store.record(job_id)), list[None]()
+    follower, asked = JobController(ctx, store.record(job_id)), list[None]()
     waited = asyncio.Event()
 
     async def wait(_: float | None) -> None:
         waited.set()
         await asyncio.Event().wait()
 
-    persist = place.ledger.persist
+    run = ctx.store.run
 
     async def counted(step: Any) -> Any:
         asked.append(None)
         assert len(asked) < 50, "asked without a pause"
-        return await persist(step)
+        return await run(step)
 
-    place.ledger.persist = counted  # type: ignore[method-assign]
+    ctx.store.run = counted  # type: ignore[method-assign]
     follower._wait = wait  # type: ignore[method-assign]
     running = asyncio.create_task(follower.run())
     async with asyncio.timeout(30):
@@ -240,12 +240,12 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
 
 
 async def test_predecessors_that_name_each_other_are_waited_for_no_longer_than_they_are_there(
-    place: Workplace, store: Store
+    ctx: Context, store: RedisDriver
 ) -> None:
     ids = [claimed(store), claimed(store)]
     for job_id, other in zip(ids, reversed(ids), strict=True):
         store.client.hset(names.job(job_id), mapping={"status": "FAILED", "predecessor": other})
-    follower = Follower(place, store.record(claimed(store)))
+    follower = JobController(ctx, store.record(claimed(store)))
     async with asyncio.timeout(10):
         assert not await follower._is_gone(ids[0])
         for job_id in ids:
@@ -255,12 +255,12 @@ async def test_predecessors_that_name_each_other_are_waited_for_no_longer_than_t
 
 @pytest.mark.parametrize(("attempt", "is_let_go_of"), [(0, True), (1, False)])
 async def test_a_blind_worker_lets_go_of_a_job_that_has_not_run_and_of_no_other(
-    place: Workplace, store: Store, attempt: int, is_let_go_of: bool
+    ctx: Context, store: RedisDriver, attempt: int, is_let_go_of: bool
 ) -> None:
     """A Redis that is emptied loses a job without an owner, and that it has run before."""
     job_id = claimed(store)
     store.client.hset(names.job(job_id), "attempt", attempt)
-    place.blind = "it cannot see its cluster"
-    await followed(place, store, job_id)
+    ctx.blind = "it cannot see its cluster"
+    await followed(ctx, store, job_id)
     assert (store.record(job_id).owner is None) is is_let_go_of
     assert (store.record(job_id).status is Status.QUEUED) is is_let_go_of

@@ -20,7 +20,7 @@ from forged_records import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from job_driver import NOTICE, Store, a_spec
+from job_driver import NOTICE, RedisDriver, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -35,21 +35,21 @@ from tests.redis_servers import emptied, redis_binaries
 
 
 @pytest.fixture(params=["fakeredis", *redis_binaries()])
-def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[RedisDriver]:
     if request.param == "fakeredis":
         with fakeredis.FakeRedis() as client:
-            yield Store(client, "fakeredis")
+            yield RedisDriver(client, "fakeredis")
         return
     server = emptied(running_redis(request.param))
     with connection.connect(server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, request.param)
+        yield RedisDriver(client, request.param)
 
 
-def rows_of(store: Store) -> dict[str, steps.SurveyRow]:
+def rows_of(store: RedisDriver) -> dict[str, steps.SurveyRow]:
     return {row.job_id: row for row in store.run(steps.survey("default", 0, 499))}
 
 
-def listed(store: Store, index: str = names.active("default")) -> list[JobRecord]:
+def listed(store: RedisDriver, index: str = names.active("default")) -> list[JobRecord]:
     """As the clients list."""
     job_ids, odd = store.run(steps.newest(index, 100))
     return [*odd, *store.run(steps.read_records(job_ids))]
@@ -65,7 +65,7 @@ def is_shown(record: JobRecord) -> str:
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES.keys())
 def test_a_record_that_cannot_be_read_is_shown_left_alone_and_costs_its_mates_nothing(
-    store: Store, forgery: Forgery
+    store: RedisDriver, forgery: Forgery
 ) -> None:
     before, after = store.submit().job_id, "f1"
     forge(store.client, "f1", forgery.fields)
@@ -95,7 +95,7 @@ def test_a_record_that_cannot_be_read_is_shown_left_alone_and_costs_its_mates_no
 
 @pytest.mark.parametrize("fields", HARMLESS.values(), ids=HARMLESS.keys())
 def test_what_says_nothing_about_the_jobs_state_is_no_reason_to_leave_it_alone(
-    store: Store, fields: dict[str, str | bytes]
+    store: RedisDriver, fields: dict[str, str | bytes]
 ) -> None:
     forge(store.client, "f1", fields)
     worker = store.worker()
@@ -112,7 +112,7 @@ def test_what_says_nothing_about_the_jobs_state_is_no_reason_to_leave_it_alone(
     assert listed(store, names.recent("default"))[0].job_id == "f1"
 
 
-def test_an_older_worker_neither_takes_nor_ends_nor_falsifies_a_newer_ones_job(store: Store) -> None:
+def test_an_older_worker_neither_takes_nor_ends_nor_falsifies_a_newer_ones_job(store: RedisDriver) -> None:
     """A rolling upgrade: the newer worker has died, and only older ones are there."""
     forge(store.client, "f1", {"status": "PAUSED", "owner": "newer", "epoch": "4", "intent": "foo", "reason": "bar"})
     worker, held = store.worker(), store.snapshot()
@@ -132,7 +132,7 @@ def test_an_older_worker_neither_takes_nor_ends_nor_falsifies_a_newer_ones_job(s
     assert worker.claim("f1", former_owner="newer").outcome is ClaimOutcome.CLAIMED
 
 
-def test_half_a_record_blinds_nobody(store: Store) -> None:
+def test_half_a_record_blinds_nobody(store: RedisDriver) -> None:
     store.client.hset(names.job("bad"), "foo", "bar")
     store.client.zadd(names.active("default"), {"bad": 1, b"\xff{}": 2, "a/b": 3})
     good = store.submit().job_id
@@ -147,7 +147,7 @@ def test_half_a_record_blinds_nobody(store: Store) -> None:
     assert store.run(steps.acknowledge("bad")) == "unreadable"
 
 
-def test_a_record_of_a_wrong_type_is_shown_and_given_back_to_its_owner(store: Store) -> None:
+def test_a_record_of_a_wrong_type_is_shown_and_given_back_to_its_owner(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     record = store.record(job_id)
@@ -167,7 +167,9 @@ def test_a_record_of_a_wrong_type_is_shown_and_given_back_to_its_owner(store: St
 
 
 @pytest.mark.parametrize("what", [name for name in MISTYPED if name != "record"])
-def test_a_job_comes_to_its_end_whatever_keys_beside_its_record_are_of_a_wrong_type(store: Store, what: str) -> None:
+def test_a_job_comes_to_its_end_whatever_keys_beside_its_record_are_of_a_wrong_type(
+    store: RedisDriver, what: str
+) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     mistype(store.client, MISTYPED[what](job_id))
@@ -186,7 +188,7 @@ def test_a_job_comes_to_its_end_whatever_keys_beside_its_record_are_of_a_wrong_t
     rows_of(store)
 
 
-def test_a_successor_of_a_wrong_type_keeps_no_job_from_its_end(store: Store) -> None:
+def test_a_successor_of_a_wrong_type_keeps_no_job_from_its_end(store: RedisDriver) -> None:
     worker = store.worker()
     worker.claim(store.submit(key="k", args=("1",)).job_id)
     second = store.submit(key="k", args=("2",)).job_id
@@ -199,7 +201,7 @@ def test_a_successor_of_a_wrong_type_keeps_no_job_from_its_end(store: Store) -> 
 
 
 @pytest.mark.parametrize("what", ["active", "recent"])
-def test_an_index_of_a_wrong_type_is_listed_as_that(store: Store, what: str) -> None:
+def test_an_index_of_a_wrong_type_is_listed_as_that(store: RedisDriver, what: str) -> None:
     key = MISTYPED[what]("")
     mistype(store.client, key)
     (record,) = listed(store, key)
@@ -207,7 +209,7 @@ def test_an_index_of_a_wrong_type_is_listed_as_that(store: Store, what: str) -> 
     assert "WRONGTYPE" in is_shown(record)
 
 
-def test_a_stream_that_takes_no_further_entry_keeps_no_job_from_its_end(store: Store) -> None:
+def test_a_stream_that_takes_no_further_entry_keeps_no_job_from_its_end(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     last = f"{2**64 - 1}-{2**64 - 1}"
@@ -223,7 +225,7 @@ def test_a_stream_that_takes_no_further_entry_keeps_no_job_from_its_end(store: S
 
 
 @pytest.mark.parametrize("entry", WORKER_ENTRIES, ids=repr)
-def test_an_odd_entry_of_a_worker_blinds_nobody(store: Store, entry: bytes) -> None:
+def test_an_odd_entry_of_a_worker_blinds_nobody(store: RedisDriver, entry: bytes) -> None:
     store.client.hset(names.workers("default"), "odd", entry)
     store.client.hset(names.workers("default"), b"\xff", entry)
     store.client.set(names.worker("odd"), "1")
@@ -244,7 +246,7 @@ def test_an_odd_entry_of_a_worker_blinds_nobody(store: Store, entry: bytes) -> N
     worker.beat()
 
 
-def test_the_same_fields_are_strange_to_the_scripts_and_to_the_readers(store: Store) -> None:
+def test_the_same_fields_are_strange_to_the_scripts_and_to_the_readers(store: RedisDriver) -> None:
     """A claim that a script grants must not turn out unreadable in Python, and the other way round."""
     fields = ("status", "queue", "intent", "intent_reason", "epoch", "attempt", "takeovers", "not_before", "at:queued")
     number = st.from_regex(r"\A-?[0-9]{0,20}\.?[0-9]{0,9}(e[0-9]{1,3})?\Z")
@@ -277,7 +279,7 @@ def test_the_same_fields_are_strange_to_the_scripts_and_to_the_readers(store: St
     holds()
 
 
-def test_a_record_with_more_checkpoints_than_a_script_can_unpack_is_claimed_and_restored(store: Store) -> None:
+def test_a_record_with_more_checkpoints_than_a_script_can_unpack_is_claimed_and_restored(store: RedisDriver) -> None:
     job_id, other = store.submit().job_id, store.worker("w0")
     many = {checkpoint_field(1 + n // 40, f"c-{n % 40}"): Checkpoint(n).encode() for n in range(9000)}
     store.client.hset(names.job(job_id), mapping=many)  # type: ignore[arg-type]
@@ -293,7 +295,7 @@ def test_a_record_with_more_checkpoints_than_a_script_can_unpack_is_claimed_and_
     assert store.record(job_id).checkpoints == record.checkpoints
 
 
-def test_a_forged_count_of_kept_log_cannot_make_a_script_run_on(store: Store) -> None:
+def test_a_forged_count_of_kept_log_cannot_make_a_script_run_on(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     for _ in range(3):
@@ -307,7 +309,7 @@ def test_a_forged_count_of_kept_log_cannot_make_a_script_run_on(store: Store) ->
             assert 0 <= float(store.client.hget(names.job(job_id), "log_kept")) < math.inf
 
 
-def test_a_forged_room_for_log_does_not_stop_the_log(store: Store) -> None:
+def test_a_forged_room_for_log_does_not_stop_the_log(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     for junk in ("x", "1e300", "12.5", "-1", "nan", "007"):
@@ -318,7 +320,7 @@ def test_a_forged_room_for_log_does_not_stop_the_log(store: Store) -> None:
     assert worker.log(job_id, b"a line\n").outcome is AppendOutcome.APPLIED
 
 
-def test_a_forged_chain_of_predecessors_has_an_end(store: Store) -> None:
+def test_a_forged_chain_of_predecessors_has_an_end(store: RedisDriver) -> None:
     first = store.submit(key="k").job_id
     for job_id, other in (("f1", "f2"), ("f2", "f1")):
         forge(store.client, job_id, {"status": "FAILED", "forgotten": "1", "predecessor": other})
@@ -329,7 +331,7 @@ def test_a_forged_chain_of_predecessors_has_an_end(store: Store) -> None:
     assert store.submit(key="k2").outcome is SubmitOutcome.CREATED
 
 
-def test_a_junk_checkpoint_of_a_followed_job_is_begun_anew(store: Store) -> None:
+def test_a_junk_checkpoint_of_a_followed_job_is_begun_anew(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     assert worker.log(job_id, b"line\n").outcome is AppendOutcome.APPLIED
@@ -340,7 +342,7 @@ def test_a_junk_checkpoint_of_a_followed_job_is_begun_anew(store: Store) -> None
     assert worker.log(job_id, b"line\n").outcome is AppendOutcome.APPLIED
 
 
-def test_a_spec_that_is_too_large_is_refused_with_its_size_and_nothing_is_written(store: Store) -> None:
+def test_a_spec_that_is_too_large_is_refused_with_its_size_and_nothing_is_written(store: RedisDriver) -> None:
     large = a_spec(args=("x" * 300_000,))
     with pytest.raises(InvalidSpecError, match=r"300\d\d\d bytes of JSON, at most 262144 are taken"):
         store.submit(large)
@@ -348,7 +350,7 @@ def test_a_spec_that_is_too_large_is_refused_with_its_size_and_nothing_is_writte
     assert store.submit(a_spec(args=("x" * 250_000,))).outcome is SubmitOutcome.CREATED
 
 
-def test_a_field_that_is_longer_than_any_is_not_sent_whole(store: Store) -> None:
+def test_a_field_that_is_longer_than_any_is_not_sent_whole(store: RedisDriver) -> None:
     forge(store.client, "f1", {"spec": b"x" * (12 << 20), "detail": b"y" * (12 << 20)})
     reply = store.client.eval(steps.script_text("read_record"), 1, names.job("f1"))
     assert sum(map(len, reply[0])) < (9 << 20)

@@ -13,27 +13,27 @@ from typing import Any
 
 import pytest
 import redis
-from job_driver import Store
+from job_driver import RedisDriver
 from real_redis import eventually, own_server, own_store
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.steps import ClaimOutcome, claim
-from worker.context import Workplace
+from worker.context import Context
 from worker.guard import Loops
 from worker.lease import Heartbeat
 from worker.logs.reader import Buffers
 from worker.ownership.control import Control
 from worker.settings import WorkerSettings
-from worker.store import Ledger
+from worker.store import Store
 
 QUEUE = "default"
 
 
 @pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[Store]:
+def store(redis_server: RedisServer) -> Iterator[RedisDriver]:
     with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, "real")
+        yield RedisDriver(client, "real")
 
 
 class Heard:
@@ -56,14 +56,14 @@ class Heard:
 
 
 @asynccontextmanager
-async def a_place(url: str, failures: Counter[str]) -> AsyncIterator[Workplace]:
+async def a_context(url: str, failures: Counter[str]) -> AsyncIterator[Context]:
     client = connection.connect_async(url, timeout_s=2, retries=0)
     nobody: Any = None
-    yield Workplace(
+    yield Context(
         settings=WorkerSettings.from_environment({}, redis_url=url, lease_s=2, heartbeat_s=0.05),
         incarnation="w1",
         cluster=nobody,
-        ledger=Ledger(client),
+        store=Store(client),
         watches=nobody,
         buffers=Buffers(0),
         loops=Loops(lambda name: failures.update([name])),
@@ -78,16 +78,16 @@ def failures() -> Counter[str]:
 
 
 @pytest.fixture
-async def place(redis_server: RedisServer, failures: Counter[str]) -> AsyncIterator[Workplace]:
-    async with a_place(redis_server.url, failures) as made:
+async def ctx(redis_server: RedisServer, failures: Counter[str]) -> AsyncIterator[Context]:
+    async with a_context(redis_server.url, failures) as made:
         yield made
 
 
 @pytest.fixture
-async def heard(place: Workplace, store: Store) -> AsyncIterator[Heard]:
+async def heard(ctx: Context, store: RedisDriver) -> AsyncIterator[Heard]:
     """Control listens."""
     heard = Heard()
-    listening = asyncio.create_task(place.loops.keep("control", Control(place, heard).run))
+    listening = asyncio.create_task(ctx.loops.keep("control", Control(ctx, heard).run))
     channel = names.control(QUEUE)
     await eventually(lambda: store.client.pubsub_numsub(channel)[0][1] == 1)  # type: ignore[index]
     yield heard
@@ -122,7 +122,7 @@ JUNK = [
 
 
 async def test_control_messages_that_are_none_are_dropped_and_the_next_is_heard(
-    store: Store, heard: Heard, failures: Counter[str]
+    store: RedisDriver, heard: Heard, failures: Counter[str]
 ) -> None:
     channel = names.control(QUEUE)
     for junk in JUNK:
@@ -142,7 +142,9 @@ async def test_control_messages_that_are_none_are_dropped_and_the_next_is_heard(
         ({"released": "w"}, ("sweep",)),
     ],
 )
-async def test_control_messages_are_heard(store: Store, heard: Heard, message: object, told: tuple[str, ...]) -> None:
+async def test_control_messages_are_heard(
+    store: RedisDriver, heard: Heard, message: object, told: tuple[str, ...]
+) -> None:
     store.client.publish(names.control(QUEUE), json.dumps(message))
     await eventually(lambda: bool(heard.told))
     assert heard.told == [told]
@@ -178,24 +180,24 @@ async def answers(server: RedisServer) -> str:
 
 
 async def test_a_redis_that_is_blocked_by_another_s_script_is_waited_out_by_every_loop(
-    own_server: RedisServer, own_store: Store, failures: Counter[str]
+    own_server: RedisServer, own_store: RedisDriver, failures: Counter[str]
 ) -> None:
     own_store.client.config_set("lua-time-limit", 100)
-    async with a_place(own_server.url, failures) as place:
-        heartbeat, heard = Heartbeat(place, dict), Heard()
+    async with a_context(own_server.url, failures) as ctx:
+        heartbeat, heard = Heartbeat(ctx, dict), Heard()
         await heartbeat.first()
         kept = [
-            asyncio.create_task(place.loops.keep("heartbeat", heartbeat.run, longest_s=0.1)),
-            asyncio.create_task(place.loops.keep("control", Control(place, heard).run)),
+            asyncio.create_task(ctx.loops.keep("heartbeat", heartbeat.run, longest_s=0.1)),
+            asyncio.create_task(ctx.loops.keep("control", Control(ctx, heard).run)),
         ]
         blocking = block_with_a_script(own_server, for_s=3)
         while not (await answers(own_server)).startswith("BUSY"):
             pass
-        own_step = asyncio.create_task(place.ledger.exists("podrelay:generation"))
+        own_step = asyncio.create_task(ctx.store.exists("podrelay:generation"))
         await asyncio.to_thread(blocking.join)
         assert await own_step
-        lost_at = place.lease_until
-        await eventually(lambda: place.lease_until > lost_at)
+        lost_at = ctx.lease_until
+        await eventually(lambda: ctx.lease_until > lost_at)
         own_store.client.publish(names.control(QUEUE), b'{"wake": "j"}')
         assert not any(task.done() for task in kept)
         for task in kept:
@@ -204,24 +206,24 @@ async def test_a_redis_that_is_blocked_by_another_s_script_is_waited_out_by_ever
 
 
 async def test_rights_that_are_taken_away_are_waited_for(
-    own_server: RedisServer, own_store: Store, failures: Counter[str]
+    own_server: RedisServer, own_store: RedisDriver, failures: Counter[str]
 ) -> None:
     own_store.client.execute_command("ACL", "SETUSER", "admin", "on", "nopass", "~*", "&*", "+@all")
     admin = redis.Redis.from_url(own_server.url, protocol=2, username="admin", password="x")
-    async with a_place(own_server.url, failures) as place:
-        heartbeat = Heartbeat(place, dict)
+    async with a_context(own_server.url, failures) as ctx:
+        heartbeat = Heartbeat(ctx, dict)
         await heartbeat.first()
-        kept = asyncio.create_task(place.loops.keep("heartbeat", heartbeat.run, longest_s=0.1))
+        kept = asyncio.create_task(ctx.loops.keep("heartbeat", heartbeat.run, longest_s=0.1))
         admin.execute_command("ACL", "SETUSER", "default", "-@scripting", "-subscribe")
-        control = asyncio.create_task(place.loops.keep("control", Control(place, Heard()).run))
-        own_step = asyncio.create_task(place.ledger.exists("podrelay:generation"))
-        lost_at = place.lease_until
+        control = asyncio.create_task(ctx.loops.keep("control", Control(ctx, Heard()).run))
+        own_step = asyncio.create_task(ctx.store.exists("podrelay:generation"))
+        lost_at = ctx.lease_until
         await eventually(lambda: asyncio.get_running_loop().time() > lost_at)  # the lease is over
-        assert not place.has_lease()
+        assert not ctx.has_lease()
         assert not own_step.done()
         admin.execute_command("ACL", "SETUSER", "default", "+@all")
         assert await own_step
-        await eventually(place.has_lease)
+        await eventually(ctx.has_lease)
         await eventually(lambda: admin.pubsub_numsub(names.control(QUEUE))[0][1] == 1)
         assert not kept.done()
         for task in (kept, control):
@@ -230,11 +232,11 @@ async def test_rights_that_are_taken_away_are_waited_for(
     admin.close()
 
 
-async def test_a_step_that_redis_refuses_costs_its_batch_mates_nothing(place: Workplace, store: Store) -> None:
+async def test_a_step_that_redis_refuses_costs_its_batch_mates_nothing(ctx: Context, store: RedisDriver) -> None:
     worker = store.worker("w1")
     good = [store.submit().job_id for _ in range(3)]
     store.client.set(names.job("bad"), "no hash")
     steps = [claim(job_id, worker.incarnation, namespaces=["default"]) for job_id in (good[0], "bad", *good[1:])]
-    outcomes = await place.ledger.persist_each(steps)
+    outcomes = await ctx.store.run_each(steps)
     told = [outcome if isinstance(outcome, Exception) else outcome.outcome for outcome in outcomes]
     assert told == [ClaimOutcome.CLAIMED, ClaimOutcome.UNREADABLE, ClaimOutcome.CLAIMED, ClaimOutcome.CLAIMED]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from job_driver import Store, Worker, a_spec
+from job_driver import RedisDriver, Worker, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -19,20 +19,20 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(params=list(redis_binaries()))
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest) -> Iterator[RedisDriver]:
     """Each make of server, a new one: what it has freed of other tests' data would count as free, or as used."""
     with (
         RedisServer(binary=redis_binaries()[request.param]) as server,
         redis.Redis.from_url(server.url, protocol=2) as client,
     ):
-        yield Store(client, request.param)
+        yield RedisDriver(client, request.param)
 
 
-def used_bytes(store: Store) -> int:
+def used_bytes(store: RedisDriver) -> int:
     return int(store.client.info("memory")["used_memory"])
 
 
-def leave_memory(store: Store, size_bytes: int) -> None:
+def leave_memory(store: RedisDriver, size_bytes: int) -> None:
     """The server may use so much more than it does; what was known of it before is forgotten."""
     store.client.config_set("maxmemory", max(1, used_bytes(store) + size_bytes))
     store.client.delete(names.log_room(0))
@@ -46,7 +46,7 @@ def append_until_refused(worker: Worker, job_id: str, *, at_most: int = 1000, **
     return AppendOutcome.APPLIED
 
 
-def test_log_stops_below_the_servers_limit_and_goes_on_when_there_is_room(store: Store) -> None:
+def test_log_stops_below_the_servers_limit_and_goes_on_when_there_is_room(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     leave_memory(store, 8 * MIB)
@@ -63,7 +63,7 @@ def test_log_stops_below_the_servers_limit_and_goes_on_when_there_is_room(store:
     assert worker.log(job_id, b"more").outcome is AppendOutcome.APPLIED
 
 
-def test_log_stops_below_a_limit_that_was_set_but_never_above_the_servers_own(store: Store) -> None:
+def test_log_stops_below_a_limit_that_was_set_but_never_above_the_servers_own(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     limit = used_bytes(store) + 2 * MIB
@@ -74,14 +74,14 @@ def test_log_stops_below_a_limit_that_was_set_but_never_above_the_servers_own(st
     assert used_bytes(store) < 0.95 * store.client.info("memory")["maxmemory"]
 
 
-def test_without_a_limit_there_is_room(store: Store) -> None:
+def test_without_a_limit_there_is_room(store: RedisDriver) -> None:
     assert store.run(steps.log_room(0)).limit_bytes == 0
     worker = store.worker()
     job_id = store.owned(worker)
     assert append_until_refused(worker, job_id, at_most=100) is AppendOutcome.APPLIED
 
 
-def test_a_full_server_takes_every_step_of_a_jobs_life_but_its_log_and_new_jobs(store: Store) -> None:
+def test_a_full_server_takes_every_step_of_a_jobs_life_but_its_log_and_new_jobs(store: RedisDriver) -> None:
     ada, bob = store.worker("ada"), store.worker("bob")
     waiting, cancelled, running, ended = (store.submit(queue_timeout_s=3600).job_id for _ in range(4))
     for job_id in (running, ended):
@@ -113,7 +113,7 @@ def test_a_full_server_takes_every_step_of_a_jobs_life_but_its_log_and_new_jobs(
     assert store.run(restore).outcome == "restored"
 
 
-def test_a_full_server_takes_the_job_of_a_message_that_a_worker_has_taken(store: Store) -> None:
+def test_a_full_server_takes_the_job_of_a_message_that_a_worker_has_taken(store: RedisDriver) -> None:
     """Nobody else knows of a spec that another language's publisher has sent."""
     leave_memory(store, -MIB)
     spec = a_spec()
@@ -121,7 +121,7 @@ def test_a_full_server_takes_the_job_of_a_message_that_a_worker_has_taken(store:
     assert store.record(spec.id).status is Status.QUEUED
 
 
-def test_a_full_server_lets_a_job_end_that_waited_too_long(store: Store) -> None:
+def test_a_full_server_lets_a_job_end_that_waited_too_long(store: RedisDriver) -> None:
     job_id = store.submit(queue_timeout_s=0.000001).job_id
     leave_memory(store, -MIB)
     assert store.run(steps.expire(job_id, "default")) == "expired"

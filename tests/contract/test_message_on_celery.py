@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from job_driver import Store, a_spec
+from job_driver import RedisDriver, a_spec
 
 from dispatcher import names, steps
 from dispatcher.message import PRIORITY_BUCKETS, encode_message
@@ -121,7 +121,7 @@ def echo_worker(redis_url: str, tmp_path: Path) -> Iterator["subprocess.Popen[by
 def test_a_real_worker_takes_our_messages_the_highest_priority_first(
     client: "redis.Redis", redis_url: str, request: pytest.FixtureRequest
 ) -> None:
-    store = Store(client, "real")
+    store = RedisDriver(client, "real")
     ids = {p: store.run(steps.submit(a_spec(queue="echo", priority=p))).job_id for p in Priority}
     foreign = {"id": "foreign", "image": "x", "args": ["ü"]}
     client.lpush(

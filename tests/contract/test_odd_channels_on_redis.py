@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 from forged_records import FORGERIES, Forgery, forge, mistype
-from job_driver import Store, a_spec
+from job_driver import RedisDriver, a_spec
 from real_redis import eventually, real_store, settings_for, url
 
 from dispatcher import multiplexer, names
@@ -34,7 +34,7 @@ async def many(url: str) -> AsyncIterator[AsyncDispatcher]:
         yield dispatcher
 
 
-def run_among_oddities(store: Store, job_id: str) -> None:
+def run_among_oddities(store: RedisDriver, job_id: str) -> None:
     worker = store.worker()
     worker.claim(job_id)
     worker.move(job_id, Status.RUNNING)
@@ -48,7 +48,7 @@ def run_among_oddities(store: Store, job_id: str) -> None:
 
 
 async def test_every_reader_passes_over_what_cannot_be_read(
-    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: Store, url: str
+    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: RedisDriver, url: str
 ) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     run_among_oddities(real_store, job_id)
@@ -62,7 +62,7 @@ async def test_every_reader_passes_over_what_cannot_be_read(
 
 
 async def test_a_channel_of_a_wrong_type_is_told_as_that_to_its_own_reader(
-    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: Store
+    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: RedisDriver
 ) -> None:
     for key in (names.job, names.events, names.log):
         job_id = dispatcher.submit(a_spec()).job_id
@@ -81,7 +81,7 @@ async def read_all(many: AsyncDispatcher, job_id: str) -> list[Heard]:
 
 
 async def test_one_jobs_odd_record_is_not_told_to_the_readers_of_others(
-    many: AsyncDispatcher, real_store: Store, monkeypatch: pytest.MonkeyPatch
+    many: AsyncDispatcher, real_store: RedisDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multiplexer, "FIRST_LOOK_S", 0.1)
     monkeypatch.setattr(multiplexer, "LOOK_S", 0.1)
@@ -113,7 +113,7 @@ async def test_one_jobs_odd_record_is_not_told_to_the_readers_of_others(
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES.keys())
 async def test_both_clients_show_what_cannot_be_read_beside_what_can(
-    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: Store, forgery: Forgery
+    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: RedisDriver, forgery: Forgery
 ) -> None:
     good = dispatcher.submit(a_spec()).job_id
     forge(real_store.client, "f1", forgery.fields)
@@ -124,7 +124,7 @@ async def test_both_clients_show_what_cannot_be_read_beside_what_can(
 
 
 async def test_a_result_that_cannot_be_read_is_an_answer_nevertheless(
-    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: Store
+    dispatcher: Dispatcher, many: AsyncDispatcher, real_store: RedisDriver
 ) -> None:
     forge(real_store.client, "f1", {"status": "SUCCEEDED", "result": "[" * 300})
     for result in (dispatcher.result("f1", 5), await many.result("f1", 5)):
@@ -136,7 +136,7 @@ async def test_a_result_that_cannot_be_read_is_an_answer_nevertheless(
         await many.result("f2", 20)
 
 
-async def test_a_place_that_is_none_begins_at_the_beginning(many: AsyncDispatcher, real_store: Store) -> None:
+async def test_a_place_that_is_none_begins_at_the_beginning(many: AsyncDispatcher, real_store: RedisDriver) -> None:
     for junk in (b"junk", b"\xff", b"g/1-0/1-0/1:base:-5", b""):
         real_store.client.set(names.place("j", "me"), junk)
         assert await many.place("j", "me") is None
@@ -155,7 +155,7 @@ async def test_a_spec_that_is_too_large_is_refused_by_both_clients(
     assert dispatcher.list() == []
 
 
-def test_a_forged_stream_is_read_to_its_end(dispatcher: Dispatcher, real_store: Store) -> None:
+def test_a_forged_stream_is_read_to_its_end(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     job_id = dispatcher.submit(a_spec()).job_id
     pipe = real_store.client.pipeline(transaction=False)
     for n in range(5000):

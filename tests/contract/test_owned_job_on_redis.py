@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_driver import Store, Worker
+from job_driver import RedisDriver, Worker
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -17,38 +17,38 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from worker import context as workplace
-from worker.context import Finished, Workplace
+from worker.context import Context, Finished
 from worker.jobs.finisher import plain_result
-from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedJob
+from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedRecord
 from worker.logs.attempt import JobLogs
 from worker.logs.entries import Given, LogSource, LogTail
 from worker.logs.reader import Buffers, LetGoError
 from worker.logs.recent import RecentBytes, RecentLog
 from worker.logs.stream import Piece
 from worker.settings import WorkerSettings
-from worker.store import Ledger
+from worker.store import Store
 
 
 @pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[Store]:
+def store(redis_server: RedisServer) -> Iterator[RedisDriver]:
     with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, "real")
+        yield RedisDriver(client, "real")
 
 
 @pytest.fixture
-def worker(store: Store) -> Worker:
+def worker(store: RedisDriver) -> Worker:
     return store.worker("w1")
 
 
 @pytest.fixture
-async def place(redis_server: RedisServer) -> AsyncIterator[Workplace]:
+async def ctx(redis_server: RedisServer) -> AsyncIterator[Context]:
     client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
     nobody: Any = None
-    yield Workplace(
+    yield Context(
         settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
         incarnation="w1",
         cluster=nobody,
-        ledger=Ledger(client),
+        store=Store(client),
         watches=nobody,
         buffers=Buffers(0),
         lease_until=math.inf,
@@ -56,20 +56,20 @@ async def place(redis_server: RedisServer) -> AsyncIterator[Workplace]:
     await client.aclose()
 
 
-def owned(place: Workplace, store: Store, job_id: str) -> OwnedJob:
+def owned(ctx: Context, store: RedisDriver, job_id: str) -> OwnedRecord:
     nobody: Any = None
     record = store.record(job_id)
     fence = Fence("w1", record.epoch)
     its: Any = SimpleNamespace(fence=fence)
-    return OwnedJob(record, fence, place, news=asyncio.Event(), logs=JobLogs(its, nobody, place.ledger, place.buffers))
+    return OwnedRecord(record, fence, ctx, news=asyncio.Event(), logs=JobLogs(its, nobody, ctx.store, ctx.buffers))
 
 
-async def start(job: OwnedJob) -> None:
+async def start(job: OwnedRecord) -> None:
     fields = {"pod": "p", "pod_uid": "u", "attempt": "1"}
     await job.move(target=Status.STARTING, fields=fields, pod="p", pod_uid="u", attempt=1)
 
 
-async def tail_of(ledger: Ledger, job: OwnedJob, *chunks: bytes) -> LogTail:
+async def tail_of(ledger: Store, job: OwnedRecord, *chunks: bytes) -> LogTail:
     """The end of a log that was appended in these chunks."""
     source = LogSource(job.record.job_id, "ns", "p", "base", 1, 1 << 20)
     recent, at = RecentLog[Any](RecentBytes()), Checkpoint()
@@ -83,22 +83,22 @@ async def tail_of(ledger: Ledger, job: OwnedJob, *chunks: bytes) -> LogTail:
     return tail
 
 
-async def started(place: Workplace, store: Store, worker: Worker) -> OwnedJob:
+async def started(ctx: Context, store: RedisDriver, worker: Worker) -> OwnedRecord:
     """A job of this worker that has its pod."""
-    job = owned(place, store, store.owned(worker))
+    job = owned(ctx, store, store.owned(worker))
     await start(job)
     return job
 
 
-def roll_back(store: Store, job_id: str, to: bytes) -> None:
+def roll_back(store: RedisDriver, job_id: str, to: bytes) -> None:
     store.client.restore(names.job(job_id), 0, to, replace=True)
 
 
 async def test_a_move_after_a_rollback_puts_back_what_was_lost_before_it(
-    place: Workplace, store: Store, worker: Worker
+    ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
     job_id = store.owned(worker)
-    job, before = owned(place, store, job_id), store.client.dump(names.job(job_id))
+    job, before = owned(ctx, store, job_id), store.client.dump(names.job(job_id))
     await start(job)
     roll_back(store, job_id, before)
     await job.move(target=Status.RUNNING)
@@ -108,16 +108,16 @@ async def test_a_move_after_a_rollback_puts_back_what_was_lost_before_it(
 
 
 async def test_a_record_that_redis_never_keeps_is_not_put_back_without_end(
-    place: Workplace, store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    ctx: Context, store: RedisDriver, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id, read_record = store.owned(worker), place.ledger.read_record
-    job = owned(place, store, job_id)
+    job_id, read_record = store.owned(worker), ctx.store.read_record
+    job = owned(ctx, store, job_id)
 
     async def overwrite(job_id: str) -> JobRecord | None:
         store.client.hset(names.job(job_id), "epoch", "0")
         return await read_record(job_id)
 
-    monkeypatch.setattr(place.ledger, "read_record", overwrite)
+    monkeypatch.setattr(ctx.store, "read_record", overwrite)
     store.client.hset(names.job(job_id), "epoch", "0")
     with pytest.raises(NotKeptError):
         await start(job)
@@ -125,23 +125,23 @@ async def test_a_record_that_redis_never_keeps_is_not_put_back_without_end(
         await job.end_plainly(Ended(result=plain_result(job.record, "why")), {})
 
 
-async def test_a_claim_that_was_lost_is_put_back(place: Workplace, store: Store, worker: Worker) -> None:
+async def test_a_claim_that_was_lost_is_put_back(ctx: Context, store: RedisDriver, worker: Worker) -> None:
     job_id = store.submit().job_id
     before = store.client.dump(names.job(job_id))
     worker.claim(job_id)
-    job = owned(place, store, job_id)
+    job = owned(ctx, store, job_id)
     roll_back(store, job_id, before)
     await job.reload()
     assert (store.record(job_id).owner, store.record(job_id).epoch) == ("w1", 1)
 
 
 async def test_a_job_that_was_ended_while_its_claim_was_lost_is_let_go(
-    place: Workplace, store: Store, worker: Worker
+    ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
     job_id = store.submit().job_id
     before = store.client.dump(names.job(job_id))
     worker.claim(job_id)
-    job = owned(place, store, job_id)
+    job = owned(ctx, store, job_id)
     await start(job)
     roll_back(store, job_id, before)
     assert store.run(steps.cancel(job_id, "me")) is steps.CancelOutcome.CANCELLED
@@ -152,10 +152,10 @@ async def test_a_job_that_was_ended_while_its_claim_was_lost_is_let_go(
 
 
 async def test_a_job_that_expired_while_its_pod_was_lost_keeps_the_pod_so_that_it_can_be_removed(
-    place: Workplace, store: Store, worker: Worker
+    ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
     job_id = store.owned(worker, queue_timeout_s=0.000001)
-    job, before = owned(place, store, job_id), store.client.dump(names.job(job_id))
+    job, before = owned(ctx, store, job_id), store.client.dump(names.job(job_id))
     await start(job)
     roll_back(store, job_id, before)
     assert store.run(steps.expire(job_id, "default")) == "expired"
@@ -166,10 +166,10 @@ async def test_a_job_that_expired_while_its_pod_was_lost_keeps_the_pod_so_that_i
 
 
 async def test_a_cancel_that_the_owner_heard_of_outlives_a_rollback(
-    place: Workplace, store: Store, worker: Worker
+    ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
     job_id = store.owned(worker)
-    job, before = owned(place, store, job_id), store.client.dump(names.job(job_id))
+    job, before = owned(ctx, store, job_id), store.client.dump(names.job(job_id))
     store.run(steps.cancel(job_id, "me"))
     await job.reload()
     roll_back(store, job_id, before)
@@ -179,14 +179,14 @@ async def test_a_cancel_that_the_owner_heard_of_outlives_a_rollback(
 
 @pytest.mark.parametrize("lost", [1, 2])
 async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_before_the_result(
-    place: Workplace, store: Store, worker: Worker, lost: int
+    ctx: Context, store: RedisDriver, worker: Worker, lost: int
 ) -> None:
-    job = await started(place, store, worker)
+    job = await started(ctx, store, worker)
     job_id, log = job.record.job_id, names.log(job.record.job_id)
     before = [store.client.dump(names.job(job_id))]
-    await tail_of(place.ledger, job, b"one\n")
+    await tail_of(ctx.store, job, b"one\n")
     before.append(store.client.dump(names.job(job_id)))
-    tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
+    tail = await tail_of(ctx.store, job, b"one\n", b"two\n")
     job._logs.tails = {(1, "base"): tail}
     entries: Any = store.client.xrange(log)
     store.client.xdel(log, *(entry_id for entry_id, _ in entries[-lost:]))
@@ -197,12 +197,12 @@ async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_b
 
 
 async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
-    place: Workplace, store: Store, worker: Worker
+    ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
-    job = await started(place, store, worker)
+    job = await started(ctx, store, worker)
     job_id = job.record.job_id
     before, fell_back = store.client.dump(names.job(job_id)), list[Checkpoint]()
-    tail = await tail_of(place.ledger, job, b"one\n")
+    tail = await tail_of(ctx.store, job, b"one\n")
     follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail, fall_back=fell_back.append)
     job._logs._attempt, job._logs._followed["base"] = 1, (follower, asyncio.create_task(asyncio.sleep(60)))
     await job.reload()
@@ -214,12 +214,12 @@ async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
 
 @pytest.mark.parametrize("is_kept", [True, False])
 async def test_a_log_that_was_read_to_its_end_while_others_go_on_is_appended_or_read_again(
-    place: Workplace, store: Store, worker: Worker, is_kept: bool
+    ctx: Context, store: RedisDriver, worker: Worker, is_kept: bool
 ) -> None:
-    job = await started(place, store, worker)
+    job = await started(ctx, store, worker)
     job_id = job.record.job_id
     before, ended = store.client.dump(names.job(job_id)), asyncio.create_task(asyncio.sleep(0))
-    tail = await tail_of(place.ledger, job, b"one\n")
+    tail = await tail_of(ctx.store, job, b"one\n")
     await ended
     follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail)
     job._logs._attempt, job._logs._followed["base"] = 1, (follower, ended)
@@ -232,13 +232,15 @@ async def test_a_log_that_was_read_to_its_end_while_others_go_on_is_appended_or_
     assert store.record(job_id).checkpoints == ({(1, "base"): tail.recent.entries[-1].checkpoint} if is_kept else {})
 
 
-async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace, store: Store, worker: Worker) -> None:
-    job = await started(place, store, worker)
+async def test_the_end_of_a_gap_of_unknown_length_is_told_again(
+    ctx: Context, store: RedisDriver, worker: Worker
+) -> None:
+    job = await started(ctx, store, worker)
     job_id, log = job.record.job_id, names.log(job.record.job_id)
-    tail = await tail_of(place.ledger, job, b"one\n")
+    tail = await tail_of(ctx.store, job, b"one\n")
     before, after = store.client.dump(names.job(job_id)), tail.recent.entries[-1].checkpoint
     tail.recent.note(after, [Given(after.end, after, "rotated away", is_open=True)])
-    await tail.append(job.fence, place.ledger)
+    await tail.append(job.fence, ctx.store)
     store.client.xtrim(log, maxlen=0, approximate=False)
     roll_back(store, job_id, before)
     job._logs.tails = {(1, "base"): tail}
@@ -249,12 +251,12 @@ async def test_the_end_of_a_gap_of_unknown_length_is_told_again(place: Workplace
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["its pod is there", "its pod is gone"])
 async def test_the_end_of_a_log_of_which_redis_has_lost_more_than_is_kept_is_read_again_or_given_up(
-    place: Workplace, store: Store, worker: Worker, is_there: bool
+    ctx: Context, store: RedisDriver, worker: Worker, is_there: bool
 ) -> None:
-    job = await started(place, store, worker)
+    job = await started(ctx, store, worker)
     job_id = job.record.job_id
     before = store.client.dump(names.job(job_id))
-    tail = await tail_of(place.ledger, job, b"one\n", b"two\n")
+    tail = await tail_of(ctx.store, job, b"one\n", b"two\n")
     tail.recent.note(tail.recent.entries[0].checkpoint, tail.recent.take(tail.recent.entries[0].checkpoint))
     job._logs.tails = {(1, "base"): tail}
     job.record = replace(job.record, checkpoints={(1, "base"): tail.recent.entries[-1].checkpoint})
@@ -271,25 +273,25 @@ async def test_the_end_of_a_log_of_which_redis_has_lost_more_than_is_kept_is_rea
 
 
 async def test_the_ends_of_finished_logs_leave_half_of_their_room_to_running_ones(
-    place: Workplace, store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    ctx: Context, store: RedisDriver, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workplace, "ALL_BYTES", 20)
     tails = []
     for _ in range(3):
-        job = owned(place, store, store.owned(worker))
-        tails.append(await tail_of(place.ledger, job, b"four"))
-        tails[-1].recent.everybodys = place.buffers.recent
-        place.buffers.recent.used += 4
+        job = owned(ctx, store, store.owned(worker))
+        tails.append(await tail_of(ctx.store, job, b"four"))
+        tails[-1].recent.everybodys = ctx.buffers.recent
+        ctx.buffers.recent.used += 4
         ended: Any = None
-        place.remember(Finished(job.record, ended, {}, 0.0, "", {(1, "base"): tails[-1]}))
+        ctx.remember(Finished(job.record, ended, {}, 0.0, "", {(1, "base"): tails[-1]}))
     assert [bool(tail.known) for tail in tails] == [False, True, True]
-    assert place.buffers.recent.used == 8
-    place.forget_finished(job.record.job_id)
-    assert place.buffers.recent.used == 4
+    assert ctx.buffers.recent.used == 8
+    ctx.forget_finished(job.record.job_id)
+    assert ctx.buffers.recent.used == 4
 
 
-async def test_a_later_owners_record_is_never_put_back_over(place: Workplace, store: Store, worker: Worker) -> None:
-    job = await started(place, store, worker)
+async def test_a_later_owners_record_is_never_put_back_over(ctx: Context, store: RedisDriver, worker: Worker) -> None:
+    job = await started(ctx, store, worker)
     job_id = job.record.job_id
     worker.die()
     assert store.worker("w2").claim(job_id, former_owner="w1").outcome is steps.ClaimOutcome.CLAIMED

@@ -7,28 +7,28 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_driver import Store, a_spec
+from job_driver import RedisDriver, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
 from worker.cluster.client import ClusterRefusedError
-from worker.context import Workplace
+from worker.context import Context
 from worker.jobs import controller as follower
 from worker.jobs import pod as followed_pod
-from worker.jobs.controller import Follower
+from worker.jobs.controller import JobController
 from worker.logs.reader import Buffers
 from worker.ownership.reconciler import Reconciler
 from worker.settings import WorkerSettings
-from worker.store import Ledger
+from worker.store import Store
 
 YEAR_S = 31536000
 
 
 @pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[Store]:
+def store(redis_server: RedisServer) -> Iterator[RedisDriver]:
     with connection.connect(redis_server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, "real")
+        yield RedisDriver(client, "real")
 
 
 class StubbornCluster:
@@ -64,7 +64,7 @@ class StubbornCluster:
 
 
 @pytest.fixture
-async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workplace]:
+async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
     monkeypatch.setattr(follower, "CANCEL_TOLD_AFTER_S", 0.2)
     monkeypatch.setattr(follower, "DELETE_AGAIN_S", 0.1)
     for limit in ("LONGEST_GRACE_S", "GONE_GRACE_S", "GIVE_UP_GONE_S"):
@@ -72,11 +72,11 @@ async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> A
     client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
     watches: Any = SimpleNamespace(pod=lambda *_: None, gone=lambda *_: None)
     cluster: Any = StubbornCluster()
-    yield Workplace(
+    yield Context(
         settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
         incarnation="w1",
         cluster=cluster,
-        ledger=Ledger(client),
+        store=Store(client),
         watches=watches,
         buffers=Buffers(0),
         lease_until=math.inf,
@@ -85,7 +85,7 @@ async def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> A
 
 
 async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_go(
-    place: Workplace, store: Store
+    ctx: Context, store: RedisDriver
 ) -> None:
     spec = a_spec(get_logs=False, termination_grace_period_s=YEAR_S)
     store.submit(spec)
@@ -94,7 +94,7 @@ async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = Follower(place, store.record(spec.id))
+    following = JobController(ctx, store.record(spec.id))
     telling = asyncio.create_task(told_of_its_pod(following))
     async with asyncio.timeout(30):
         await following.run()
@@ -130,9 +130,11 @@ class RefusingCluster(StubbornCluster):
         raise ClusterRefusedError(403, {"reason": "Forbidden", "message": f"may not delete {name}", "details": details})
 
 
-async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(place: Workplace, store: Store) -> None:
+async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
+    ctx: Context, store: RedisDriver
+) -> None:
     cluster: Any = RefusingCluster()
-    place.cluster = cluster
+    ctx.cluster = cluster
     spec = a_spec(get_logs=False)
     store.submit(spec)
     worker = store.worker("w1")
@@ -140,13 +142,13 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = Follower(place, store.record(spec.id))
+    following = JobController(ctx, store.record(spec.id))
     details = set[str]()
 
     async def news() -> None:
         while True:
             details.add(following.record.detail)
-            following.doubt()
+            following.mark_stale()
             await asyncio.sleep(0.02)
 
     telling = asyncio.create_task(news())
@@ -159,7 +161,7 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
 
 
 async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appended_again_at_once(
-    place: Workplace, store: Store, monkeypatch: pytest.MonkeyPatch
+    ctx: Context, store: RedisDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its caller waits, and with this worker the result would be gone."""
     monkeypatch.setattr(followed_pod, "GIVE_UP_GONE_S", 600.0)
@@ -170,8 +172,8 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1", "at:running": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     before = store.client.dump(names.job(spec.id))
-    following = Follower(place, store.record(spec.id))
-    followers = {spec.id: following}
+    following = JobController(ctx, store.record(spec.id))
+    controllers = {spec.id: following}
     running = asyncio.create_task(following.run())
     telling = asyncio.create_task(told_of_its_pod(following))
     try:
@@ -180,8 +182,8 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
                 await asyncio.sleep(0.01)
         telling.cancel()
         store.client.restore(names.job(spec.id), 0, before, replace=True)
-        jobs: Any = SimpleNamespace(followers=followers, follow=lambda _: None)
-        await Reconciler(place, jobs).reconcile()
+        jobs: Any = SimpleNamespace(controllers=controllers, follow=lambda _: None)
+        await Reconciler(ctx, jobs).reconcile()
         assert not running.done()
         record = store.record(spec.id)
         assert (record.status, record.is_forgotten) == (Status.CANCELLED, False)
@@ -191,8 +193,8 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
         await asyncio.gather(running, telling, return_exceptions=True)
 
 
-async def told_of_its_pod(following: Follower) -> None:
+async def told_of_its_pod(following: JobController) -> None:
     """The watch shows the pod as it is."""
     while True:
-        following.doubt()
+        following.mark_stale()
         await asyncio.sleep(0.05)

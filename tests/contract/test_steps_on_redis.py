@@ -9,7 +9,7 @@ from functools import partial
 import fakeredis
 import pytest
 import redis
-from job_driver import NOTICE, Store, Worker, a_spec
+from job_driver import NOTICE, RedisDriver, Worker, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -25,17 +25,17 @@ FINAL = [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED]
 
 
 @pytest.fixture(params=["fakeredis", *redis_binaries()])
-def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[RedisDriver]:
     if request.param == "fakeredis":
         with fakeredis.FakeRedis() as client:
-            yield Store(client, "fakeredis")
+            yield RedisDriver(client, "fakeredis")
         return
     server = emptied(running_redis(request.param))
     with connection.connect(server.url, timeout_s=5, retries=0) as client:
-        yield Store(client, request.param)
+        yield RedisDriver(client, request.param)
 
 
-def twice(store: Store, step: steps.Step[object]) -> tuple[object, object]:
+def twice(store: RedisDriver, step: steps.Step[object]) -> tuple[object, object]:
     """The step's first reply, and that of its repetition, which must change nothing in the store."""
     first = store.run(step)
     before = store.snapshot()
@@ -47,7 +47,7 @@ def twice(store: Store, step: steps.Step[object]) -> tuple[object, object]:
 # submit
 
 
-def test_submit_writes_record_index_event_and_message_in_one_step(store: Store) -> None:
+def test_submit_writes_record_index_event_and_message_in_one_step(store: RedisDriver) -> None:
     spec = a_spec(queue="gpu", priority="high", key="k", namespace="jobs", queue_timeout_s=77)
     submitted = store.submit(spec)
     record = store.record(spec.id)
@@ -66,13 +66,13 @@ def test_submit_writes_record_index_event_and_message_in_one_step(store: Store) 
     assert store.client.ttl(names.job(spec.id)) == store.client.ttl(names.GENERATION) == -1
 
 
-def test_a_repeated_submit_is_one_job_and_one_message(store: Store) -> None:
+def test_a_repeated_submit_is_one_job_and_one_message(store: RedisDriver) -> None:
     first, again = twice(store, steps.submit(a_spec(key="k")))
     assert (first.outcome, again.outcome) == (SubmitOutcome.CREATED, SubmitOutcome.EXISTS)
     assert first.job_id == again.job_id
 
 
-def test_the_queue_hears_that_a_successor_ends_its_predecessor(store: Store) -> None:
+def test_the_queue_hears_that_a_successor_ends_its_predecessor(store: RedisDriver) -> None:
     job_id = in_state(store, "running")
     with store.client.pubsub(ignore_subscribe_messages=True) as control:
         control.subscribe(names.control("default"))
@@ -81,24 +81,24 @@ def test_the_queue_hears_that_a_successor_ends_its_predecessor(store: Store) -> 
     assert told == {"cancel": job_id, "by": f"its successor {successor}"}
 
 
-def test_a_repeated_successor_is_one_successor(store: Store) -> None:
+def test_a_repeated_successor_is_one_successor(store: RedisDriver) -> None:
     store.submit(key="k")
     first, again = twice(store, steps.submit(a_spec(key="k", image="other")))
     assert (first.outcome, again.outcome) == (SubmitOutcome.SUCCESSOR, SubmitOutcome.EXISTS)
 
 
-def test_submit_without_message_writes_none(store: Store) -> None:
+def test_submit_without_message_writes_none(store: RedisDriver) -> None:
     store.run(steps.submit(a_spec(), with_message=False))
     assert store.client.keys("podrelay:celery:*") == []
 
 
-def test_messages_of_a_priority_are_first_in_first_out(store: Store) -> None:
+def test_messages_of_a_priority_are_first_in_first_out(store: RedisDriver) -> None:
     ids = [store.submit().job_id for _ in range(3)]
     taken = [json.loads(store.client.rpop(names.message_list("default", 3))) for _ in ids]
     assert [message["headers"]["argsrepr"] for message in taken] == [f"('{x}',)" for x in ids]
 
 
-def in_state(store: Store, state: str, key: str = "k") -> str:
+def in_state(store: RedisDriver, state: str, key: str = "k") -> str:
     """The id of a job of this key in a state of the table."""
     worker = store.worker()
     job_id = store.submit(key=key).job_id
@@ -119,7 +119,7 @@ def in_state(store: Store, state: str, key: str = "k") -> str:
 
 
 @pytest.mark.parametrize("state", ["queued", "starting", "running", "succeeded", "succeeded forgotten"])
-def test_submit_attaches_to_the_keys_job(store: Store, state: str) -> None:
+def test_submit_attaches_to_the_keys_job(store: RedisDriver, state: str) -> None:
     job_id = in_state(store, state)
     first, again = twice(store, steps.submit(a_spec(key="k", try_number=2, trace={"a": "b"})))
     assert first.outcome is again.outcome is SubmitOutcome.ATTACHED
@@ -139,7 +139,7 @@ def test_submit_attaches_to_the_keys_job(store: Store, state: str) -> None:
         ("succeeded acknowledged forgotten", False),
     ],
 )
-def test_submit_makes_a_successor(store: Store, state: str, waits: bool) -> None:
+def test_submit_makes_a_successor(store: RedisDriver, state: str, waits: bool) -> None:
     job_id = in_state(store, state)
     spec = a_spec(key="k")
     submitted = store.submit(spec)
@@ -150,7 +150,7 @@ def test_submit_makes_a_successor(store: Store, state: str, waits: bool) -> None
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "succeeded", "succeeded forgotten"])
-def test_another_digest_makes_a_successor_and_ends_the_active_one(store: Store, state: str) -> None:
+def test_another_digest_makes_a_successor_and_ends_the_active_one(store: RedisDriver, state: str) -> None:
     job_id = in_state(store, state)
     spec = a_spec(key="k", image="other")
     assert store.submit(spec).outcome is SubmitOutcome.SUCCESSOR
@@ -159,13 +159,13 @@ def test_another_digest_makes_a_successor_and_ends_the_active_one(store: Store, 
     assert store.record(spec.id).predecessor == (None if "forgotten" in state else job_id)
 
 
-def test_the_key_of_an_expired_job_makes_a_new_job(store: Store) -> None:
+def test_the_key_of_an_expired_job_makes_a_new_job(store: RedisDriver) -> None:
     job_id = in_state(store, "succeeded forgotten")
     store.client.delete(names.job(job_id))
     assert store.submit(key="k").outcome is SubmitOutcome.CREATED
 
 
-def test_a_job_cancelled_while_it_waited_does_not_let_its_own_successor_start(store: Store) -> None:
+def test_a_job_cancelled_while_it_waited_does_not_let_its_own_successor_start(store: RedisDriver) -> None:
     running = in_state(store, "running")
     waiting = store.submit(key="k", image="other").job_id
     assert store.run(steps.cancel(waiting, "somebody")) is CancelOutcome.CANCELLED
@@ -173,7 +173,7 @@ def test_a_job_cancelled_while_it_waited_does_not_let_its_own_successor_start(st
     assert store.record(third).predecessor == running
 
 
-def test_a_successor_inherits_what_its_predecessor_waited_for(store: Store) -> None:
+def test_a_successor_inherits_what_its_predecessor_waited_for(store: RedisDriver) -> None:
     running = in_state(store, "running")
     waiting = store.submit(key="k", image="other").job_id
     third = store.submit(key="k", image="third").job_id
@@ -191,7 +191,7 @@ def test_a_successor_inherits_what_its_predecessor_waited_for(store: Store) -> N
 # claim, release
 
 
-def test_claim_takes_an_ownerless_job_and_repeating_it_is_mine(store: Store) -> None:
+def test_claim_takes_an_ownerless_job_and_repeating_it_is_mine(store: RedisDriver) -> None:
     worker, job_id = store.worker(), store.submit().job_id
     first, again = twice(store, steps.claim(job_id, "w1", namespaces=["default"]))
     assert (first.outcome, again.outcome) == (ClaimOutcome.CLAIMED, ClaimOutcome.MINE)
@@ -200,7 +200,7 @@ def test_claim_takes_an_ownerless_job_and_repeating_it_is_mine(store: Store) -> 
     assert worker.claim(job_id).outcome is ClaimOutcome.MINE
 
 
-def test_claim_is_refused_while_the_owner_lives_and_allowed_when_its_lease_is_over(store: Store) -> None:
+def test_claim_is_refused_while_the_owner_lives_and_allowed_when_its_lease_is_over(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     job_id = store.owned(first)
     assert second.claim(job_id).outcome is ClaimOutcome.OWNED
@@ -214,19 +214,19 @@ def test_claim_is_refused_while_the_owner_lives_and_allowed_when_its_lease_is_ov
     assert "took over from w1" in decode_event(store.events(job_id)[-1][1][b"e"]).text
 
 
-def test_claim_needs_a_lease_of_ones_own(store: Store) -> None:
+def test_claim_needs_a_lease_of_ones_own(store: RedisDriver) -> None:
     job_id = store.submit().job_id
     assert Worker(store, "w1").claim(job_id).outcome is ClaimOutcome.NO_LEASE
     assert store.record(job_id).epoch == 0
 
 
-def test_claim_of_an_unknown_and_of_a_forgotten_job(store: Store) -> None:
+def test_claim_of_an_unknown_and_of_a_forgotten_job(store: RedisDriver) -> None:
     worker = store.worker()
     assert worker.claim("nothing").outcome is ClaimOutcome.MISSING
     assert worker.claim(in_state(store, "failed forgotten")).outcome is ClaimOutcome.FINAL
 
 
-def test_a_final_job_that_is_not_forgotten_can_be_taken_over_silently(store: Store) -> None:
+def test_a_final_job_that_is_not_forgotten_can_be_taken_over_silently(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     job_id = store.owned(first)
     first.end(job_id)
@@ -236,7 +236,7 @@ def test_a_final_job_that_is_not_forgotten_can_be_taken_over_silently(store: Sto
     assert store.events(job_id) == events
 
 
-def test_claim_of_a_namespace_that_nobody_serves_says_so_once(store: Store) -> None:
+def test_claim_of_a_namespace_that_nobody_serves_says_so_once(store: RedisDriver) -> None:
     worker = store.worker(namespaces=["a", "b"])
     job_id = store.submit(namespace="c").job_id
     step = steps.claim(job_id, "w1", namespaces=["a", "b"])
@@ -253,7 +253,7 @@ def test_claim_of_a_namespace_that_nobody_serves_says_so_once(store: Store) -> N
     assert found.record.detail == ""
 
 
-def test_a_job_in_a_namespace_that_its_worker_may_not_see_says_so_whatever_it_waited_for(store: Store) -> None:
+def test_a_job_in_a_namespace_that_its_worker_may_not_see_says_so_whatever_it_waited_for(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2", namespaces=["a"], refused={"b": "pods is forbidden"})
     job_id = store.submit(namespace="b").job_id
     first.claim(job_id, namespaces=["b"])
@@ -267,7 +267,7 @@ def test_a_job_in_a_namespace_that_its_worker_may_not_see_says_so_whatever_it_wa
     assert '"attempt":1' in str(told)
 
 
-def test_a_job_that_names_no_namespace_is_taken_only_where_the_workers_own_is_served(store: Store) -> None:
+def test_a_job_that_names_no_namespace_is_taken_only_where_the_workers_own_is_served(store: RedisDriver) -> None:
     worker = store.worker(namespaces=["a"])
     job_id = store.submit().job_id
     step = steps.claim(job_id, worker.incarnation, namespaces=["a"], default_namespace="b")
@@ -276,7 +276,7 @@ def test_a_job_that_names_no_namespace_is_taken_only_where_the_workers_own_is_se
     assert store.run(step).outcome is ClaimOutcome.CLAIMED
 
 
-def test_a_running_job_of_a_lost_worker_is_not_told_queued_by_a_worker_that_cannot_serve_it(store: Store) -> None:
+def test_a_running_job_of_a_lost_worker_is_not_told_queued_by_a_worker_that_cannot_serve_it(store: RedisDriver) -> None:
     first, second = store.worker("w1", namespaces=["c"]), store.worker("w2", namespaces=["a"])
     job_id = store.submit(namespace="c").job_id
     first.claim(job_id, namespaces=["c"])
@@ -287,7 +287,7 @@ def test_a_running_job_of_a_lost_worker_is_not_told_queued_by_a_worker_that_cann
     assert store.events(job_id) == events
 
 
-def test_released_jobs_are_anybodys_and_the_queue_hears_of_it(store: Store) -> None:
+def test_released_jobs_are_anybodys_and_the_queue_hears_of_it(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     mine, other = store.owned(first), store.owned(second)
     with store.client.pubsub(ignore_subscribe_messages=True) as control:
@@ -303,7 +303,7 @@ def test_released_jobs_are_anybodys_and_the_queue_hears_of_it(store: Store) -> N
 # move
 
 
-def test_a_move_is_written_and_told_once_however_often_it_is_sent(store: Store) -> None:
+def test_a_move_is_written_and_told_once_however_often_it_is_sent(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     step = worker.move_step(job_id, Status.STARTING, fields={"pod": "p", "detail": ""})
@@ -316,7 +316,7 @@ def test_a_move_is_written_and_told_once_however_often_it_is_sent(store: Store) 
     assert len(store.events(job_id)) == 2
 
 
-def test_a_move_by_anybody_but_the_owner_of_this_epoch_is_fenced(store: Store) -> None:
+def test_a_move_by_anybody_but_the_owner_of_this_epoch_is_fenced(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     job_id = store.owned(first)
     first.die()
@@ -327,7 +327,7 @@ def test_a_move_by_anybody_but_the_owner_of_this_epoch_is_fenced(store: Store) -
     assert store.snapshot() == before
 
 
-def test_a_move_of_a_lost_record_is_missing_and_makes_none(store: Store) -> None:
+def test_a_move_of_a_lost_record_is_missing_and_makes_none(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     store.client.delete(names.job(job_id))
@@ -337,7 +337,7 @@ def test_a_move_of_a_lost_record_is_missing_and_makes_none(store: Store) -> None
 
 @pytest.mark.parametrize("final", FINAL)
 @pytest.mark.parametrize("target", list(Status))
-def test_no_move_leaves_a_final_status(store: Store, final: Status, target: Status) -> None:
+def test_no_move_leaves_a_final_status(store: RedisDriver, final: Status, target: Status) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.end(job_id, final)
@@ -347,7 +347,7 @@ def test_no_move_leaves_a_final_status(store: Store, final: Status, target: Stat
     assert store.snapshot() == before
 
 
-def test_a_move_may_name_the_statuses_it_starts_from(store: Store) -> None:
+def test_a_move_may_name_the_statuses_it_starts_from(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     assert worker.move(job_id, Status.RUNNING, only_from=[Status.STARTING]).outcome is MoveOutcome.ILLEGAL
@@ -355,7 +355,7 @@ def test_a_move_may_name_the_statuses_it_starts_from(store: Store) -> None:
     assert worker.move(job_id, Status.STARTING).outcome is MoveOutcome.ILLEGAL
 
 
-def test_an_empty_value_deletes_a_field_and_the_next_attempt_forgets_the_times_of_the_last(store: Store) -> None:
+def test_an_empty_value_deletes_a_field_and_the_next_attempt_forgets_the_times_of_the_last(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.move(job_id, Status.STARTING, fields={"pod": "p", "attempt": "1"})
@@ -366,7 +366,7 @@ def test_an_empty_value_deletes_a_field_and_the_next_attempt_forgets_the_times_o
     assert set(record.reached) == {"submitted", "claimed", "queued"}
 
 
-def test_the_final_event_names_the_logs_end_and_the_time_of_every_move(store: Store) -> None:
+def test_the_final_event_names_the_logs_end_and_the_time_of_every_move(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.move(job_id, Status.RUNNING)
@@ -378,7 +378,7 @@ def test_the_final_event_names_the_logs_end_and_the_time_of_every_move(store: St
     assert set(store.record(job_id).result.times) >= {"submitted", "queued", "running", "succeeded"}
 
 
-def test_every_reply_to_the_owner_says_who_asked_to_cancel(store: Store) -> None:
+def test_every_reply_to_the_owner_says_who_asked_to_cancel(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     assert store.run(steps.cancel(job_id, "alice")) is CancelOutcome.REQUESTED
@@ -391,7 +391,7 @@ def test_every_reply_to_the_owner_says_who_asked_to_cancel(store: Store) -> None
 # append
 
 
-def test_a_chunk_is_appended_once_however_often_it_is_sent(store: Store) -> None:
+def test_a_chunk_is_appended_once_however_often_it_is_sent(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     step, after = worker.log_step(job_id, b"\xff\x00line\r\n")
@@ -402,7 +402,7 @@ def test_a_chunk_is_appended_once_however_often_it_is_sent(store: Store) -> None
     assert store.record(job_id).log_end == store.log(job_id)[0][0].decode()
 
 
-def test_a_chunk_that_does_not_begin_at_the_checkpoint_is_a_mismatch(store: Store) -> None:
+def test_a_chunk_that_does_not_begin_at_the_checkpoint_is_a_mismatch(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.log(job_id, b"one")
@@ -414,7 +414,7 @@ def test_a_chunk_that_does_not_begin_at_the_checkpoint_is_a_mismatch(store: Stor
     assert len(store.log(job_id)) == 1
 
 
-def test_containers_have_checkpoints_of_their_own(store: Store) -> None:
+def test_containers_have_checkpoints_of_their_own(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     for container in ("base", "side", "base"):
@@ -423,7 +423,7 @@ def test_containers_have_checkpoints_of_their_own(store: Store) -> None:
 
 
 @pytest.mark.parametrize("case", ["fenced", "missing", "final"])
-def test_a_refused_chunk_changes_nothing(store: Store, case: str) -> None:
+def test_a_refused_chunk_changes_nothing(store: RedisDriver, case: str) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     step, _ = worker.log_step(job_id, b"late")
@@ -439,7 +439,7 @@ def test_a_refused_chunk_changes_nothing(store: Store, case: str) -> None:
     assert store.snapshot() == before
 
 
-def test_a_chunk_whose_reply_was_lost_is_applied_also_after_the_end(store: Store) -> None:
+def test_a_chunk_whose_reply_was_lost_is_applied_also_after_the_end(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     step, _ = worker.log_step(job_id, b"last")
@@ -451,7 +451,7 @@ def test_a_chunk_whose_reply_was_lost_is_applied_also_after_the_end(store: Store
 @pytest.mark.parametrize("lost_bytes", [None, 100])
 @pytest.mark.parametrize("written_before", [b"", b"before"])
 def test_a_gap_is_told_once_also_when_nobody_knows_its_length(
-    store: Store, lost_bytes: int | None, written_before: bytes
+    store: RedisDriver, lost_bytes: int | None, written_before: bytes
 ) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
@@ -468,7 +468,7 @@ def test_a_gap_is_told_once_also_when_nobody_knows_its_length(
     assert sum(b"g" in fields for _, fields in store.log(job_id)) == 2
 
 
-def test_beyond_the_limit_the_newest_of_the_log_is_kept(store: Store) -> None:
+def test_beyond_the_limit_the_newest_of_the_log_is_kept(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     chunks = [bytes([48 + i]) * 100 for i in range(8)]
@@ -481,7 +481,7 @@ def test_beyond_the_limit_the_newest_of_the_log_is_kept(store: Store) -> None:
     assert [fields[b"r"] for _, fields in store.log(job_id)] == [b"x" * 500]
 
 
-def test_each_append_rings_the_jobs_bell(store: Store) -> None:
+def test_each_append_rings_the_jobs_bell(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     with store.client.pubsub(ignore_subscribe_messages=True) as bells:
@@ -496,7 +496,7 @@ def test_each_append_rings_the_jobs_bell(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", ["queued", "starting", "running"])
-def test_cancel_of_an_owned_job_is_a_request_that_is_told_to_its_queue(store: Store, state: str) -> None:
+def test_cancel_of_an_owned_job_is_a_request_that_is_told_to_its_queue(store: RedisDriver, state: str) -> None:
     job_id = in_state(store, state)
     with store.client.pubsub(ignore_subscribe_messages=True) as control:
         control.subscribe(names.control("default"))
@@ -508,7 +508,7 @@ def test_cancel_of_an_owned_job_is_a_request_that_is_told_to_its_queue(store: St
     assert store.record(job_id).cancel_requested_by == "alice"
 
 
-def test_cancel_of_a_waiting_ownerless_job_ends_it_at_once(store: Store) -> None:
+def test_cancel_of_a_waiting_ownerless_job_ends_it_at_once(store: RedisDriver) -> None:
     job_id = store.submit(key="k").job_id
     first, again = twice(store, steps.cancel(job_id, "alice"))
     assert (first, again) == (CancelOutcome.CANCELLED, CancelOutcome.FINAL)
@@ -520,7 +520,7 @@ def test_cancel_of_a_waiting_ownerless_job_ends_it_at_once(store: Store) -> None
     assert store.worker().claim(job_id).outcome is ClaimOutcome.FINAL
 
 
-def test_cancel_of_a_released_job_with_a_pod_is_left_to_a_worker(store: Store) -> None:
+def test_cancel_of_a_released_job_with_a_pod_is_left_to_a_worker(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.move(job_id, event=None, fields={"pod": "p"})
@@ -529,7 +529,7 @@ def test_cancel_of_a_released_job_with_a_pod_is_left_to_a_worker(store: Store) -
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed forgotten", "cancelled"])
-def test_cancel_of_a_job_that_has_ended_changes_nothing(store: Store, state: str) -> None:
+def test_cancel_of_a_job_that_has_ended_changes_nothing(store: RedisDriver, state: str) -> None:
     job_id = in_state(store, state)
     before = store.snapshot()
     assert store.run(steps.cancel(job_id, "alice")) is CancelOutcome.FINAL
@@ -537,7 +537,7 @@ def test_cancel_of_a_job_that_has_ended_changes_nothing(store: Store, state: str
     assert store.run(steps.cancel("nothing", "alice")) is CancelOutcome.MISSING
 
 
-def overdue(store: Store, job_id: str) -> None:
+def overdue(store: RedisDriver, job_id: str) -> None:
     """As if the job had been queued long ago."""
     store.client.hset(names.job(job_id), "at:queued", "1.0")
 
@@ -546,7 +546,7 @@ def overdue(store: Store, job_id: str) -> None:
     ("wait", "reason"), [("", FailureReason.QUEUE_TIMEOUT), ("quota", FailureReason.QUOTA_TIMEOUT)]
 )
 def test_expire_ends_what_waited_too_long_with_the_reason_of_its_waiting(
-    store: Store, wait: str, reason: FailureReason
+    store: RedisDriver, wait: str, reason: FailureReason
 ) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
@@ -562,7 +562,7 @@ def test_expire_ends_what_waited_too_long_with_the_reason_of_its_waiting(
 
 @pytest.mark.parametrize("wait", ["", "quota"])
 @pytest.mark.parametrize("detail", ["", 'no worker serves namespace "nö/where" yet: 50 %1 \\ @last@\n', "x" * 5000])
-def test_expire_repeats_what_the_job_last_waited_for(store: Store, wait: str, detail: str) -> None:
+def test_expire_repeats_what_the_job_last_waited_for(store: RedisDriver, wait: str, detail: str) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.move(job_id, fields={"wait": wait, "detail": detail}, event=None)
@@ -573,7 +573,7 @@ def test_expire_repeats_what_the_job_last_waited_for(store: Store, wait: str, de
     assert decode_event(store.events(job_id)[-1][1][b"e"]).result.message == told
 
 
-def test_expire_leaves_an_owned_job_to_be_forgotten_by_its_owner(store: Store) -> None:
+def test_expire_leaves_an_owned_job_to_be_forgotten_by_its_owner(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     overdue(store, job_id)
@@ -584,7 +584,7 @@ def test_expire_leaves_an_owned_job_to_be_forgotten_by_its_owner(store: Store) -
 
 
 @pytest.mark.parametrize("case", ["pod", "running", "failed"])
-def test_expire_touches_nothing_that_is_not_waiting(store: Store, case: str) -> None:
+def test_expire_touches_nothing_that_is_not_waiting(store: RedisDriver, case: str) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     if case == "pod":
@@ -601,13 +601,13 @@ def test_expire_touches_nothing_that_is_not_waiting(store: Store, case: str) -> 
 # forget, acknowledge: retention
 
 
-def kept_s(store: Store, job_id: str) -> set[int]:
+def kept_s(store: RedisDriver, job_id: str) -> set[int]:
     found = {store.client.ttl(key) for key in (names.job(job_id), names.events(job_id), names.log(job_id))}
     assert len(found) == 1
     return found
 
 
-def test_the_clock_of_retention_starts_when_the_job_is_forgotten(store: Store) -> None:
+def test_the_clock_of_retention_starts_when_the_job_is_forgotten(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, key="k", retention_s=1000, acknowledged_retention_s=100)
     worker.log(job_id, b"x")
@@ -624,7 +624,7 @@ def test_the_clock_of_retention_starts_when_the_job_is_forgotten(store: Store) -
     assert store.client.ttl(names.key("k")) in (99, 100)
 
 
-def test_an_acknowledgement_before_forgetting_shortens_retention_too(store: Store) -> None:
+def test_an_acknowledgement_before_forgetting_shortens_retention_too(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, retention_s=1000, acknowledged_retention_s=100.5)
     worker.log(job_id, b"x")
@@ -638,7 +638,7 @@ def test_an_acknowledgement_before_forgetting_shortens_retention_too(store: Stor
     assert store.run(steps.acknowledge("nothing")) == "missing"
 
 
-def test_a_short_retention_is_not_lengthened_by_an_acknowledgement(store: Store) -> None:
+def test_a_short_retention_is_not_lengthened_by_an_acknowledgement(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, retention_s=50, acknowledged_retention_s=100)
     worker.end(job_id)
@@ -647,7 +647,7 @@ def test_a_short_retention_is_not_lengthened_by_an_acknowledgement(store: Store)
     assert store.client.ttl(names.job(job_id)) <= 50
 
 
-def test_a_forgotten_job_leaves_the_key_of_its_successor_alone(store: Store) -> None:
+def test_a_forgotten_job_leaves_the_key_of_its_successor_alone(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, key="k")
     store.submit(key="k", image="other")
@@ -656,7 +656,7 @@ def test_a_forgotten_job_leaves_the_key_of_its_successor_alone(store: Store) -> 
     assert store.client.ttl(names.key("k")) == -1
 
 
-def test_forget_is_fenced_and_clears_the_index_of_a_lost_record(store: Store) -> None:
+def test_forget_is_fenced_and_clears_the_index_of_a_lost_record(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     job_id = store.owned(first)
     first.end(job_id)
@@ -668,7 +668,7 @@ def test_forget_is_fenced_and_clears_the_index_of_a_lost_record(store: Store) ->
     assert store.client.zcard(names.active("default")) == 0
 
 
-def test_what_is_over_leaves_the_list_of_recent_jobs(store: Store) -> None:
+def test_what_is_over_leaves_the_list_of_recent_jobs(store: RedisDriver) -> None:
     worker = store.worker()
     store.client.zadd(names.recent("default"), {"long-gone": 1.0})
     job_id = store.owned(worker)
@@ -680,7 +680,7 @@ def test_what_is_over_leaves_the_list_of_recent_jobs(store: Store) -> None:
 # heartbeat, survey, presence
 
 
-def test_the_heartbeat_renews_the_lease_and_says_whether_it_was_over(store: Store) -> None:
+def test_the_heartbeat_renews_the_lease_and_says_whether_it_was_over(store: RedisDriver) -> None:
     worker = Worker(store, "w1")
     first = worker.beat(lease_ms=10_000, namespaces=[], version="1", share=0.25, none=None)
     assert not first.lease_was_alive
@@ -691,7 +691,7 @@ def test_the_heartbeat_renews_the_lease_and_says_whether_it_was_over(store: Stor
     assert not worker.beat().lease_was_alive
 
 
-def test_what_a_worker_says_of_itself_arrives_unchanged(store: Store) -> None:
+def test_what_a_worker_says_of_itself_arrives_unchanged(store: RedisDriver) -> None:
     said = {"namespaces": [], "jobs": 3, "text": 'ü"}', "none": None, "inner": {"a": [1]}}
     at = Worker(store, "w1").beat(**said).at
     found = json.loads(store.client.hget(names.workers("default"), "w1"))
@@ -719,14 +719,14 @@ QUEUE_KEYS = {
 
 
 @pytest.mark.parametrize("key", QUEUE_KEYS)
-def test_a_key_of_the_queue_of_another_type_gives_way_to_the_heartbeat(store: Store, key: str) -> None:
+def test_a_key_of_the_queue_of_another_type_gives_way_to_the_heartbeat(store: RedisDriver, key: str) -> None:
     store.client.xadd(key, {"a": "b"})
     assert Worker(store, "w1").beat().gave_way == (key,)
     assert store.client.type(key).decode() in ("none", QUEUE_KEYS[key])
     assert Worker(store, "w1").beat().gave_way == ()
 
 
-def test_another_run_of_redis_is_never_yet_to_come(store: Store) -> None:
+def test_another_run_of_redis_is_never_yet_to_come(store: RedisDriver) -> None:
     worker = Worker(store, "w1")
     worker.beat()
     store.client.hset("podrelay:run", "since", "90000000000")
@@ -736,12 +736,12 @@ def test_another_run_of_redis_is_never_yet_to_come(store: Store) -> None:
     assert worker.beat().runs_since == beat.runs_since
 
 
-def test_a_queue_that_only_workers_know_is_listed(store: Store) -> None:
+def test_a_queue_that_only_workers_know_is_listed(store: RedisDriver) -> None:
     Worker(store, "w1").beat(queue="quiet")
     assert store.client.smembers(names.queues()) == {b"quiet"}
 
 
-def test_dead_workers_are_kept_but_not_without_end(store: Store) -> None:
+def test_dead_workers_are_kept_but_not_without_end(store: RedisDriver) -> None:
     for i in range(40):
         Worker(store, f"dead{i}").beat()
     for i in range(40):
@@ -754,19 +754,19 @@ def test_dead_workers_are_kept_but_not_without_end(store: Store) -> None:
 
 
 @pytest.mark.parametrize("field", ["epoch", "takeovers"])
-def test_a_claim_after_which_nobody_could_read_the_record_is_refused(store: Store, field: str) -> None:
+def test_a_claim_after_which_nobody_could_read_the_record_is_refused(store: RedisDriver, field: str) -> None:
     job_id = store.submit().job_id
     store.client.hset(names.job(job_id), field, "999999999")
     claimed = store.worker().claim(job_id)
     assert (claimed.outcome, claimed.unreadable) == (ClaimOutcome.UNREADABLE, field)
 
 
-def test_a_job_that_is_not_there_is_not_claimed(store: Store) -> None:
+def test_a_job_that_is_not_there_is_not_claimed(store: RedisDriver) -> None:
     claimed = store.worker().claim("nobody's", namespaces=["default"])
     assert (claimed.outcome, claimed.record, claimed.unreadable) == (ClaimOutcome.MISSING, None, "")
 
 
-def test_made_up_workers_give_way(store: Store) -> None:
+def test_made_up_workers_give_way(store: RedisDriver) -> None:
     worker = Worker(store, "w1")
     worker.beat()
     store.client.hset(names.workers("default"), mapping={f"made-up-{i}": "{}" for i in range(1001)})
@@ -776,7 +776,7 @@ def test_made_up_workers_give_way(store: Store) -> None:
     assert len(kept) == 33
 
 
-def test_the_survey_tells_every_active_job_by_windows(store: Store) -> None:
+def test_the_survey_tells_every_active_job_by_windows(store: RedisDriver) -> None:
     first, second = store.worker("w1"), store.worker("w2")
     waiting, alive, lost = store.submit(namespace="n").job_id, store.owned(first), store.owned(second)
     second.die()
@@ -799,7 +799,7 @@ def test_the_survey_tells_every_active_job_by_windows(store: Store) -> None:
     assert [row.job_id for row in store.run(steps.survey("default", 1, 2))] == [alive, lost]
 
 
-def test_presence_tells_who_could_say_something(store: Store) -> None:
+def test_presence_tells_who_could_say_something(store: RedisDriver) -> None:
     unknown = store.run(steps.presence("nothing"))
     assert (unknown.status, unknown.workers_alive, unknown.last_seen_at) == (None, 0, None)
     job_id = store.submit().job_id
@@ -817,7 +817,7 @@ def test_presence_tells_who_could_say_something(store: Store) -> None:
     assert store.run(steps.presence(job_id)).is_overdue
 
 
-def test_an_unreadable_worker_blinds_nobody(store: Store) -> None:
+def test_an_unreadable_worker_blinds_nobody(store: RedisDriver) -> None:
     store.client.hset(names.workers("default"), mapping={"bad": "nonsense", "odd": "5", "empty": "{}"})
     worker = store.worker("w1", namespaces=["a"])
     for name in ("bad", "odd", "empty"):
@@ -834,7 +834,7 @@ def test_an_unreadable_worker_blinds_nobody(store: Store) -> None:
 # restore
 
 
-def test_a_lost_record_is_made_again_once_and_never_over_another(store: Store) -> None:
+def test_a_lost_record_is_made_again_once_and_never_over_another(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, key="k", retention_s=123)
     worker.move(job_id, Status.RUNNING, fields={"pod": "p", "attempt": "1"})
@@ -865,7 +865,7 @@ def test_a_lost_record_is_made_again_once_and_never_over_another(store: Store) -
     assert 0 < store.client.ttl(names.job(job_id)) <= 123
 
 
-def test_a_restored_record_does_not_take_a_key_that_was_given_anew(store: Store) -> None:
+def test_a_restored_record_does_not_take_a_key_that_was_given_anew(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, key="k")
     record = store.record(job_id)
@@ -875,7 +875,7 @@ def test_a_restored_record_does_not_take_a_key_that_was_given_anew(store: Store)
     assert store.client.get(names.key("k")) == newer.encode()
 
 
-def test_a_lost_record_gives_way_to_the_newer_job_of_its_key_if_that_asks_the_same(store: Store) -> None:
+def test_a_lost_record_gives_way_to_the_newer_job_of_its_key_if_that_asks_the_same(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker, key="k")
     record = store.record(job_id)
@@ -885,7 +885,9 @@ def test_a_lost_record_gives_way_to_the_newer_job_of_its_key_if_that_asks_the_sa
     assert not store.client.exists(names.job(job_id))
 
 
-def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for_another_thing(store: Store) -> None:
+def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for_another_thing(
+    store: RedisDriver,
+) -> None:
     worker = store.worker()
     job_id = store.owned(worker, key="k")
     record = store.record(job_id)
@@ -894,7 +896,7 @@ def test_a_lost_record_is_made_again_beside_a_newer_job_of_its_key_that_asks_for
     assert store.run(steps.restore(record, Fence("w1", 1), event=NOTICE, fields={})).outcome == "restored"
 
 
-def test_a_move_is_refused_where_redis_lacks_log_that_its_owner_knows_to_be_there(store: Store) -> None:
+def test_a_move_is_refused_where_redis_lacks_log_that_its_owner_knows_to_be_there(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     worker.log(job_id, b"some ")
@@ -907,7 +909,7 @@ def test_a_move_is_refused_where_redis_lacks_log_that_its_owner_knows_to_be_ther
     assert (store.record(job_id).status, store.record(job_id).wait) == (Status.QUEUED, "quota")
 
 
-def test_a_record_that_a_failover_rolled_back_refuses_its_owner_until_it_is_put_back(store: Store) -> None:
+def test_a_record_that_a_failover_rolled_back_refuses_its_owner_until_it_is_put_back(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     fence = Fence("w1", 1)
@@ -934,7 +936,7 @@ def test_a_record_that_a_failover_rolled_back_refuses_its_owner_until_it_is_put_
     )
 
 
-def test_an_owner_whose_claim_a_failover_has_lost_puts_it_back_over_what_was_before(store: Store) -> None:
+def test_an_owner_whose_claim_a_failover_has_lost_puts_it_back_over_what_was_before(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.submit().job_id
     was = store.client.dump(names.job(job_id))
@@ -948,7 +950,7 @@ def test_an_owner_whose_claim_a_failover_has_lost_puts_it_back_over_what_was_bef
     assert worker.move(job_id, Status.RUNNING).outcome is MoveOutcome.APPLIED
 
 
-def test_nothing_is_claimed_in_another_life_of_redis_than_the_worker_knows(store: Store) -> None:
+def test_nothing_is_claimed_in_another_life_of_redis_than_the_worker_knows(store: RedisDriver) -> None:
     known = store.worker().beat().redis_life
     kept, lost = store.submit().job_id, store.submit().job_id
     claim = partial(steps.claim, incarnation="w1", namespaces=["default"], redis_life=known)
@@ -959,7 +961,7 @@ def test_nothing_is_claimed_in_another_life_of_redis_than_the_worker_knows(store
     assert store.record(lost).owner is None
 
 
-def test_a_record_that_has_ended_is_not_put_back(store: Store) -> None:
+def test_a_record_that_has_ended_is_not_put_back(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     record = store.record(job_id)
@@ -971,12 +973,12 @@ def test_a_record_that_has_ended_is_not_put_back(store: Store) -> None:
 # The server's own refusals
 
 
-def real_only(store: Store, why: str) -> None:
+def real_only(store: RedisDriver, why: str) -> None:
     if store.make == "fakeredis":
         pytest.skip(why)
 
 
-def test_a_replica_refuses_as_unavailable(store: Store) -> None:
+def test_a_replica_refuses_as_unavailable(store: RedisDriver) -> None:
     real_only(store, "fakeredis has no replication")
     store.client.config_set("min-replicas-to-write", 1)
     try:
@@ -986,18 +988,18 @@ def test_a_replica_refuses_as_unavailable(store: Store) -> None:
         store.client.config_set("min-replicas-to-write", 0)
 
 
-def test_scripts_are_loaded_again_after_the_server_forgot_them(store: Store) -> None:
+def test_scripts_are_loaded_again_after_the_server_forgot_them(store: RedisDriver) -> None:
     store.submit()
     store.client.script_flush()
     assert store.submit().outcome is SubmitOutcome.CREATED
 
 
-def test_the_leases_clock_is_the_servers(store: Store) -> None:
+def test_the_leases_clock_is_the_servers(store: RedisDriver) -> None:
     at = Worker(store, "w1").beat().at
     assert at == pytest.approx(time.time(), abs=60)
 
 
-def test_chunks_of_any_bytes_survive_the_store(store: Store) -> None:
+def test_chunks_of_any_bytes_survive_the_store(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
     data = bytes(range(256)) * 62
@@ -1009,7 +1011,7 @@ def test_chunks_of_any_bytes_survive_the_store(store: Store) -> None:
     assert list(fields) == [str(x).encode() for x in entry[::2]]
 
 
-def test_redis_py_is_told_not_to_guess(store: Store) -> None:
+def test_redis_py_is_told_not_to_guess(store: RedisDriver) -> None:
     real_only(store, "fakeredis has no connections")
     assert isinstance(store.client, redis.Redis)
     assert store.client.get_connection_kwargs()["protocol"] == 2

@@ -19,7 +19,7 @@ from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.status import FailureReason, Status
 from tests.laws import Told, broken_laws
 from tests.processes import QUICK, Site, running_site
-from worker.failpoints import Reached
+from worker.failpoints import Failpoint
 
 LINES = ("--lines=400", "--line-bytes=100")
 DIES_WITHIN_S = 15.0
@@ -74,25 +74,25 @@ EVICTED = Kind(Status.SUCCEEDED, args=("--duration=3",), fields={"retry_on": ["e
 #: Their pods are deleted while they run, so that the next worker may find them gone before it has proved a log's end.
 TAKEN_AWAY = (EVICTED, TOO_LONG, VALUE_LOST)
 
-#: Which jobs pass through a step. A member of Reached that is not here fails the suite.
-KINDS: dict[Reached, tuple[Kind, ...]] = {
-    Reached.CLAIMED: (SUCCEEDING,),
-    Reached.POD_CREATED: (SUCCEEDING,),
-    Reached.POD_RECORDED: (SUCCEEDING,),
-    Reached.RUNNING_RECORDED: (SUCCEEDING,),
-    Reached.LOG_APPENDED: (CHATTY,),
-    Reached.LOG_DRAINED: (FAILING,),
-    Reached.RETURN_VALUE_READ: (RETURNING, VALUE_LOST),
-    Reached.RESULT_APPENDED: (SUCCEEDING, CANCELLED),
-    Reached.INTENT_RECORDED: (CANCELLED, TOO_LONG, RETURNING_BESIDE),
-    Reached.POD_DELETED: (SUCCEEDING, CANCELLED, EVICTED),
-    Reached.RETRY_RECORDED: (EVICTED,),
-    Reached.REQUEUED: (EVICTED,),
-    Reached.CANCEL_SEEN: (CANCELLED,),
-    Reached.FORGOTTEN: (SUCCEEDING,),
+#: Which jobs pass through a step. A member of Failpoint that is not here fails the suite.
+KINDS: dict[Failpoint, tuple[Kind, ...]] = {
+    Failpoint.CLAIMED: (SUCCEEDING,),
+    Failpoint.POD_CREATED: (SUCCEEDING,),
+    Failpoint.POD_RECORDED: (SUCCEEDING,),
+    Failpoint.RUNNING_RECORDED: (SUCCEEDING,),
+    Failpoint.LOG_APPENDED: (CHATTY,),
+    Failpoint.LOG_DRAINED: (FAILING,),
+    Failpoint.RETURN_VALUE_READ: (RETURNING, VALUE_LOST),
+    Failpoint.RESULT_APPENDED: (SUCCEEDING, CANCELLED),
+    Failpoint.INTENT_RECORDED: (CANCELLED, TOO_LONG, RETURNING_BESIDE),
+    Failpoint.POD_DELETED: (SUCCEEDING, CANCELLED, EVICTED),
+    Failpoint.RETRY_RECORDED: (EVICTED,),
+    Failpoint.REQUEUED: (EVICTED,),
+    Failpoint.CANCEL_SEEN: (CANCELLED,),
+    Failpoint.FORGOTTEN: (SUCCEEDING,),
 }
 NAMES = {id(value): name.lower() for name, value in list(globals().items()) if isinstance(value, Kind)}
-CASES = [(step, kind) for step in Reached for kind in KINDS.get(step, ())]
+CASES = [(step, kind) for step in Failpoint for kind in KINDS.get(step, ())]
 IDS = [f"{step}-{NAMES[id(kind)]}".replace("_", "-") for step, kind in CASES]
 
 
@@ -145,7 +145,7 @@ async def _die(
     few: asyncio.Semaphore,
     found: dict[str, Outcome],
     name: str,
-    step: Reached,
+    step: Failpoint,
     kind: Kind,
 ) -> tuple[Outcome, "asyncio.Task[None]"]:
     """Have a worker die of the case's job; returns the task that follows the job to its end."""
@@ -179,12 +179,12 @@ async def _end(client: AsyncDispatcher, outcome: Outcome, reading: "asyncio.Task
 
 
 def test_every_step_has_a_job_that_passes_through_it() -> None:
-    assert set(KINDS) == set(Reached)
+    assert set(KINDS) == set(Failpoint)
 
 
 @pytest.mark.parametrize(("name", "step", "kind"), [(n, *case) for n, case in zip(IDS, CASES, strict=True)], ids=IDS)
 def test_a_job_survives_the_death_of_its_worker_after_each_step(
-    outcomes: dict[str, Outcome], name: str, step: Reached, kind: Kind
+    outcomes: dict[str, Outcome], name: str, step: Failpoint, kind: Kind
 ) -> None:
     outcome = outcomes[name]
     assert outcome.code == -signal.SIGKILL, f"the worker did not pass through {step}"

@@ -10,7 +10,7 @@ from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from worker.cluster.observation import observe
-from worker.rules.history import Seen
+from worker.rules.history import PodHistory
 from worker.rules.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
 
 #: Redis' clock is far from the cluster's, on purpose.
@@ -26,11 +26,11 @@ def record_of(spec: JobSpec, **fields: Any) -> JobRecord:
     return JobRecord("j", spec, spec.digest, attempt=1, namespace="ns", **fields)
 
 
-class Follower:
+class JobController:
     """Carries verdicts out as the supervisor does, as far as the record goes."""
 
     def __init__(self, spec: JobSpec, record: JobRecord | None = None) -> None:
-        self.spec, self.record, self.seen = spec, record or record_of(spec), Seen()
+        self.spec, self.record, self.seen = spec, record or record_of(spec), PodHistory()
 
     def see(self, pod: dict[str, Any] | None, t: float) -> Verdict:
         now = EPOCH_S + t

@@ -17,7 +17,7 @@ from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from worker.cluster.observation import Observation, UnreadablePodError, container_ends, observe
-from worker.rules.history import Seen
+from worker.rules.history import PodHistory
 from worker.rules.judge import judge
 
 PODS = [step.pod for situation in SITUATIONS for step in steps(situation)[-3:]]
@@ -31,8 +31,8 @@ def look(pod: Any) -> Observation | None:
         return None
     spec = JobSpec(id="j", image="x")
     record = JobRecord("j", spec, spec.digest, Status.STARTING, attempt=1, reached={"queued": 0.0, "starting": 1.0})
-    judge(spec, record, found, 2.0, seen=Seen())
-    judge(spec, record, None, 9e9, seen=Seen().after(found, "base", 1.0))
+    judge(spec, record, found, 2.0, seen=PodHistory())
+    judge(spec, record, None, 9e9, seen=PodHistory().after(found, "base", 1.0))
     JobResult(job_id="j", status=Status.FAILED, containers=container_ends(found)).model_dump_json()
     return found
 

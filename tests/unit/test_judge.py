@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judging import EPOCH_S, Follower, record_of, spec_of
+from judging import EPOCH_S, JobController, record_of, spec_of
 from recorded import SITUATIONS, steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
 from worker.cluster.observation import observe
-from worker.rules.history import Seen
+from worker.rules.history import PodHistory
 from worker.rules.judge import (
     HELD_AFTER_S,
     NODE_LOST_AFTER_S,
@@ -32,7 +32,7 @@ WATCHED = [s for s in SITUATIONS if steps(s)]
 
 
 def follow(situation: str, **fields: Any) -> list[Verdict]:
-    return [verdict for _, verdict in Follower(spec_of(**fields)).follow(steps(situation))]
+    return [verdict for _, verdict in JobController(spec_of(**fields)).follow(steps(situation))]
 
 
 def outcome(situation: str, **fields: Any) -> Ended:
@@ -59,7 +59,7 @@ def render() -> str:
     for situation in WATCHED:
         out.append(situation)
         before = ""
-        for step, verdict in Follower(spec_of()).follow(steps(situation)):
+        for step, verdict in JobController(spec_of()).follow(steps(situation)):
             out += [f"  {step.t:6} {step.type:8} {told(verdict)}"] if told(verdict) != before else []
             before = told(verdict)
     return "\n".join(out) + "\n"
@@ -107,9 +107,9 @@ def test_a_worker_that_comes_late_finds_the_same_outcome(situation: str) -> None
     expected = OUTCOMES[situation]
     watched = steps(situation)
     for first in range(len(watched)):
-        follower = Follower(spec_of(), record_of(spec_of(), status=Status.RUNNING))
+        follower = JobController(spec_of(), record_of(spec_of(), status=Status.RUNNING))
         if situation in ("command-not-found", "init-container-fails", "image-pull-failure"):
-            follower = Follower(spec_of(image_pull_grace_s=0))
+            follower = JobController(spec_of(image_pull_grace_s=0))
         ends = [v for _, v in follower.follow(watched[first:]) if isinstance(v, Ended)]
         if (situation, watched[first].pod["metadata"].get("deletionGracePeriodSeconds")) in UNTOLD:
             continue
@@ -129,7 +129,7 @@ UNTOLD = {("plain-sidecar-keeps-running", 0), ("image-pull-failure", 0)}
 
 def test_a_false_success_is_never_read_out_of_a_pod_that_no_longer_tells() -> None:
     last = steps("plain-sidecar-keeps-running")[-1]
-    verdict = Follower(spec_of()).see(last.pod, last.t)
+    verdict = JobController(spec_of()).see(last.pod, last.t)
     assert isinstance(verdict, Ended)
     assert verdict.reason is FailureReason.POD_DELETED
 
@@ -144,13 +144,13 @@ def test_the_difference_between_the_two_clocks_changes_nothing(situation: str, m
     stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
     other = [s._replace(pod=json.loads(stamp.sub(shifted, json.dumps(s.pod)))) for s in steps(situation)]
     spec = spec_of(run_timeout_s=3)
-    expected = [told(v) for _, v in Follower(spec).follow(steps(situation))]
-    assert [told(v) for _, v in Follower(spec).follow(other)] == expected
+    expected = [told(v) for _, v in JobController(spec).follow(steps(situation))]
+    assert [told(v) for _, v in JobController(spec).follow(other)] == expected
 
 
 @pytest.mark.parametrize("situation", WATCHED)
 def test_looking_twice_is_looking_once(situation: str) -> None:
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     for step in steps(situation):
         verdict = follower.see(step.pod, step.t)
         again = judge(spec_of(), follower.record, observe(step.pod), EPOCH_S + step.t, seen=follower.seen)
@@ -170,7 +170,7 @@ def test_the_message_of_a_start_error_keeps_what_a_person_can_act_on() -> None:
 
 def test_image_trouble_is_given_its_grace_from_when_it_was_first_seen() -> None:
     watched = steps("image-pull-failure")
-    follower = Follower(spec_of(image_pull_grace_s=15))
+    follower = JobController(spec_of(image_pull_grace_s=15))
     verdicts = {s.t: follower.see(s.pod, s.t) for s in watched[:6]}
     assert verdicts[1.732] == Starting(verdicts[1.732].detail, EPOCH_S + 16.732)  # type: ignore[union-attr]
     assert isinstance(verdicts[13.343], Starting)  # ImagePullBackOff is the same trouble
@@ -183,7 +183,7 @@ def test_image_trouble_is_given_its_grace_from_when_it_was_first_seen() -> None:
 
 def test_image_trouble_that_healed_and_comes_back_has_its_grace_anew() -> None:
     trouble, fine = steps("image-pull-failure")[4], steps("image-pull-failure")[3]
-    follower = Follower(spec_of(image_pull_grace_s=15))
+    follower = JobController(spec_of(image_pull_grace_s=15))
     follower.see(trouble.pod, 0)
     follower.see(fine.pod, 10)
     verdict = follower.see(trouble.pod, 20)
@@ -200,7 +200,7 @@ def test_an_image_that_can_never_come_gets_no_grace(situation: str) -> None:
 
 def test_a_missing_secret_is_a_config_error_after_its_grace() -> None:
     last = steps("missing-secret-env")[-1]
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     assert isinstance(follower.see(last.pod, 2), Starting)
     verdict = follower.see(last.pod, 32)
     assert isinstance(verdict, MustEnd)
@@ -210,14 +210,14 @@ def test_a_missing_secret_is_a_config_error_after_its_grace() -> None:
 
 def test_the_schedule_timeout_does_not_count_once_a_node_took_the_pod() -> None:
     last = steps("missing-secret-volume")[-1]
-    verdict = Follower(spec_of(schedule_timeout_s=5)).see(last.pod, 100)
+    verdict = JobController(spec_of(schedule_timeout_s=5)).see(last.pod, 100)
     assert isinstance(verdict, Starting)
     assert verdict.look_again_at == EPOCH_S + 600
 
 
 def test_a_pod_that_does_not_start_in_time_fails_and_says_how_far_it_came() -> None:
     last = steps("missing-secret-volume")[-1]
-    verdict = Follower(spec_of(startup_timeout_s=20)).see(last.pod, 20)
+    verdict = JobController(spec_of(startup_timeout_s=20)).see(last.pod, 20)
     assert isinstance(verdict, MustEnd)
     assert verdict.reason is FailureReason.START_TIMEOUT
     assert "preparing volumes and network" in verdict.message
@@ -225,7 +225,7 @@ def test_a_pod_that_does_not_start_in_time_fails_and_says_how_far_it_came() -> N
 
 def test_the_startup_timeout_ends_image_trouble_with_a_longer_grace() -> None:
     trouble = steps("image-pull-failure")[4]
-    verdict = Follower(spec_of(image_pull_grace_s=600, startup_timeout_s=20)).see(trouble.pod, 20)
+    verdict = JobController(spec_of(image_pull_grace_s=600, startup_timeout_s=20)).see(trouble.pod, 20)
     assert isinstance(verdict, MustEnd)
     assert verdict.reason is FailureReason.IMAGE_PULL
 
@@ -242,14 +242,14 @@ def test_no_time_limit_counts_before_its_status_is_recorded() -> None:
 def test_details_tell_init_containers_apart() -> None:
     pod = copy.deepcopy(steps("init-container-ok")[4].pod)
     pod["spec"]["initContainers"].append({"name": "more"})
-    verdict = Follower(spec_of()).see(pod, 1)
+    verdict = JobController(spec_of()).see(pod, 1)
     assert isinstance(verdict, Starting)
     assert verdict.detail == "init container 1 of 2 (prep)"
 
 
 def test_a_running_job_never_goes_back_to_starting() -> None:
     first = steps("success")[0]
-    verdict = Follower(spec_of(), record_of(spec_of(), status=Status.RUNNING)).see(first.pod, 1)
+    verdict = JobController(spec_of(), record_of(spec_of(), status=Status.RUNNING)).see(first.pod, 1)
     assert isinstance(verdict, Running)
 
 
@@ -258,7 +258,7 @@ def test_a_running_job_never_goes_back_to_starting() -> None:
 
 def test_the_run_timeout_counts_from_when_running_was_recorded() -> None:
     running = steps("success")[4]
-    follower = Follower(spec_of(run_timeout_s=10))
+    follower = JobController(spec_of(run_timeout_s=10))
     assert follower.see(running.pod, 100) == Running("", EPOCH_S + 110)
     assert follower.see(running.pod, 109) == Running("", EPOCH_S + 110)
     verdict = follower.see(running.pod, 110)
@@ -269,7 +269,7 @@ def test_the_run_timeout_counts_from_when_running_was_recorded() -> None:
 def test_the_base_containers_end_is_the_jobs_end_before_the_phase_says_so() -> None:
     step = steps("success")[5]
     assert step.pod["status"]["phase"] == "Running"
-    assert isinstance(Follower(spec_of()).see(step.pod, step.t), Ended)
+    assert isinstance(JobController(spec_of()).see(step.pod, step.t), Ended)
 
 
 def test_a_later_deletion_does_not_change_an_end_that_was_seen() -> None:
@@ -284,7 +284,7 @@ def test_the_order_of_the_looks_wins_over_the_clocks_of_api_server_and_node() ->
     pod = copy.deepcopy(ended.pod)
     state = pod["status"]["containerStatuses"][0]["state"]
     state["terminated"]["finishedAt"] = "2026-11-22T09:08:06Z"  # the node's clock is behind
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     follower.see(running.pod, running.t)
     verdict = follower.see(pod, ended.t)
     assert isinstance(verdict, Ended)
@@ -293,7 +293,7 @@ def test_the_order_of_the_looks_wins_over_the_clocks_of_api_server_and_node() ->
 
 def test_an_end_that_was_seen_first_stands_when_the_pod_no_longer_tells() -> None:
     ended, hidden = steps("plain-sidecar-keeps-running")[4], steps("plain-sidecar-keeps-running")[-1]
-    seen = Seen().after(observe(ended.pod), "base", EPOCH_S)
+    seen = PodHistory().after(observe(ended.pod), "base", EPOCH_S)
     verdict = judge(spec_of(), record_of(spec_of()), observe(hidden.pod), EPOCH_S + 9, seen=seen)
     assert isinstance(verdict, Ended)
     assert verdict.status is Status.SUCCEEDED
@@ -304,7 +304,7 @@ def test_an_end_that_was_seen_first_stands_when_the_pod_no_longer_tells() -> Non
 
 def test_a_cancel_deletes_the_pod_and_is_cancelled_when_it_is_gone() -> None:
     spec = spec_of()
-    follower = Follower(spec, record_of(spec, cancel_requested_by="ada"))
+    follower = JobController(spec, record_of(spec, cancel_requested_by="ada"))
     verdicts = [v for _, v in follower.follow(steps("deleted-while-running"))]
     assert isinstance(verdicts[0], MustEnd)
     assert verdicts[0].intent is DeletionIntent.CANCELLED
@@ -317,7 +317,7 @@ def test_a_cancelled_pod_that_a_finalizer_holds_keeps_its_job_from_its_end_for_a
     spec, watched = spec_of(), steps("finalizer-holds-pod")
     held = watched[-2]
     assert held.pod is not None
-    follower = Follower(spec, record_of(spec, cancel_requested_by="ada"))
+    follower = JobController(spec, record_of(spec, cancel_requested_by="ada"))
     assert not any(isinstance(verdict, Ended) for _, verdict in follower.follow(watched[:-1]))
     deleted_at = next(step.t for step in watched if "deletionTimestamp" in step.pod["metadata"])
     assert follower.see(held.pod, deleted_at + HELD_AFTER_S) == Ended(
@@ -328,7 +328,7 @@ def test_a_cancelled_pod_that_a_finalizer_holds_keeps_its_job_from_its_end_for_a
 def test_a_cancelled_pod_that_is_held_before_it_has_a_node_does_not_hold_its_job() -> None:
     spec, waiting = spec_of(), copy.deepcopy(steps("scheduling-gate")[0].pod)
     waiting["metadata"] |= {"deletionTimestamp": "2026-11-22T09:07:39Z", "deletionGracePeriodSeconds": 0}
-    follower = Follower(spec, record_of(spec, deletion_intent=DeletionIntent.CANCELLED))
+    follower = JobController(spec, record_of(spec, deletion_intent=DeletionIntent.CANCELLED))
     verdict = follower.see(waiting, 0)
     assert isinstance(verdict, Starting)
     assert verdict.look_again_at == EPOCH_S + HELD_AFTER_S
@@ -338,7 +338,7 @@ def test_a_cancelled_pod_that_is_held_before_it_has_a_node_does_not_hold_its_job
 def test_a_cancel_that_comes_after_the_end_changes_nothing() -> None:
     spec = spec_of()
     step = steps("success")[5]
-    verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
+    verdict = JobController(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
     assert isinstance(verdict, Ended)
     assert verdict.status is Status.SUCCEEDED
 
@@ -346,7 +346,7 @@ def test_a_cancel_that_comes_after_the_end_changes_nothing() -> None:
 def test_a_cancel_that_comes_after_a_failure_of_the_jobs_own_changes_nothing() -> None:
     spec = spec_of()
     step = steps("exit-code")[5]
-    verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
+    verdict = JobController(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
     assert isinstance(verdict, Ended)
     assert verdict.reason is FailureReason.EXIT_CODE
 
@@ -354,7 +354,7 @@ def test_a_cancel_that_comes_after_a_failure_of_the_jobs_own_changes_nothing() -
 def test_a_cancel_wins_over_an_eviction() -> None:
     spec = spec_of()
     step = steps("evicted-through-api")[-1]
-    verdict = Follower(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
+    verdict = JobController(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
     assert isinstance(verdict, Ended)
     assert verdict.status is Status.CANCELLED
 
@@ -363,7 +363,7 @@ def test_a_cancel_whose_node_does_not_answer_comes_to_an_end() -> None:
     spec = spec_of()
     deleted = steps("deleted-while-running")[6]
     record = record_of(spec, cancel_requested_by="ada", deletion_intent=DeletionIntent.CANCELLED)
-    follower = Follower(spec, record)
+    follower = JobController(spec, record)
     assert isinstance(follower.see(deleted.pod, 0), Running)
     verdict = follower.see(deleted.pod, 5 + NODE_LOST_AFTER_S)
     assert isinstance(verdict, Ended)
@@ -380,7 +380,7 @@ TIMED_OUT: dict[str, Any] = {
 
 def test_a_pod_that_we_ended_fails_for_our_reason_although_it_reported_0() -> None:
     spec = spec_of()
-    follower = Follower(spec, record_of(spec, **TIMED_OUT))
+    follower = JobController(spec, record_of(spec, **TIMED_OUT))
     ends = [v for _, v in follower.follow(steps("deleted-while-running")[6:]) if isinstance(v, Ended)]
     assert ends == [Ended(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", 0, True)]
 
@@ -388,7 +388,7 @@ def test_a_pod_that_we_ended_fails_for_our_reason_although_it_reported_0() -> No
 def test_an_end_before_our_deletion_stands() -> None:
     spec = spec_of()
     for step in steps("plain-sidecar-keeps-running")[4:8]:
-        verdict = Follower(spec, record_of(spec, **TIMED_OUT)).see(step.pod, step.t)
+        verdict = JobController(spec, record_of(spec, **TIMED_OUT)).see(step.pod, step.t)
         assert isinstance(verdict, Ended)
         assert verdict.status is Status.SUCCEEDED
 
@@ -396,13 +396,13 @@ def test_an_end_before_our_deletion_stands() -> None:
 def test_an_intent_whose_delete_was_never_sent_is_said_again() -> None:
     spec = spec_of()
     running = steps("success")[4]
-    verdict = Follower(spec, record_of(spec, **TIMED_OUT)).see(running.pod, 1)
+    verdict = JobController(spec, record_of(spec, **TIMED_OUT)).see(running.pod, 1)
     assert verdict == MustEnd(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, "too long")
 
 
 def test_a_pod_that_is_gone_by_our_intent_fails_for_our_reason() -> None:
     spec = spec_of()
-    verdict = Follower(spec, record_of(spec, **TIMED_OUT)).see(None, 1)
+    verdict = JobController(spec, record_of(spec, **TIMED_OUT)).see(None, 1)
     assert verdict == Ended(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", None, True)
 
 
@@ -411,33 +411,33 @@ def test_a_pod_that_is_gone_by_our_intent_fails_for_our_reason() -> None:
 def test_a_settled_pod_is_judged_no_more(situation: str, intent: DeletionIntent) -> None:
     spec = spec_of()
     record = record_of(spec, deletion_intent=intent)
-    assert {type(v) for _, v in Follower(spec, record).follow(steps(situation))} == {Settled}
+    assert {type(v) for _, v in JobController(spec, record).follow(steps(situation))} == {Settled}
 
 
 def test_a_pod_of_another_attempt_is_only_to_be_removed() -> None:
     pod = copy.deepcopy(steps("success")[4].pod)
     pod["metadata"]["labels"]["podrelay.dev/attempt"] = "2"
-    assert Follower(spec_of()).see(pod, 1) == Settled()
+    assert JobController(spec_of()).see(pod, 1) == Settled()
 
 
 def test_the_record_s_own_pod_counts_whatever_somebody_makes_of_its_attempt_label() -> None:
     pod = copy.deepcopy(steps("success")[4].pod)
     pod["metadata"]["labels"]["podrelay.dev/attempt"] = "7"
     record = replace(record_of(spec_of()), pod_uid=pod["metadata"]["uid"])
-    assert isinstance(Follower(spec_of(), record).see(pod, 1), Running)
+    assert isinstance(JobController(spec_of(), record).see(pod, 1), Running)
 
 
 # --- the cluster's doing ------------------------------------------------------------------------------------------
 
 
 def test_a_pod_that_vanished_unseen_may_have_run_user_code() -> None:
-    verdict = Follower(spec_of()).see(None, 1)
+    verdict = JobController(spec_of()).see(None, 1)
     assert isinstance(verdict, Ended)
     assert (verdict.reason, verdict.user_code_started) == (FailureReason.POD_DELETED, True)
 
 
 def test_a_pod_that_vanished_while_it_was_watched_starting_ran_no_user_code() -> None:
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     follower.see(steps("success")[2].pod, 1)
     verdict = follower.see(None, 2)
     assert isinstance(verdict, Ended)
@@ -446,7 +446,7 @@ def test_a_pod_that_vanished_while_it_was_watched_starting_ran_no_user_code() ->
 
 def test_a_lost_node_is_judged_when_the_deletion_is_overdue() -> None:
     deleted = steps("deleted-while-running")[6]
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     verdict = follower.see(deleted.pod, 0)
     assert verdict == Running("being deleted", EPOCH_S + 5 + NODE_LOST_AFTER_S)
     verdict = follower.see(deleted.pod, 5 + NODE_LOST_AFTER_S)
@@ -469,13 +469,13 @@ def test_a_disruption_names_its_reason(why: str, reason: FailureReason) -> None:
     pod = copy.deepcopy(steps("evicted-through-api")[-1].pod)
     condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
     condition["reason"] = why
-    verdict = Follower(spec_of()).see(pod, 1)
+    verdict = JobController(spec_of()).see(pod, 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is reason
 
 
 def test_a_pod_that_vanished_after_a_disruption_was_ended_by_it() -> None:
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     follower.see(steps("evicted-through-api")[5].pod, 1)
     verdict = follower.see(None, 2)
     assert isinstance(verdict, Ended)
@@ -487,11 +487,11 @@ def test_a_node_that_shuts_down_ends_a_pod_without_deleting_it() -> None:
     del pod["metadata"]["deletionTimestamp"]
     condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
     condition["reason"] = "TerminationByKubelet"
-    verdict = Follower(spec_of()).see(pod, 1)
+    verdict = JobController(spec_of()).see(pod, 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is FailureReason.EVICTED
     condition["lastTransitionTime"] = "2026-11-22T09:06:30Z"  # after the container's own end
-    verdict = Follower(spec_of()).see(pod, 1)
+    verdict = JobController(spec_of()).see(pod, 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is FailureReason.EXIT_CODE
 
@@ -511,7 +511,7 @@ REFUSED = [
 def test_a_pod_that_failed_without_any_container_status_ran_no_user_code(why: str, reason: FailureReason) -> None:
     pod = copy.deepcopy(steps("success")[1].pod)
     pod["status"] = {"phase": "Failed", "reason": why, "message": "because"}
-    verdict = Follower(spec_of()).see(pod, 1)
+    verdict = JobController(spec_of()).see(pod, 1)
     assert isinstance(verdict, Ended)
     assert (verdict.reason, verdict.user_code_started) == (reason, False)
     assert why in verdict.message
@@ -538,14 +538,14 @@ def with_base_end(**terminated: Any) -> dict[str, Any]:
 def test_the_end_of_the_base_container_is_told_in_words(
     terminated: dict[str, Any], reason: FailureReason, words: str
 ) -> None:
-    verdict = Follower(spec_of()).see(with_base_end(**terminated), 1)
+    verdict = JobController(spec_of()).see(with_base_end(**terminated), 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is reason
     assert words in verdict.message
 
 
 def test_a_process_that_survived_the_death_of_its_child_by_memory_succeeded() -> None:
-    verdict = Follower(spec_of()).see(with_base_end(exitCode=0, reason="OOMKilled"), 1)
+    verdict = JobController(spec_of()).see(with_base_end(exitCode=0, reason="OOMKilled"), 1)
     assert isinstance(verdict, Ended)
     assert verdict.status is Status.SUCCEEDED
 
@@ -565,13 +565,13 @@ def test_other_containers_count_only_when_asked_and_only_when_they_ended_before(
     side = next(s for s in pod["status"]["containerStatuses"] if s["name"] == "side")
     stamp = f"2026-11-22T09:{finished}Z"
     side["state"] = {"terminated": {"exitCode": 9, "reason": "Error", "startedAt": stamp, "finishedAt": stamp}}
-    verdict = Follower(spec_of(fail_on=fail_on)).see(pod, 1)
+    verdict = JobController(spec_of(fail_on=fail_on)).see(pod, 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is reason
 
 
 def test_times_of_the_cluster_are_datetimes_and_times_of_redis_are_floats() -> None:
-    seen = Seen().after(observe(steps("deleted-while-running")[6].pod), "base", 1.0)
+    seen = PodHistory().after(observe(steps("deleted-while-running")[6].pod), "base", 1.0)
     assert isinstance(seen.deletion_seen_at, float)
     assert observe(steps("deleted-while-running")[6].pod).deletion_due_at == datetime(
         2026, 11, 22, 9, 5, 45, tzinfo=UTC

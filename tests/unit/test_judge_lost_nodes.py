@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from judging import Follower, spec_of
+from judging import JobController, spec_of
 from recorded import steps
 
 from dispatcher.status import FailureReason
@@ -43,7 +43,7 @@ def changed(
 
 def reason_when_gone(pod: dict[str, Any]) -> FailureReason | None:
     """What is told when this was the last look, and then the pod is proved to be absent."""
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     verdict = follower.see(pod, 1)
     if not isinstance(verdict, Ended):
         verdict = follower.see(None, 2)
@@ -119,7 +119,7 @@ def test_a_pod_that_was_removed_says_whether_its_node_is_gone(case: str) -> None
 
 
 def test_a_node_that_came_back_is_not_lost() -> None:
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     assert isinstance(follower.see(changed(RUNNING, ready=("False", "")), 1), Running)
     follower.see(changed(RUNNING, ready=("True", "")), 2)
     verdict = follower.see(None, 3)
@@ -140,7 +140,7 @@ KUEUE = [
 @pytest.mark.parametrize("why", KUEUE)
 @pytest.mark.parametrize("pod", [RUNNING, ENDED], ids=["gone before its end was told", "ended"])
 def test_a_pod_that_kueue_ends_was_preempted(pod: dict[str, Any], why: str) -> None:
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     verdict = follower.see(changed(pod, condition=("TerminationTarget", why), is_deleted=True), 1)
     verdict = verdict if isinstance(verdict, Ended) else follower.see(None, 2)
     assert isinstance(verdict, Ended)
@@ -149,7 +149,7 @@ def test_a_pod_that_kueue_ends_was_preempted(pod: dict[str, Any], why: str) -> N
 
 
 def test_an_end_before_kueues_deletion_stands() -> None:
-    verdict = Follower(spec_of()).see(
+    verdict = JobController(spec_of()).see(
         changed(steps("exit-code")[5].pod, condition=("TerminationTarget", "WorkloadEvictedDueToPreempted")), 1
     )
     assert isinstance(verdict, Ended)

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from judging import Follower, spec_of
+from judging import JobController, spec_of
 from recorded import steps
 
 from dispatcher.record import DeletionIntent
@@ -58,7 +58,7 @@ def test_the_first_runs_end_is_the_outcome_where_it_is_known(
     restarts: int,
     state: dict[str, Any] | None,
 ) -> None:
-    verdict = Follower(spec_of()).see(again(restarts, last, state), 1)
+    verdict = JobController(spec_of()).see(again(restarts, last, state), 1)
     assert isinstance(verdict, Ended)
     assert (verdict.status, verdict.reason, verdict.exit_code) == (status, reason, exit_code)
     assert "container 'base' was started again by the cluster" in verdict.message
@@ -69,7 +69,7 @@ def test_the_first_runs_end_is_the_outcome_where_it_is_known(
 def test_a_second_run_whose_first_end_nobody_knows_ends_the_pod_and_is_never_tried_again(
     restarts: int, last: dict[str, Any] | None
 ) -> None:
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     verdict = follower.see(again(restarts, last), 1)
     assert isinstance(verdict, MustEnd)
     assert (verdict.intent, verdict.reason) == (DeletionIntent.FAILED, FailureReason.CLUSTER_ERROR)
@@ -81,7 +81,7 @@ def test_a_second_run_whose_first_end_nobody_knows_ends_the_pod_and_is_never_tri
 
 
 def test_the_end_of_a_later_run_is_no_outcome() -> None:
-    verdict = Follower(spec_of()).see(again(2, FAILED, {"terminated": SUCCEEDED}), 1)
+    verdict = JobController(spec_of()).see(again(2, FAILED, {"terminated": SUCCEEDED}), 1)
     assert isinstance(verdict, Ended)
     assert (verdict.status, verdict.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
 
@@ -89,11 +89,11 @@ def test_the_end_of_a_later_run_is_no_outcome() -> None:
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_a_container_that_was_made_again_and_had_never_run_runs_once(restarts: int) -> None:
     """The runtime lost what it had made before it was started; the kubelet counts that."""
-    assert isinstance(Follower(spec_of()).see(again(restarts, NEVER_RAN), 1), Running)
+    assert isinstance(JobController(spec_of()).see(again(restarts, NEVER_RAN), 1), Running)
     pod = again(restarts, None)
     pod["status"]["containerStatuses"][0]["lastState"] = {"waiting": {"reason": "ContainerCreating"}}
-    assert isinstance(Follower(spec_of()).see(pod, 1), Running)
-    verdict = Follower(spec_of()).see(again(restarts, NEVER_RAN, {"terminated": SUCCEEDED}), 1)
+    assert isinstance(JobController(spec_of()).see(pod, 1), Running)
+    verdict = JobController(spec_of()).see(again(restarts, NEVER_RAN, {"terminated": SUCCEEDED}), 1)
     assert isinstance(verdict, Ended)
     assert verdict.status is Status.SUCCEEDED
 
@@ -113,7 +113,9 @@ def with_other(field: str, **status: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("field", ["init", "main"])
 def test_a_second_run_of_any_container_of_the_job_counts(field: str) -> None:
-    verdict = Follower(spec_of()).see(with_other(field, restartCount=1, state={"running": {"startedAt": STAMP}}), 1)
+    verdict = JobController(spec_of()).see(
+        with_other(field, restartCount=1, state={"running": {"startedAt": STAMP}}), 1
+    )
     assert isinstance(verdict, MustEnd)
     assert "container 'other' was started again" in verdict.message
 
@@ -122,7 +124,7 @@ def test_a_sidecar_may_be_started_again() -> None:
     pod = with_other(
         "sidecar", restartCount=5, lastState={"terminated": FAILED}, state={"running": {"startedAt": STAMP}}
     )
-    assert isinstance(Follower(spec_of()).see(pod, 1), Running)
+    assert isinstance(JobController(spec_of()).see(pod, 1), Running)
 
 
 def restarting(state: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def restarting(state: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def test_a_pod_whose_containers_are_all_to_be_started_again_is_ended_before() -> None:
-    verdict = Follower(spec_of()).see(restarting(), 1)
+    verdict = JobController(spec_of()).see(restarting(), 1)
     assert isinstance(verdict, MustEnd)
     assert "all containers of the pod are to be started again" in verdict.message
 
@@ -148,7 +150,7 @@ def test_a_pod_whose_containers_are_all_to_be_started_again_is_ended_before() ->
 def test_a_container_that_was_killed_to_be_started_again_did_not_fail_by_itself(
     ended: dict[str, Any], reason: FailureReason | None
 ) -> None:
-    verdict = Follower(spec_of()).see(restarting({"terminated": ended}), 1)
+    verdict = JobController(spec_of()).see(restarting({"terminated": ended}), 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is reason
 
@@ -177,7 +179,7 @@ def test_a_pod_to_which_admission_has_added_another_run_is_ended_at_once(
     pod = with_spec(**fields)
     if not is_running:
         pod["status"] = {"phase": "Pending"}
-    follower = Follower(spec_of())
+    follower = JobController(spec_of())
     verdict = follower.see(pod, 1)
     assert isinstance(verdict, MustEnd)
     assert verdict.reason is FailureReason.POLICY
@@ -205,14 +207,14 @@ def test_a_pod_of_one_run_is_left_alone(spec: dict[str, Any]) -> None:
 def test_an_end_of_its_own_stands_whatever_the_spec_would_do_next() -> None:
     pod = with_spec(restartPolicy="OnFailure")
     pod["status"]["containerStatuses"][0]["state"] = {"terminated": FAILED}
-    verdict = Follower(spec_of()).see(pod, 1)
+    verdict = JobController(spec_of()).see(pod, 1)
     assert isinstance(verdict, Ended)
     assert verdict.reason is FailureReason.EXIT_CODE
 
 
 def test_what_was_recorded_of_a_restarting_pod_is_told_run_by_run() -> None:
     watched = steps("restart-on-failure")
-    told = [Follower(spec_of()).see(step.pod, step.t) for step in watched]
+    told = [JobController(spec_of()).see(step.pod, step.t) for step in watched]
     assert {type(verdict) for verdict in told[:5]} == {MustEnd}
     first, second, third = told[6], told[7], told[9]
     assert isinstance(first, Ended)
@@ -228,4 +230,4 @@ def test_how_a_former_run_ended_is_observed() -> None:
     assert base is not None
     assert base.former is not None
     assert (base.state, base.restarts, base.former.exit_code) == ("running", 1, 7)
-    assert not isinstance(Follower(spec_of()).see(RUNNING, 1), Starting)
+    assert not isinstance(JobController(spec_of()).see(RUNNING, 1), Starting)

@@ -80,7 +80,7 @@ class Redis:
         self.gaps: list[str] = []
         self.news = asyncio.Event()
 
-    async def persist_many(self, steps: Sequence[Step[Appended]]) -> list[Appended]:
+    async def run_many(self, steps: Sequence[Step[Appended]]) -> list[Appended]:
         for step in steps:
             entry = [x if isinstance(x, bytes) else str(x).encode() for x in step.args]
             if entry[-2] == b"g":
@@ -109,10 +109,10 @@ class Job:
 
     def cancel_requested(self, by: str) -> None: ...
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         self.doubts += 1
 
-    def reconsider(self) -> None: ...
+    def recheck(self) -> None: ...
 
 
 class Play:
@@ -121,7 +121,7 @@ class Play:
     def __init__(self, *answers: Answer, checkpoint: Checkpoint | None = None, restarts: int = 0) -> None:
         self.cluster, self.redis, self.job = Cluster(*answers), Redis(), Job()
         source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
-        world: dict[str, Any] = {"job": self.job, "cluster": self.cluster, "ledger": self.redis}
+        world: dict[str, Any] = {"job": self.job, "cluster": self.cluster, "store": self.redis}
         self.follower = LogFollower(
             source, checkpoint or Checkpoint(), buffers=Buffers(1 << 24), restarts=restarts, **world
         )
@@ -327,7 +327,7 @@ async def test_a_job_that_ends_before_a_container_takes_what_is_there() -> None:
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(lines(0, 9)), [STILL_RUNNING], False)
 
 
-# What the job's logs tell their followers
+# What the job's logs tell their controllers
 
 
 def a_record(**changes: Any) -> JobRecord:
@@ -344,7 +344,7 @@ def a_pod(state: str, *, restarts: int = 0) -> Observation:
 
 
 def job_logs(cluster: Cluster, redis: Redis) -> JobLogs:
-    world: dict[str, Any] = {"job": Job(), "cluster": cluster, "ledger": redis}
+    world: dict[str, Any] = {"job": Job(), "cluster": cluster, "store": redis}
     return JobLogs(buffers=Buffers(1 << 24), **world)
 
 

@@ -29,7 +29,7 @@ class Redis:
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def persist_many(self, steps: Sequence[Step[Appended]]) -> list[Appended]:
+    async def run_many(self, steps: Sequence[Step[Appended]]) -> list[Appended]:
         await self.answers.wait()
         return [self._append(int(step.args[4]), str(step.args[5])) for step in steps]
 
@@ -79,9 +79,9 @@ class Job:
 
     def cancel_requested(self, by: str) -> None: ...
 
-    def doubt(self) -> None: ...
+    def mark_stale(self) -> None: ...
 
-    def reconsider(self) -> None: ...
+    def recheck(self) -> None: ...
 
 
 def a_log(lines: int, line_bytes: int) -> bytes:
@@ -91,7 +91,7 @@ def a_log(lines: int, line_bytes: int) -> bytes:
 
 def a_follower(cluster: Any, redis: Any) -> LogFollower:
     source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
-    return LogFollower(source, Checkpoint(), job=Job(), cluster=cluster, ledger=redis, buffers=Buffers(1 << 24))
+    return LogFollower(source, Checkpoint(), job=Job(), cluster=cluster, store=redis, buffers=Buffers(1 << 24))
 
 
 async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch_and_cannot_be_read_again() -> None:

@@ -22,8 +22,8 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence, expire, forget, release
 from worker.cluster.client import BackOff, ClusterUnavailableError
 from worker.cluster.observation import Observation
-from worker.context import Finished, Workplace
-from worker.failpoints import Reached, reached
+from worker.context import Context, Finished
+from worker.failpoints import Failpoint, failpoint
 from worker.jobs.finisher import (
     LOST_RETURN_VALUE,
     ReturnValue,
@@ -33,11 +33,11 @@ from worker.jobs.finisher import (
     read_warnings,
 )
 from worker.jobs.launcher import Later, Launched, Refused, Unserved, ensure_pod
-from worker.jobs.owned_record import LogLostError, MovedElsewhereError, OwnedJob
-from worker.jobs.pod import UNWATCHED_S, FollowedPod
+from worker.jobs.owned_record import LogLostError, MovedElsewhereError, OwnedRecord
+from worker.jobs.pod import UNWATCHED_S, JobPod
 from worker.logs.attempt import JobLogs, discard
 from worker.logs.reader import LetGoError
-from worker.rules.history import Seen
+from worker.rules.history import PodHistory
 from worker.rules.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
 from worker.rules.manifest import namespace_of
 from worker.rules.patience import LONGEST_WAIT_S, Patience
@@ -57,21 +57,21 @@ DEFAULT_GRACE_S: Final = 30
 CANCEL_TOLD_AFTER_S: Final = 600.0
 
 
-class Follower:
+class JobController:
     """Owns one job. :meth:`run` returns when the job is forgotten, or when another incarnation owns it.
 
     ``tenure``: the worker's when it asked for the job.
     """
 
-    def __init__(self, place: Workplace, record: JobRecord, tenure: int | None = None) -> None:
-        self._place = place
-        self._tenure = place.tenure if tenure is None else tenure
+    def __init__(self, ctx: Context, record: JobRecord, tenure: int | None = None) -> None:
+        self._ctx = ctx
+        self._tenure = ctx.tenure if tenure is None else tenure
         self._news = asyncio.Event()
-        self._logs = JobLogs(self, place.cluster, place.ledger, place.buffers)
-        fence = Fence(place.incarnation, record.epoch)
-        self._job = OwnedJob(record, fence, place, news=self._news, logs=self._logs)
-        self._pod = FollowedPod(place.cluster, place.watches, record.job_id, self._news)
-        self._seen = Seen()
+        self._logs = JobLogs(self, ctx.cluster, ctx.store, ctx.buffers)
+        fence = Fence(ctx.incarnation, record.epoch)
+        self._job = OwnedRecord(record, fence, ctx, news=self._news, logs=self._logs)
+        self._pod = JobPod(ctx.cluster, ctx.watches, record.job_id, self._news)
+        self._seen = PodHistory()
         self._is_in_question = False
         self._is_forgotten = False
         self._is_unlabelled = False  # and it was told
@@ -106,7 +106,7 @@ class Follower:
         record = self.record
         if record.pod is None or record.namespace is None:
             return None
-        return self._place.watches.pod(record.namespace, record.pod)
+        return self._ctx.watches.pod(record.namespace, record.pod)
 
     @property
     def pod_left(self) -> Observation | None:
@@ -115,10 +115,10 @@ class Follower:
         if self.record.pod is not None:
             return self.known_pod
         name = self._next_pod_name()
-        shown = [watch.pods[name] for watch in self._place.watches if name in watch.pods]
+        shown = [watch.pods[name] for watch in self._ctx.watches if name in watch.pods]
         return next((pod for pod in shown if pod.job_id == self.record.job_id), None)
 
-    # What the supervisor and the log followers tell
+    # What the supervisor and the log controllers tell
 
     def pod_changed(self, pod: Observation) -> None:
         """The watch shows a pod of this job."""
@@ -135,9 +135,9 @@ class Follower:
         """Whether it is the pod of the present attempt, recorded or just made."""
         return pod.uid == (self._pod.last.uid if self._pod.last else self.record.pod_uid)
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """Something hints that the pod is not what the watch last showed."""
-        self._pod.doubt()
+        self._pod.mark_stale()
 
     def cancel_requested(self, by: str) -> None:
         """Somebody asks for the job's end."""
@@ -147,7 +147,7 @@ class Follower:
         """What the job waits for (quota, a predecessor) may be there."""
         self._news.set()
 
-    def reconsider(self) -> None:
+    def recheck(self) -> None:
         """The record may be another owner's, or none's, or ask for a cancel: read it before anything else."""
         self._is_in_question = True
         self._news.set()
@@ -177,7 +177,7 @@ class Follower:
 
     async def run(self) -> None:
         """Follow the job to its end."""
-        reached(Reached.CLAIMED)
+        failpoint(Failpoint.CLAIMED)
         back_off = BackOff()
         try:
             while not self._is_forgotten:
@@ -237,7 +237,7 @@ class Follower:
 
     def _ended_before(self) -> Finished | None:
         """The result of this very job, which ended here before Redis was emptied and its caller submitted it again."""
-        finished = self._place.finished.get(self.record.job_id)
+        finished = self._ctx.finished.get(self.record.job_id)
         is_new = self.record.attempt == 0 and self.record.pod is None
         return finished if finished and is_new and finished.record.digest == self.record.digest else None
 
@@ -246,7 +246,7 @@ class Follower:
     async def _failed(self, error: Exception) -> None:
         """It failed at a step: try again for a while, and say so; then end the job by its record's fields alone."""
         record, now = self.record, asyncio.get_running_loop().time()
-        self._place.loops.failed("job", error, job_id=record.job_id, step=self._step)
+        self._ctx.loops.failed("job", error, job_id=record.job_id, step=self._step)
         step = (self._step, str(record.attempt), record.status.value)
         failed = self._patience.failed(step, now, has_pod=record.pod is not None)
         text = f"this worker failed {failed.times} times at {self._step}: {type(error).__name__}: {error}"[:1000]
@@ -264,7 +264,7 @@ class Follower:
         except LetGoError:
             raise
         except Exception as error:  # noqa: BLE001 whatever kept the job from getting on
-            self._place.loops.failed("job", error, job_id=self.record.job_id)
+            self._ctx.loops.failed("job", error, job_id=self.record.job_id)
 
     async def _tell_failure(self, text: str) -> None:
         record = self.record
@@ -302,18 +302,18 @@ class Follower:
 
     async def _launch(self) -> None:
         """Do the next thing towards a pod."""
-        record, now = self.record, self._place.ledger.now()
-        if self._place.blind and record.attempt == 0:
+        record, now = self.record, self._ctx.store.now()
+        if self._ctx.blind and record.attempt == 0:
             # One that has run before is kept: a Redis that loses a job without an owner loses that it has run, too.
             await self._release()
-        elif self._tenure != self._place.tenure:
+        elif self._tenure != self._ctx.tenure:
             # The lease may have lapsed, and another worker may have had the job meanwhile, to its end.
-            self._tenure = self._place.tenure
+            self._tenure = self._ctx.tenure
             await self._job.reload()
         elif record.cancel_requested:
             await self._cancel_unlaunched()
         elif now >= record.deadline_to_queue():
-            if await self._place.ledger.persist(expire(record.job_id, record.spec.queue)) == "early":
+            if await self._ctx.store.run(expire(record.job_id, record.spec.queue)) == "early":
                 await self._wait(EARLY_LOOK_S)
             await self._job.reload()
         elif record.predecessor is not None and not await self._is_gone(record.predecessor):
@@ -326,28 +326,28 @@ class Follower:
 
     async def _create(self) -> None:
         attempt = self.record.attempt + 1
-        match await ensure_pod(self._place, self.record, attempt, may_create=self._may_create):
+        match await ensure_pod(self._ctx, self.record, attempt, may_create=self._may_create):
             case Launched(pod, number, was_adopted):
-                reached(Reached.POD_CREATED)
+                failpoint(Failpoint.POD_CREATED)
                 await self._record_pod(pod, number, was_adopted=was_adopted)
             case Refused(reason, message):
                 await self._conclude(Ended(Status.FAILED, reason, message, None, user_code_started=False))
             case Unserved():
                 await self._release()
             case Later(wait, detail, error):
-                self._place.doubts_cluster |= isinstance(error, ClusterUnavailableError)
+                self._ctx.doubts_cluster |= isinstance(error, ClusterUnavailableError)
                 await self._tell_wait(wait, detail)
-                limit_s = self.record.deadline_to_queue() - self._place.ledger.now()
+                limit_s = self.record.deadline_to_queue() - self._ctx.store.now()
                 await self._wait(min(limit_s, self._launch_back_off.failed(error)))
 
     async def _release(self) -> None:
         """Another worker can launch it, this one cannot."""
         release_it = release(self.fence.owner, self.record.spec.queue, [self.record.job_id])
-        await self._place.ledger.persist(release_it)
+        await self._ctx.store.run(release_it)
         raise LetGoError
 
     def _may_create(self) -> bool:
-        return self._place.has_lease() and self._place.tenure == self._tenure
+        return self._ctx.has_lease() and self._ctx.tenure == self._tenure
 
     async def _record_pod(self, pod: Observation, attempt: int, *, was_adopted: bool) -> None:
         changes: dict[str, Any] = {"pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}
@@ -369,7 +369,7 @@ class Follower:
             # The job was ended while its pod was being made. Forgotten only when it is gone: a successor may wait.
             await self._remove(pod)
             raise
-        reached(Reached.POD_RECORDED)
+        failpoint(Failpoint.POD_RECORDED)
         self._log.info("pod adopted" if was_adopted else "pod created", pod=pod.name, attempt=attempt)
 
     async def _cancel_unlaunched(self) -> None:
@@ -382,14 +382,14 @@ class Follower:
         await self._conclude(Ended(Status.CANCELLED, None, text, None, user_code_started=False))
 
     async def _stray_pod(self) -> Observation | None:
-        namespace = namespace_of(self.record.spec, self._place.default_namespace)
+        namespace = namespace_of(self.record.spec, self._ctx.default_namespace)
         pod = await self._pod.read(namespace, self._next_pod_name())
         return pod if pod is not None and pod.job_id == self.record.job_id else None
 
     def _next_pod_name(self) -> str:
         return names.pod_name(
             name=self.record.spec.name,
-            installation=self._place.settings.installation,
+            installation=self._ctx.settings.installation,
             job_id=self.record.job_id,
             attempt=self.record.attempt + 1,
         )
@@ -401,7 +401,7 @@ class Follower:
         seen = set[str]()
         while waited_for is not None and waited_for not in seen:
             seen.add(waited_for)
-            record = await self._place.ledger.read_record(waited_for)
+            record = await self._ctx.store.read_record(waited_for)
             if record is not None and not record.is_forgotten:
                 return False
             waited_for = record.predecessor if record else None
@@ -422,7 +422,7 @@ class Follower:
         spec = self.record.spec
         while not self._is_in_question:
             pod = await self._present()
-            now = self._place.ledger.now()
+            now = self._ctx.store.now()
             if pod is None and self._pod.last is not None and self._pod.last.uid == self.record.pod_uid:
                 self._seen = self._seen.after(self._pod.last, spec.base_container, now)
             verdict = self._verdict(pod, now)
@@ -437,15 +437,15 @@ class Follower:
                     await self._tell(Status.RUNNING, detail)
                 case MustEnd():
                     again_s = await self._end_pod(verdict, pod)
-                    look_again_at = self._place.ledger.now() + again_s
+                    look_again_at = self._ctx.store.now() + again_s
                 case Ended():
-                    await self._attempt_ended(verdict, pod or self._pod.farewell)
+                    await self._attempt_ended(verdict, pod or self._pod.final_observation)
                     return
                 case Settled():
                     await self._settle(pod)
                     return
             limits_s = [self._pod.unwatched_s()]
-            limits_s.append(None if look_again_at is None else look_again_at - self._place.ledger.now())
+            limits_s.append(None if look_again_at is None else look_again_at - self._ctx.store.now())
             await self._wait(min((limit_s for limit_s in limits_s if limit_s is not None), default=None))
 
     async def _tell_unlabelled(self, pod: Observation) -> None:
@@ -502,7 +502,7 @@ class Follower:
         if record.status is not status:
             self._log.info("status", status=status.value, pod=record.pod, node=node)
             if status is Status.RUNNING:
-                reached(Reached.RUNNING_RECORDED)
+                failpoint(Failpoint.RUNNING_RECORDED)
 
     async def _end_pod(self, verdict: MustEnd, pod: Observation | None) -> float:
         """Record the intent, then ask for the pod's deletion. Returns after how many seconds to ask again."""
@@ -519,7 +519,7 @@ class Follower:
                 intent_message=verdict.message,
             )
             self._log.info("ending the pod", intent=verdict.intent.value, why=verdict.message)
-            reached(Reached.INTENT_RECORDED)
+            failpoint(Failpoint.INTENT_RECORDED)
         error = None if pod is None else await self._pod.ask_to_go(pod)
         if error is None:
             self._deletion_back_off.succeeded()
@@ -539,7 +539,7 @@ class Follower:
                 await self._conclude(ended, pod)
 
     async def _record_retry(self, attempt: int, back_off_s: float, why: str) -> None:
-        not_before = self._place.ledger.now() + back_off_s
+        not_before = self._ctx.store.now() + back_off_s
         intent = DeletionIntent.NEXT_ATTEMPT
         await self._job.move(
             event=Notice(level="warning", text=f"{why} Attempt {attempt} follows in {back_off_s:.0f} s."),
@@ -548,7 +548,7 @@ class Follower:
             not_before=not_before,
         )
         self._log.info("attempt failed", attempt=self.record.attempt, why=why)
-        reached(Reached.RETRY_RECORDED)
+        failpoint(Failpoint.RETRY_RECORDED)
 
     async def _requeue(self) -> None:
         """Remove the failed attempt's pod; the job then waits for its next one."""
@@ -569,8 +569,8 @@ class Follower:
             detail=detail,
         )
         self._pod.begin(None)
-        self._seen = Seen()
-        reached(Reached.REQUEUED)
+        self._seen = PodHistory()
+        failpoint(Failpoint.REQUEUED)
 
     async def _settle(self, pod: Observation | None) -> None:
         """The record says that we removed this pod at the job's end, but it has no result: its worker died between
@@ -585,7 +585,7 @@ class Follower:
     async def _conclude(self, ended: Ended, pod: Observation | None = None) -> None:
         """Gather what belongs to the result, and append it."""
         self._step = "gathering its result"
-        place, return_value = self._place, ReturnValue()
+        ctx, return_value = self._ctx, ReturnValue()
         if self.record.spec.return_value and ended.status is Status.SUCCEEDED and pod is not None:
             return_value, logs = await self._collect(ended, pod)
         else:
@@ -612,22 +612,22 @@ class Follower:
         await self._job.move(
             target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
         )
-        until = place.ledger.now() + FINISHED_KEPT_S
-        place.remember(Finished(self.record, event, fields, until, place.redis_life, self._logs.tails))
+        until = ctx.store.now() + FINISHED_KEPT_S
+        ctx.remember(Finished(self.record, event, fields, until, ctx.redis_life, self._logs.tails))
         self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
-        reached(Reached.RESULT_APPENDED)
+        failpoint(Failpoint.RESULT_APPENDED)
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
         summaries = await self._logs.drain(self.record.spec.log_drain_timeout_s, self.record, is_gone=self._pod.is_gone)
         self._job.note_published()
         self._logs.end_attempt()
-        reached(Reached.LOG_DRAINED)
+        failpoint(Failpoint.LOG_DRAINED)
         return summaries
 
     async def _collect(self, ended: Ended, pod: Observation) -> tuple[ReturnValue, dict[str, LogSummary]]:
         """Drain the logs and read the return value. The sidecar prints when it is told to end, which the kubelet does
         after all plain containers have ended: one that goes on is ended by deleting the pod."""
-        reading = asyncio.create_task(read_return_value(self._place.cluster, pod.namespace, pod.name))
+        reading = asyncio.create_task(read_return_value(self._ctx.cluster, pod.namespace, pod.name))
         try:
             logs = await self._drain_logs()
             if any(c.kind == "main" and c.state != "terminated" for c in pod.containers):
@@ -635,18 +635,18 @@ class Follower:
             return_value = await reading
         finally:
             reading.cancel()
-        reached(Reached.RETURN_VALUE_READ)
+        failpoint(Failpoint.RETURN_VALUE_READ)
         return return_value, logs
 
     async def _warnings(self, ended: Ended) -> tuple[ClusterEvent, ...]:
         record = self.record
         if ended.status is not Status.FAILED or record.namespace is None or record.pod_uid is None:
             return ()
-        return await read_warnings(self._place.cluster, record.namespace, record.pod_uid)
+        return await read_warnings(self._ctx.cluster, record.namespace, record.pod_uid)
 
     def _log_url(self) -> str | None:
         record = self.record
-        return self._place.log_url(
+        return self._ctx.log_url(
             namespace=record.namespace or "",
             pod=record.pod or "",
             pod_uid=record.pod_uid or "",
@@ -666,13 +666,13 @@ class Follower:
         await self._forget()
 
     async def _delete(self, namespace: str, pod: str, uid: str) -> None:
-        await self._place.cluster.delete_pod(namespace, pod, uid=uid)
+        await self._ctx.cluster.delete_pod(namespace, pod, uid=uid)
 
     async def _forget(self) -> None:
-        reply = await self._place.ledger.persist(forget(self.record.job_id, self.fence, self.record.spec.queue))
+        reply = await self._ctx.store.run(forget(self.record.job_id, self.fence, self.record.spec.queue))
         self._is_forgotten = True
         self._log.info("forgotten", reply=reply)
-        reached(Reached.FORGOTTEN)
+        failpoint(Failpoint.FORGOTTEN)
 
     def _is_kept(self, pod: Observation) -> bool:
         status = self.record.status

@@ -15,7 +15,7 @@ from dispatcher.record import JobRecord
 from dispatcher.status import FailureReason
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation, observe
-from worker.context import Workplace
+from worker.context import Context
 from worker.rules.manifest import manifest, namespace_of
 from worker.rules.policy import forbidden
 from worker.rules.spec_copy import spec_copy
@@ -54,20 +54,20 @@ class Later:
 
 
 async def ensure_pod(
-    place: Workplace, record: JobRecord, attempt: int, *, may_create: Callable[[], bool]
+    ctx: Context, record: JobRecord, attempt: int, *, may_create: Callable[[], bool]
 ) -> Launched | Refused | Unserved | Later:
     """Create the pod of the attempt, or adopt it. ``may_create`` is asked right before: whether the job is surely still
     this worker's."""
     try:
-        namespace = namespace_of(record.spec, place.default_namespace)
+        namespace = namespace_of(record.spec, ctx.default_namespace)
         pod = manifest(
             record.spec,
             attempt=attempt,
             namespace=namespace,
-            installation=place.settings.installation,
-            return_value_image=place.settings.return_value_image,
+            installation=ctx.settings.installation,
+            return_value_image=ctx.settings.return_value_image,
         )
-        problems = forbidden(pod, namespaces=place.watches.namespaces)
+        problems = forbidden(pod, namespaces=ctx.watches.namespaces)
     except InvalidSpecError as error:
         return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
     except Exception as error:  # noqa: BLE001 text only: what it raises once it raises at each try
@@ -75,79 +75,79 @@ async def ensure_pod(
         return Refused(FailureReason.INVALID_SPEC, f"{text}. Mend the shape of its Kubernetes objects.")
     if problems:
         return Refused(FailureReason.POLICY, "the worker's policy does not allow this pod: " + "; ".join(problems))
-    watch = await place.watches.of(namespace)
+    watch = await ctx.watches.of(namespace)
     if watch.refusal:
         return Unserved()
     if not watch.is_synced:
         return Later("api_server", f"the API server does not list the pods of namespace {namespace!r} yet")
-    known = await _known(place, record, namespace, attempt)
+    known = await _known(ctx, record, namespace, attempt)
     if known is not None:
-        return await _adopt(place, record, attempt, known)
-    await place.leased()
-    return await _create(place, record, attempt, pod, may_create)
+        return await _adopt(ctx, record, attempt, known)
+    await ctx.leased()
+    return await _create(ctx, record, attempt, pod, may_create)
 
 
-async def _known(place: Workplace, record: JobRecord, namespace: str, attempt: int) -> Observation | None:
+async def _known(ctx: Context, record: JobRecord, namespace: str, attempt: int) -> Observation | None:
     """The attempt's pod. Where the record is new, Redis may have been emptied and the job submitted again: then it may
     be a later attempt's, or the key's."""
     last = attempt if record.attempt > 0 else record.spec.launch_retries + 1
     for number in range(last, attempt - 1, -1):
         name = names.pod_name(
             name=record.spec.name,
-            installation=place.settings.installation,
+            installation=ctx.settings.installation,
             job_id=record.job_id,
             attempt=number,
         )
-        if (pod := place.watches.pod(namespace, name)) is not None:
+        if (pod := ctx.watches.pod(namespace, name)) is not None:
             return pod
     if record.spec.key is None or record.attempt > 0:
         return None
-    for candidate in place.watches.of_key(namespace, names.key_hash(record.spec.key), record.digest):
-        if not await place.ledger.exists(names.job(candidate.job_id)):
+    for candidate in ctx.watches.of_key(namespace, names.key_hash(record.spec.key), record.digest):
+        if not await ctx.store.exists(names.job(candidate.job_id)):
             return candidate
     return None
 
 
 async def _create(
-    place: Workplace, record: JobRecord, attempt: int, pod: dict[str, Any], may_create: Callable[[], bool]
+    ctx: Context, record: JobRecord, attempt: int, pod: dict[str, Any], may_create: Callable[[], bool]
 ) -> Launched | Refused | Later:
     namespace = pod["metadata"]["namespace"]
     try:
-        created = await place.cluster.create_pod(namespace, pod, may_send=may_create)
+        created = await ctx.cluster.create_pod(namespace, pod, may_send=may_create)
         return Launched(observe(created), attempt, was_adopted=False)
     except ClusterUnavailableError as error:
         return Later("api_server", f"the API server does not take the pod: {error}", error)
     except ClusterRefusedError as error:
         if error.reason == "AlreadyExists":
-            return await _existing(place, record, attempt, namespace, pod["metadata"]["name"], error)
+            return await _existing(ctx, record, attempt, namespace, pod["metadata"]["name"], error)
         return refusal(error, namespace, sent_bytes=len(json.dumps(pod)))
 
 
 async def _existing(
-    place: Workplace, record: JobRecord, attempt: int, namespace: str, name: str, error: ClusterRefusedError
+    ctx: Context, record: JobRecord, attempt: int, namespace: str, name: str, error: ClusterRefusedError
 ) -> Launched | Refused | Later:
     try:
-        found = await place.cluster.read_pod(namespace, name)
+        found = await ctx.cluster.read_pod(namespace, name)
     except ClusterUnavailableError as unavailable:
         return Later("api_server", f"the API server does not answer: {unavailable}", unavailable)
     if found is None:
         # It was deleted meanwhile.
         return Later("api_server", f"the API server asks to try again: {error.message}", error)
-    return await _adopt(place, record, attempt, observe(found))
+    return await _adopt(ctx, record, attempt, observe(found))
 
 
-async def _adopt(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Refused | Later:
-    is_same_spec = pod.installation == place.settings.installation and pod.digest == record.digest
+async def _adopt(ctx: Context, record: JobRecord, attempt: int, pod: Observation) -> Launched | Refused | Later:
+    is_same_spec = pod.installation == ctx.settings.installation and pod.digest == record.digest
     if is_same_spec and pod.job_id == record.job_id and pod.attempt >= attempt:
         return Launched(pod, pod.attempt, was_adopted=True)
     if is_same_spec and record.spec.key is not None and pod.key_hash == names.key_hash(record.spec.key):
-        return await _take_over_key(place, record, attempt, pod)
+        return await _take_over_key(ctx, record, attempt, pod)
     whose = f"installation {pod.installation!r}, job {pod.job_id!r}, attempt {pod.attempt}"
     text = f"pod {pod.name!r} in namespace {pod.namespace!r} exists and is not this attempt's ({whose})"
     return Refused(FailureReason.CLUSTER_ERROR, f"{text}. Find out who made it and delete it.")
 
 
-async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod: Observation) -> Launched | Later:
+async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Observation) -> Launched | Later:
     """Make the pod of the same key this job's, so that nobody rebuilds the former job's record from it."""
     metadata = {
         "uid": pod.uid,
@@ -155,7 +155,7 @@ async def _take_over_key(place: Workplace, record: JobRecord, attempt: int, pod:
         "annotations": spec_copy(record.spec),
     }
     try:
-        if await place.cluster.patch_pod(pod.namespace, pod.name, metadata):
+        if await ctx.cluster.patch_pod(pod.namespace, pod.name, metadata):
             return Launched(replace(pod, job_id=record.job_id, attempt=attempt), attempt, was_adopted=True)
     except (ClusterUnavailableError, ClusterRefusedError) as error:
         return Later("api_server", f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)

@@ -18,8 +18,8 @@ from dispatcher.events import Ended, Notice, StatusChanged
 from dispatcher.record import Checkpoint, JobRecord, checkpoint_field
 from dispatcher.status import Status
 from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, move, restore
-from worker.context import Workplace
-from worker.failpoints import Reached, reached
+from worker.context import Context
+from worker.failpoints import Failpoint, failpoint
 from worker.logs.attempt import JobLogs
 from worker.logs.reader import LetGoError
 
@@ -41,14 +41,14 @@ class NotKeptError(Exception):
     """Redis has taken the record again and again, and does not have it."""
 
 
-class OwnedJob:
+class OwnedRecord:
     """``news`` is set when a cancel is heard of. ``record`` is replaced, never changed."""
 
     def __init__(
         self,
         record: JobRecord,
         fence: Fence,
-        place: Workplace,
+        ctx: Context,
         *,
         news: asyncio.Event,
         logs: JobLogs,
@@ -56,8 +56,8 @@ class OwnedJob:
         self.record = record
         self._logs = logs
         self.fence = fence
-        self._place = place
-        self._ledger = place.ledger
+        self._ctx = ctx
+        self._store = ctx.store
         self._news = news
         self._turn = asyncio.Lock()  # what is put back must not be older than what is moved at the same time
 
@@ -65,7 +65,7 @@ class OwnedJob:
         """Somebody asks for the job's end."""
         if self.record.cancel_requested_by is None:
             self.record = replace(self.record, cancel_requested_by=by)
-            reached(Reached.CANCEL_SEEN)
+            failpoint(Failpoint.CANCEL_SEEN)
             self._news.set()
 
     async def move(
@@ -90,7 +90,7 @@ class OwnedJob:
                 if self._logs.is_lacking:
                     raise LogLostError
                 step = self._step(target=target, event=event, fields=fields, only_from=only_from)
-                moved = await self._ledger.persist(step)
+                moved = await self._store.run(step)
                 if moved.outcome is MoveOutcome.APPLIED:
                     break
                 await self._make_good(moved.outcome, times_refused)
@@ -118,7 +118,7 @@ class OwnedJob:
             result = event.result
             for times_refused in itertools.count(1):
                 step = move(self.record.job_id, self.fence, target=result.status, event=event, fields=fields)
-                moved = await self._ledger.persist(step)
+                moved = await self._store.run(step)
                 if moved.outcome is MoveOutcome.APPLIED:
                     break
                 await self._make_good(moved.outcome, times_refused)
@@ -158,7 +158,7 @@ class OwnedJob:
         """
         async with self._turn:
             published = self._logs.checkpoints
-            record = await self._ledger.read_record(self.record.job_id)
+            record = await self._store.read_record(self.record.job_id)
             if record is not None and record.unreadable_state is not None:
                 log.warning("job left alone, its record cannot be read", why=record.unreadable_state)
                 raise LetGoError
@@ -182,7 +182,7 @@ class OwnedJob:
         by = record.cancel_requested_by or known.cancel_requested_by
         self.record = replace(record, cancel_requested_by=by)
         if by is not None and not was_asked:
-            reached(Reached.CANCEL_SEEN)
+            failpoint(Failpoint.CANCEL_SEEN)
 
     def note_published(self) -> None:
         """Take over how far the logs are published."""
@@ -192,7 +192,7 @@ class OwnedJob:
         """Make the record again as it stands here. A result is appended again afterwards: the record is restored as
         that of a running job. Not at once where the job may have been taken over before Redis lost it: the new owner,
         if there is one, goes first."""
-        await self._place.until_certain()
+        await self._ctx.until_certain()
         published = self._logs.checkpoints
         record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.kept_from})
         if record.status.is_final:
@@ -205,24 +205,24 @@ class OwnedJob:
             namespace=record.namespace,
             node=record.node,
         )
-        restored = await self._ledger.persist(restore(record, self.fence, event=event, fields=_fields(record)))
+        restored = await self._store.run(restore(record, self.fence, event=event, fields=_fields(record)))
         log.warning("record restored", job_id=record.job_id, outcome=restored.outcome.value)
         match restored.outcome:
             case RestoreOutcome.SUPERSEDED:
                 raise LetGoError
             case RestoreOutcome.EXISTS:
-                found = await self._ledger.read_record(record.job_id)
+                found = await self._store.read_record(record.job_id)
                 if found is None or Fence(found.owner or "", found.epoch) != self.fence:
                     raise LetGoError
                 raise MovedElsewhereError
             case RestoreOutcome.RESTORED:
                 self.record = replace(self.record, last_step=restored.step)
-                if (found := await self._ledger.read_record(record.job_id)) is not None:
+                if (found := await self._store.read_record(record.job_id)) is not None:
                     await self._append_lost_log(found, published)
 
     async def _append_lost_log(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
         await self._logs.append_lost(record, published)
-        if self._logs.is_lacking and (found := await self._ledger.read_record(record.job_id)) is not None:
+        if self._logs.is_lacking and (found := await self._store.read_record(record.job_id)) is not None:
             self.record = replace(self.record, checkpoints=found.checkpoints)
 
 

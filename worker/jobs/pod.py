@@ -13,7 +13,7 @@ from dispatcher.spec import JobSpec
 from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation, observe
 from worker.cluster.watch import PodWatches
-from worker.failpoints import Reached, reached
+from worker.failpoints import Failpoint, failpoint
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -29,19 +29,19 @@ LAST_LOOK_S: Final = 10.0
 UNWATCHED_S: Final = 10.0
 
 
-class FollowedPod:
+class JobPod:
     """``news`` is set whenever something is heard.
 
     Attributes:
         last: the last that was seen of it, also after its deletion.
         is_gone: its deletion was seen, or its absence proved.
-        farewell: the last that it ever was, where its deletion was seen.
+        final_observation: the last that it ever was, where its deletion was seen.
     """
 
     def __init__(self, cluster: Cluster, watches: PodWatches, job_id: str, news: asyncio.Event) -> None:
         self.last: Observation | None = None
         self.is_gone = False
-        self.farewell: Observation | None = None
+        self.final_observation: Observation | None = None
         self._is_in_doubt = False
         self._read_at = 0.0  # when it was last read other than by the watch, on the loop's clock
         self._job_id = job_id
@@ -52,7 +52,7 @@ class FollowedPod:
 
     def begin(self, pod: Observation | None) -> None:
         """Another attempt: its pod as created, None before that."""
-        self.last, self.is_gone, self.farewell, self._is_in_doubt = pod, False, None, False
+        self.last, self.is_gone, self.final_observation, self._is_in_doubt = pod, False, None, False
         self._read_at = asyncio.get_running_loop().time()
         newer = self._watches.pod(pod.namespace, pod.name) if pod else None
         if pod is not None and newer is not None and (newer.uid, newer.job_id) == (pod.uid, pod.job_id):
@@ -65,11 +65,11 @@ class FollowedPod:
 
     def deleted(self, pod: Observation) -> None:
         """The watch shows its deletion, with the last that it was."""
-        self.last = self.farewell = pod
+        self.last = self.final_observation = pod
         self.is_gone = self._is_in_doubt = True
         self._news.set()
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """Something hints that it is not what the watch last showed."""
         self._is_in_doubt = True
         self._news.set()
@@ -153,7 +153,7 @@ class FollowedPod:
             return error
         if not is_there:
             self.is_gone = self._is_in_doubt = True
-        reached(Reached.POD_DELETED)
+        failpoint(Failpoint.POD_DELETED)
         return None
 
     async def patch(self, pod: Observation, metadata: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ from worker.cluster.client import Cluster
 from worker.cluster.observation import Container, Observation
 from worker.logs.entries import LogSource, LogTail
 from worker.logs.reader import Buffers, JobOfLog, LetGoError, LogFollower
-from worker.store import Ledger
+from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
-#: How often log followers of an attempt that fail by a defect of ours are begun again.
+#: How often log controllers of an attempt that fail by a defect of ours are begun again.
 MOST_FAILURES: Final = 3
 
 #: What was appended last of the logs that are published to their ends, by attempt and container.
@@ -27,10 +27,10 @@ Tails = dict[tuple[int, str], LogTail]
 class JobLogs:
     """One log follower per followed container, each a task of its own."""
 
-    def __init__(self, job: JobOfLog, cluster: Cluster, ledger: Ledger, buffers: Buffers) -> None:
+    def __init__(self, job: JobOfLog, cluster: Cluster, store: Store, buffers: Buffers) -> None:
         self._job = job
         self._cluster = cluster
-        self._ledger = ledger
+        self._store = store
         self._buffers = buffers
         self._attempt = 0
         self._failures = 0
@@ -99,13 +99,13 @@ class JobLogs:
             self._checkpoint(container, record),
             job=self._job,
             cluster=self._cluster,
-            ledger=self._ledger,
+            store=self._store,
             buffers=self._buffers,
             restarts=restarts,
         )
         task = asyncio.create_task(follower.run(), name=f"log {source.pod}/{container}")
         # Whatever ends a log follower early (another owner, a defect) is a reason to look at the job again.
-        task.add_done_callback(lambda _: self._job.reconsider() if not task.cancelled() and task.exception() else None)
+        task.add_done_callback(lambda _: self._job.recheck() if not task.cancelled() and task.exception() else None)
         self._followed[container] = (follower, task)
 
     def _unread(self, record: JobRecord) -> set[str]:
@@ -156,7 +156,7 @@ class JobLogs:
 
     async def _append_tail(self, tail: LogTail, there: Checkpoint) -> bool:
         """Append the end of a log again where the record does not say that it is there; False: it cannot be."""
-        return tail.is_in(there) or await tail.append(self._job.fence, self._ledger)
+        return tail.is_in(there) or await tail.append(self._job.fence, self._store)
 
     def read_again(self) -> None:
         """Follow this attempt's logs anew, from where the record says."""
@@ -195,7 +195,7 @@ class JobLogs:
         }
 
     def end_attempt(self) -> None:
-        """Forget the followers of an attempt that is drained, but not what Redis may still lose."""
+        """Forget the controllers of an attempt that is drained, but not what Redis may still lose."""
         tails = {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
         self.tails.update({place: tail for place, tail in tails.items() if tail.recent.start is not None})
         self._followed.clear()

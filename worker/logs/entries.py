@@ -11,7 +11,7 @@ from dispatcher.record import Checkpoint, checkpoint_field, gap_field
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
 from worker.logs.recent import RecentLog
 from worker.logs.stream import Piece
-from worker.store import Ledger
+from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -102,14 +102,14 @@ class LogTail:
         last = self.recent.entries[-1] if self.recent.start is not None else None
         return last is None or (there.end >= last.checkpoint.end and not (isinstance(last, Given) and last.is_open))
 
-    async def append(self, fence: Fence, ledger: Ledger) -> bool:
+    async def append(self, fence: Fence, store: Store) -> bool:
         """Append it again; Redis refuses what it has. False: it was given up, because Redis lacks more than is kept, or
         has no room."""
         entries = self.recent.entries
-        steps = [append_step(self.source, fence, entry, ledger.memory_limit_bytes) for entry in entries]
+        steps = [append_step(self.source, fence, entry, store.memory_limit_bytes) for entry in entries]
         replies: list[Appended] = []
         for first in range(0, len(steps), BATCH):
-            replies += await ledger.persist_many(steps[first : first + BATCH])
+            replies += await store.run_many(steps[first : first + BATCH])
         _, refused = how_many_applied(entries, replies)
         if refused is None or refused.outcome not in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
             return True

@@ -29,11 +29,11 @@ from dispatcher.steps import Appended, AppendOutcome, Fence
 from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.back_off import BackOff
 from worker.cluster.client import Cluster
-from worker.failpoints import Reached, reached
+from worker.failpoints import Failpoint, failpoint
 from worker.logs.entries import BATCH, Given, LogSource, LogTail, append_step, how_many_applied
 from worker.logs.recent import RecentBytes, RecentLog
 from worker.logs.stream import LogLines, Piece
-from worker.store import Ledger
+from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -88,10 +88,10 @@ class JobOfLog(Protocol):
 
     def cancel_requested(self, by: str) -> None: ...
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """The log cannot be read although the container is not known to have ended: look at the pod."""
 
-    def reconsider(self) -> None:
+    def recheck(self) -> None:
         """A log follower ended early: look whose the job is."""
 
 
@@ -119,14 +119,14 @@ class LogFollower:
         *,
         job: JobOfLog,
         cluster: Cluster,
-        ledger: Ledger,
+        store: Store,
         buffers: Buffers,
         restarts: int = 0,
     ) -> None:
         self._source = source
         self._job = job
         self._cluster = cluster
-        self._ledger = ledger
+        self._store = store
         self._buffers = buffers
         self.published = checkpoint  #: what Redis has
         self._recent = RecentLog[Piece | Given](buffers.recent)
@@ -274,14 +274,14 @@ class LogFollower:
                 await self._until_followed_ends()
                 self._missing = POD_GONE
                 return
-            self._job.doubt()
+            self._job.mark_stale()
             await self._try_again(back_off, error, began)
         except ClusterUnavailableError as error:
             await self._try_again(back_off, error, began)
             await self._until_cluster_is_well()
         else:
             if is_eof and (text := self._lines.foreign_end):
-                self._job.doubt()
+                self._job.mark_stale()
                 await self._try_again(back_off, f"text in place of a log: {_one_line(text)}", began)
             elif is_eof and self._lines.is_cut:
                 await self._try_again(back_off, "the stream was cut within a line", began)
@@ -313,7 +313,7 @@ class LogFollower:
             back_off.succeeded()
         await self._pause(max(EOF_NEWS_S, back_off.failed()))
         if not self._is_for_end:
-            self._job.doubt()
+            self._job.mark_stale()
 
     async def _after_bounded(self, back_off: BackOff, *, has_ended: bool) -> None:
         """Everything that there was when it was asked for is read."""
@@ -325,7 +325,7 @@ class LogFollower:
         elif self._is_last and not self._has_ended:
             self._missing = STILL_RUNNING
         elif self._is_gone and not self._has_ended:  # then it would have been refused
-            self._job.doubt()
+            self._job.mark_stale()
             await self._pause(back_off.failed())
 
     async def _one_stream(self, *, follow: bool) -> bool:
@@ -428,7 +428,7 @@ class LogFollower:
         self._is_near = False
         if not is_proof or not self._must_prove:
             self._must_prove, self._proofs = True, 0
-            self._job.doubt()
+            self._job.mark_stale()
             return
         self._proofs += 1
         if self._proofs == 1 and not self._lines.has_passed:
@@ -478,7 +478,7 @@ class LogFollower:
             self._waiting.append(piece)
             self._count(len(piece.data))
         if self._waiting_bytes > JOB_BUFFER_BYTES or self._buffers.used_bytes > self._buffers.limit_bytes:
-            why = NO_MEMORY if self._ledger.is_log_suspended else LATE
+            why = NO_MEMORY if self._store.is_log_suspended else LATE
             self._give_up_oldest(keep_bytes=self._waiting_bytes // 2, why=why)
         self._work.set()
 
@@ -512,10 +512,10 @@ class LogFollower:
             elif not self._waiting or self._rewind_to is not None:
                 self._work.clear()
                 await self._work.wait()
-            elif self._ledger.is_log_suspended and not self._is_read:
+            elif self._store.is_log_suspended and not self._is_read:
                 self._work.clear()
-                await self._ledger.until_log_resumed_or(self._work)
-            elif self._ledger.is_log_suspended and self._waiting_bytes:
+                await self._store.until_log_resumed_or(self._work)
+            elif self._store.is_log_suspended and self._waiting_bytes:
                 self._give_up_oldest(keep_bytes=0, why=NO_MEMORY)
             else:
                 await self._publish_batch()
@@ -556,14 +556,14 @@ class LogFollower:
         # Out of the buffer while under way: what is given up meanwhile must not be this.
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         self._count(-sum(entry.size_bytes for entry in batch))
-        fence, limit_bytes = self._job.fence, self._ledger.memory_limit_bytes
+        fence, limit_bytes = self._job.fence, self._store.memory_limit_bytes
         steps = [append_step(self._source, fence, entry, limit_bytes) for entry in batch]
-        replies = await self._ledger.persist_many(steps)
+        replies = await self._store.run_many(steps)
         done, refused = how_many_applied(batch, replies)
         if done:
             self._recent.note(self.published, batch[:done])
             self.published = batch[done - 1].checkpoint
-            reached(Reached.LOG_APPENDED)
+            failpoint(Failpoint.LOG_APPENDED)
         for reply in replies:
             if reply.cancel_by:
                 self._job.cancel_requested(reply.cancel_by)
@@ -580,7 +580,7 @@ class LogFollower:
                 if not self._pass_over(at):
                     self._fall_back(at)
             case AppendOutcome.FULL:
-                self._ledger.suspend_log()
+                self._store.suspend_log()
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
                 # Final: what is left to do for the job is found out anew from its record.
                 raise LetGoError

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from dispatcher import connection, names
 from dispatcher.bounded_json import loads_bounded
 from worker.cluster.client import BackOff
-from worker.context import Workplace
+from worker.context import Context
 
 #: No message of ours is longer: it names a job and a namespace, or a worker.
 MAX_MESSAGE_BYTES: Final = 4096
@@ -37,13 +37,13 @@ class ControlListener(Protocol):
 class Control:
     """One Pub/Sub connection of the worker's own."""
 
-    def __init__(self, place: Workplace, listener: ControlListener) -> None:
-        self._place = place
+    def __init__(self, ctx: Context, listener: ControlListener) -> None:
+        self._ctx = ctx
         self._listener = listener
 
     async def run(self) -> None:
         """Listen for ever."""
-        settings = self._place.settings
+        settings = self._ctx.settings
         client = connection.connect_async(
             settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=0, max_connections=1
         )
@@ -72,7 +72,7 @@ class Control:
                 continue
             answered_at = loop.time()
             if message["type"] == "message":
-                with self._place.loops.one_of_many("control"):
+                with self._ctx.loops.one_of_many("control"):
                     self._take(message["data"])
 
     def _take(self, data: bytes) -> None:

@@ -13,8 +13,8 @@ import structlog
 
 from dispatcher.record import JobRecord
 from dispatcher.steps import SurveyRow, survey
-from worker.context import Finished, Workplace
-from worker.jobs.controller import Follower
+from worker.context import Context, Finished
+from worker.jobs.controller import JobController
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.logs.reader import LetGoError
 
@@ -30,7 +30,7 @@ class Followed(Protocol):
     """The jobs that this worker follows, by id, and how to follow another."""
 
     @property
-    def followers(self) -> dict[str, Follower]: ...
+    def controllers(self) -> dict[str, JobController]: ...
 
     def follow(self, record: JobRecord) -> None: ...
 
@@ -38,10 +38,10 @@ class Followed(Protocol):
 class Reconciler:
     """Belongs to the supervisor's loop. ``rows``: the queue's active jobs as of the last look, by job id."""
 
-    def __init__(self, place: Workplace, jobs: Followed) -> None:
+    def __init__(self, ctx: Context, jobs: Followed) -> None:
         self.rows: dict[str, SurveyRow] = {}
         self._redis_life = ""
-        self._place = place
+        self._ctx = ctx
         self._jobs = jobs
 
     async def reconcile(self) -> None:
@@ -50,44 +50,44 @@ class Reconciler:
         Raises:
             connection.REFUSED: Redis cannot be used now.
         """
-        followed = list(self._jobs.followers.values())
+        followed = list(self._jobs.controllers.values())
         self._doubt_all_in_another_redis()
         await self._look()
         for row in list(self.rows.values()):
             if row.unreadable:
                 continue  # it is left alone
-            with self._place.loops.one_of_many("reconcile", job_id=row.job_id):
+            with self._ctx.loops.one_of_many("reconcile", job_id=row.job_id):
                 await self._compare(row)
-        if not self._place.is_certain:
+        if not self._ctx.is_certain:
             return
         # Results first: a caller who submits such a job again must not have it run again.
         await self._each(self._repeat_result, self._doubtful_results())
-        await self._each(self._check_lost, [follower for follower in followed if self._is_lost(follower)])
+        await self._each(self._check_lost, [controller for controller in followed if self._is_lost(controller)])
 
     async def _compare(self, row: SurveyRow) -> None:
-        follower = self._jobs.followers.get(row.job_id)
-        if follower is not None and row.status is not None and row.owner != self._place.incarnation:
-            follower.reconsider()
-        elif follower is not None and row.cancel_by:
-            follower.cancel_requested(row.cancel_by)
-        elif follower is not None and row.last_step != follower.record.last_step:
-            follower.reconsider()  # Redis has lost our last steps, or we have just made another
-        elif follower is None and row.owner == self._place.incarnation and not self._is_undone(row):
+        controller = self._jobs.controllers.get(row.job_id)
+        if controller is not None and row.status is not None and row.owner != self._ctx.incarnation:
+            controller.recheck()
+        elif controller is not None and row.cancel_by:
+            controller.cancel_requested(row.cancel_by)
+        elif controller is not None and row.last_step != controller.record.last_step:
+            controller.recheck()  # Redis has lost our last steps, or we have just made another
+        elif controller is None and row.owner == self._ctx.incarnation and not self._is_undone(row):
             await self._follow_again(row.job_id)
 
     def _doubt_all_in_another_redis(self) -> None:
         """It may have lost the last of a silent container's log, and no step that tells of it."""
-        if self._redis_life != self._place.redis_life:
-            self._redis_life = self._place.redis_life
-            for follower in self._jobs.followers.values():
-                follower.reconsider()
+        if self._redis_life != self._ctx.redis_life:
+            self._redis_life = self._ctx.redis_life
+            for controller in self._jobs.controllers.values():
+                controller.recheck()
 
     async def _look(self) -> None:
         rows: dict[str, SurveyRow] = {}
         first = 0
         while True:
-            step = survey(self._place.settings.queue, first, first + WINDOW - 1)
-            (window,) = await self._place.ledger.attempt([step])
+            step = survey(self._ctx.settings.queue, first, first + WINDOW - 1)
+            (window,) = await self._ctx.store.run_once([step])
             rows.update((row.job_id, row) for row in window)
             if len(window) < WINDOW:
                 self.rows = rows
@@ -97,73 +97,73 @@ class Reconciler:
     def _is_undone(self, row: SurveyRow) -> bool:
         """Whether Redis has lost the result that this worker appended: it is appended again, not found out anew."""
         is_final = row.status is not None and row.status.is_final
-        return row.job_id in self._place.finished and not is_final
+        return row.job_id in self._ctx.finished and not is_final
 
     async def _follow_again(self, job_id: str) -> None:
-        record = await self._place.ledger.read_record(job_id)
+        record = await self._ctx.store.read_record(job_id)
         if record is None or record.unreadable_state is not None or record.is_forgotten:
             return
-        if record.owner == self._place.incarnation:
+        if record.owner == self._ctx.incarnation:
             log.info("following again", job_id=job_id)
             self._jobs.follow(record)
 
-    def _is_lost(self, follower: Follower) -> bool:
-        row = self.rows.get(follower.record.job_id)
+    def _is_lost(self, controller: JobController) -> bool:
+        row = self.rows.get(controller.record.job_id)
         return row is None or row.status is None
 
-    async def _check_lost(self, follower: Follower) -> None:
+    async def _check_lost(self, controller: JobController) -> None:
         """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
-        job_id = follower.record.job_id
-        record = await self._place.ledger.read_record(job_id)
-        if self._jobs.followers.get(job_id) is not follower:
+        job_id = controller.record.job_id
+        record = await self._ctx.store.read_record(job_id)
+        if self._jobs.controllers.get(job_id) is not controller:
             return
         if record is None:
             try:
-                await follower.reload()
+                await controller.reload()
             except LetGoError:
-                follower.reconsider()
-        elif record.status.is_final and not follower.record.status.is_final:
-            follower.reconsider()
+                controller.recheck()
+        elif record.status.is_final and not controller.record.status.is_final:
+            controller.recheck()
 
     def _doubtful_results(self) -> list[Finished]:
         """Results that Redis may have lost. Those that were kept for long enough are forgotten."""
-        found, now = list[Finished](), self._place.ledger.now()
-        for job_id, finished in list(self._place.finished.items()):
-            follower = self._jobs.followers.get(job_id)
-            if follower is not None and not follower.record.status.is_final:
+        found, now = list[Finished](), self._ctx.store.now()
+        for job_id, finished in list(self._ctx.finished.items()):
+            controller = self._jobs.controllers.get(job_id)
+            if controller is not None and not controller.record.status.is_final:
                 continue  # it is to have the job's end again
             if self._may_be_lost(finished):
                 found.append(finished)
-            elif follower is None and now > finished.until:
-                self._place.forget_finished(job_id)
+            elif controller is None and now > finished.until:
+                self._ctx.forget_finished(job_id)
         return found
 
     def _may_be_lost(self, finished: Finished) -> bool:
         """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
         row = self.rows.get(finished.record.job_id)
         if row is None:
-            return finished.redis_life != self._place.redis_life
+            return finished.redis_life != self._ctx.redis_life
         return row.status is None or not row.status.is_final
 
     async def _repeat_result(self, finished: Finished) -> None:
         """Append a result again where Redis turns out to have lost it."""
-        job_id, redis_life = finished.record.job_id, self._place.redis_life
-        record = await self._place.ledger.read_record(job_id)
+        job_id, redis_life = finished.record.job_id, self._ctx.redis_life
+        record = await self._ctx.store.read_record(job_id)
         if record is not None and record.status.is_final:
-            self._place.finished[job_id] = replace(finished, redis_life=redis_life)
+            self._ctx.finished[job_id] = replace(finished, redis_life=redis_life)
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
         try:
-            await Follower(self._place, finished.record).append_again(finished)
+            await JobController(self._ctx, finished.record).append_again(finished)
         except LetGoError:
             log.warning("another worker has the job: its result stands", job_id=job_id)
-            self._place.forget_finished(job_id)
+            self._ctx.forget_finished(job_id)
         except MovedElsewhereError:
             log.info("it has ended by now", job_id=job_id)
 
     async def _each(self, do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
         async def one(item: T) -> None:
-            with self._place.loops.one_of_many("reconcile"):
+            with self._ctx.loops.one_of_many("reconcile"):
                 await do(item)
 
         for first in range(0, len(what), AT_ONCE):

@@ -21,8 +21,8 @@ from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
 from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation
-from worker.context import Workplace
-from worker.jobs.controller import Follower
+from worker.context import Context
+from worker.jobs.controller import JobController
 from worker.lease import REBUILT_AFTER_LEASES, Heartbeat
 from worker.ownership.reconciler import Reconciler
 from worker.rules.spec_copy import copied_spec
@@ -43,7 +43,7 @@ class Jobs(Protocol):
     """What this worker follows, and how it takes more."""
 
     @property
-    def followers(self) -> dict[str, Follower]: ...
+    def controllers(self) -> dict[str, JobController]: ...
 
     @property
     def has_capacity(self) -> bool: ...
@@ -56,8 +56,8 @@ class Jobs(Protocol):
 class Sweeper:
     """Belongs to the supervisor's loop."""
 
-    def __init__(self, place: Workplace, jobs: Jobs, heartbeat: Heartbeat, reconciler: Reconciler) -> None:
-        self._place = place
+    def __init__(self, ctx: Context, jobs: Jobs, heartbeat: Heartbeat, reconciler: Reconciler) -> None:
+        self._ctx = ctx
         self._jobs = jobs
         self._heartbeat = heartbeat
         self._reconciler = reconciler
@@ -89,7 +89,7 @@ class Sweeper:
                 await self._reconciler.reconcile()
                 await self._sweep()
                 back_off.succeeded()
-                await self._pause(self._place.settings.sweep_s * random.uniform(0.75, 1.25))
+                await self._pause(self._ctx.settings.sweep_s * random.uniform(0.75, 1.25))
             except (*connection.REFUSED, ClusterUnavailableError, ClusterRefusedError) as error:
                 log.info("sweep interrupted", why=str(error) or type(error).__name__)
                 await asyncio.sleep(back_off.failed(error))
@@ -100,10 +100,10 @@ class Sweeper:
                 await self._hurry.wait()
 
     async def _sweep(self) -> None:
-        rows, now = list(self._reconciler.rows.values()), self._place.ledger.now()
+        rows, now = list(self._reconciler.rows.values()), self._ctx.store.now()
         active = self._reconciler.rows
         self._set_aside = {x: until for x, until in self._set_aside.items() if until > now and x in active}
-        await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.followers])
+        await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.controllers])
         unowned = [row for row in rows if self._is_abandoned(row) or self._waits(row)]
         served = [row for row in unowned if self._is_served(row)]
         await self._take_over([row for row in served if self._is_abandoned(row)])
@@ -114,8 +114,8 @@ class Sweeper:
 
     async def _expire(self, rows: list[SurveyRow]) -> None:
         for row in rows:
-            with self._place.loops.one_of_many("sweep", job_id=row.job_id):
-                await self._place.ledger.attempt([expire(row.job_id, self._place.settings.queue)])
+            with self._ctx.loops.one_of_many("sweep", job_id=row.job_id):
+                await self._ctx.store.run_once([expire(row.job_id, self._ctx.settings.queue)])
 
     # Jobs
 
@@ -130,18 +130,18 @@ class Sweeper:
                 log.info("took over", job_id=job_id, former_owner=owners[job_id] or None)
 
     def _is_abandoned(self, row: SurveyRow) -> bool:
-        if row.status is None or row.job_id in self._jobs.followers or self._is_left_alone(row):
+        if row.status is None or row.job_id in self._jobs.controllers or self._is_left_alone(row):
             return False
         if row.is_ownerless:
             return self.may_consume and (row.epoch > 0 or row.status is not Status.QUEUED)
-        return not row.owner_is_alive and row.owner != self._place.incarnation and self._is_surely_dead(row)
+        return not row.owner_is_alive and row.owner != self._ctx.incarnation and self._is_surely_dead(row)
 
     def _is_surely_dead(self, row: SurveyRow) -> bool:
         """Whether the owner had a chance to renew its lease, and did not."""
         return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt(self._heartbeat.trusted_since)
 
     def _is_served(self, row: SurveyRow) -> bool:
-        return (row.namespace or self._place.default_namespace) in self._place.served
+        return (row.namespace or self._ctx.default_namespace) in self._ctx.served
 
     def _is_left_alone(self, row: SurveyRow) -> bool:
         """Whether this version cannot read the job's record: another one's status or intent, or junk."""
@@ -156,8 +156,8 @@ class Sweeper:
         """Claim jobs whose message was lost, oldest first."""
         if not rows or not self.may_consume:
             return
-        patience_s = self._place.settings.sweep_s if await self._queue_is_empty() else MESSAGE_S
-        before = self._place.ledger.now() - patience_s
+        patience_s = self._ctx.settings.sweep_s if await self._queue_is_empty() else MESSAGE_S
+        before = self._ctx.store.now() - patience_s
         for row in [row for row in rows if row.submitted_at < before][:BATCH]:
             if not self._jobs.has_capacity:
                 return
@@ -172,23 +172,23 @@ class Sweeper:
     async def _claim(self, owners: Mapping[str, str]) -> Mapping[str, ClaimOutcome]:
         """Claim jobs, each of its former owner; those that nobody can claim are set aside for a while."""
         outcomes = await self._jobs.claim_many(owners)
-        until = self._place.ledger.now() + SET_ASIDE_S
+        until = self._ctx.store.now() + SET_ASIDE_S
         hopeless = (ClaimOutcome.UNREADABLE, ClaimOutcome.FINAL)
         self._set_aside |= {x: until for x, outcome in outcomes.items() if outcome in hopeless}
         return outcomes
 
     async def _queue_is_empty(self) -> bool:
-        queue = self._place.settings.queue
+        queue = self._ctx.settings.queue
         lists = [names.message_list(queue, bucket) for bucket in MESSAGE_BUCKETS]
-        return not await self._place.ledger.client.exists(*lists)
+        return not await self._ctx.store.client.exists(*lists)
 
     # Pods
 
     async def _settle_strays(self) -> None:
         """Delete pods that no job has any more; make the records again of pods whose record Redis has lost."""
         for pod in list(self._strays.values()):
-            watched = self._place.watches.pod(pod.namespace, pod.name)
-            if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.followers:
+            watched = self._ctx.watches.pod(pod.namespace, pod.name)
+            if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.controllers:
                 del self._strays[pod.uid]
                 self._beyond.discard(pod.uid)
                 self._leaving.pop(pod.uid, None)
@@ -198,7 +198,7 @@ class Sweeper:
             row = self._reconciler.rows.get(watched.job_id)
             if row is None or row.status is None or not (row.unreadable or _is_of(row, watched)):
                 # One namespace's rights, or one record, must not hold up the others.
-                with self._place.loops.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
+                with self._ctx.loops.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
                     await self._settle(watched)
 
     def _is_its_turn(self, uid: str) -> bool:
@@ -210,24 +210,24 @@ class Sweeper:
         return True
 
     async def _settle(self, pod: Observation) -> None:
-        record = await self._place.ledger.read_record(pod.job_id)
+        record = await self._ctx.store.read_record(pod.job_id)
         if record is None:
             await self._rebuild(pod)
         elif record.unreadable_state is not None:
             return  # whoever can read it knows whose pod this is
         elif _is_stray(record, pod) and not pod.is_being_deleted:
             log.warning("deleting a stray pod", pod=pod.name, job_id=pod.job_id, attempt=pod.attempt)
-            await self._place.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
+            await self._ctx.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
 
     def _is_rebuilt(self, since: float) -> bool:
         """Whether owners had the time to make known again, since then (Redis' clock), what they own."""
-        return self._place.ledger.now() > since + REBUILT_AFTER_LEASES * self._place.settings.lease_s
+        return self._ctx.store.now() > since + REBUILT_AFTER_LEASES * self._ctx.settings.lease_s
 
     async def _rebuild(self, pod: Observation) -> None:
         """Make the record of a pod again from its annotations."""
         if not self._is_rebuilt(max(self._heartbeat.trusted_since, self._heartbeat.started_at)):
             return
-        found = await self._place.cluster.read_pod(pod.namespace, pod.name)
+        found = await self._ctx.cluster.read_pod(pod.namespace, pod.name)
         annotations = ((found or {}).get("metadata") or {}).get("annotations")
         try:
             found_in = annotations if isinstance(annotations, dict) else {}
@@ -240,7 +240,7 @@ class Sweeper:
         record = JobRecord(job_id=pod.job_id, spec=spec, digest=pod.digest, status=Status.STARTING)
         fields = {"attempt": str(pod.attempt), "pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}
         event = Notice(level="warning", text="Redis was emptied: this record was made again from the job's pod")
-        (restored,) = await self._place.ledger.attempt([restore(record, Fence("", 1), event=event, fields=fields)])
+        (restored,) = await self._ctx.store.run_once([restore(record, Fence("", 1), event=event, fields=fields)])
         if restored.outcome is RestoreOutcome.RESTORED:
             log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
             await self._jobs.claim_many({pod.job_id: ""})

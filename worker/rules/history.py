@@ -16,8 +16,8 @@ from worker.rules.waiting import MOST_KINDS, kind, waits_for
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """``Seen()`` before the first look. Times are seconds of Redis' clock.
+class PodHistory:
+    """``PodHistory()`` before the first look. Times are seconds of Redis' clock.
 
     ``user_code_started`` is None before the first look. ``trouble`` names what is wrong (container and reason) and
     ``trouble_since`` when it was first seen, without a look in between at which it was over.
@@ -36,7 +36,7 @@ class Seen:
     lost_node: str | None = None
     kinds: frozenset[str] = frozenset()
 
-    def after(self, observation: Observation, base_container: str, now: float) -> "Seen":
+    def after(self, observation: Observation, base_container: str, now: float) -> "PodHistory":
         """What is known after one more look. Taking the same look twice changes nothing."""
         base = observation.container(base_container)
         wrong = _trouble(observation, base_container)

@@ -3,7 +3,7 @@
 The caller judges on each watch event and when a verdict's ``look_again_at`` has come, and carries the verdict out; it
 decides nothing itself. A crash, a redelivery and a second look are one case, because nothing here depends on the way by
 which the present came about (the few things that only earlier looks tell are in
-:class:`worker.rules.history.Seen`, and losing them is safe).
+:class:`worker.rules.history.PodHistory`, and losing them is safe).
 
 Two clocks, never compared: ``now``, ``record.reached`` and ``seen`` are seconds of Redis' clock; what the pod says is
 the cluster's.
@@ -32,7 +32,7 @@ from worker.rules.failures import (
     second_run,
     trouble,
 )
-from worker.rules.history import Seen, blocker, deletion_came_first
+from worker.rules.history import PodHistory, blocker, deletion_came_first
 from worker.rules.waiting import for_a_node, is_news, waits_for
 
 #: How long a missing secret or config map may take to appear.
@@ -103,12 +103,12 @@ class _Look:
     pod: Observation
     base: Container
     now: float
-    before: Seen  #: earlier looks
-    seen: Seen  #: and this one
+    before: PodHistory  #: earlier looks
+    seen: PodHistory  #: and this one
 
 
 def judge(
-    spec: JobSpec, record: JobRecord, observation: Observation | None, now: float, *, seen: Seen | None = None
+    spec: JobSpec, record: JobRecord, observation: Observation | None, now: float, *, seen: PodHistory | None = None
 ) -> Verdict:
     """Judge the pod of the record's present attempt.
 
@@ -118,7 +118,7 @@ def judge(
         now: seconds of Redis' clock.
         seen: what earlier looks taught. The caller keeps ``seen.after(observation, spec.base_container, now)``.
     """
-    seen = seen or Seen()
+    seen = seen or PodHistory()
     if record.status.is_final or record.deletion_intent in (DeletionIntent.FINISHED, DeletionIntent.NEXT_ATTEMPT):
         return Settled()
     if observation is None:
@@ -138,7 +138,7 @@ def _is_of_another_attempt(record: JobRecord, pod: Observation) -> bool:
     return pod.attempt not in (0, record.attempt) and pod.uid != record.pod_uid
 
 
-def _absent(record: JobRecord, seen: Seen) -> Ended:
+def _absent(record: JobRecord, seen: PodHistory) -> Ended:
     # Whoever never looked cannot know whether user code started: then it did.
     started = seen.user_code_started is not False or record.reached_at("running") is not None
     if record.cancel_requested or record.deletion_intent is DeletionIntent.CANCELLED:

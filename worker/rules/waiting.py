@@ -50,7 +50,7 @@ def kind(waits_for: str) -> str:
 
 def is_news(waits_for: str, *, told: str, kinds: frozenset[str]) -> bool:
     """Whether this is to be told to somebody who was last told ``told``, and has heard of ``kinds`` of trouble before
-    (see :class:`worker.rules.history.Seen`; nobody knows them after a takeover)."""
+    (see :class:`worker.rules.history.PodHistory`; nobody knows them after a takeover)."""
     if waits_for.partition(": ")[0] != told.partition(": ")[0]:
         return True
     found = kind(waits_for)

@@ -1,7 +1,7 @@
-"""``make bench``: the goals of the design in numbers, measured on this machine against the pocket cluster.
+"""``make bench``: latency, throughput and memory, measured on this machine against the pocket cluster.
 
 What is measured is podrelay's own share: the pocket cluster answers in a millisecond and starts simulated containers at
-once. Prints one line per figure, with the goal beside it; measures, and judges nothing.
+once. Prints one line per figure, with the goal beside it, and fails at none.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Bench:
         raise RuntimeError("no VmRSS")
 
     def start_worker(self, name: str) -> Child:
-        """Another worker beside the first."""
+        """Start another worker beside the first."""
         env = {
             **os.environ,
             "PODRELAY_REDIS_URL": self.stack.redis_url,
@@ -59,7 +59,7 @@ class Bench:
         return self.processes.start(name, ["worker"], env, ready="worker ready")
 
     def requests(self) -> dict[str, int]:
-        """API requests that the pocket cluster has counted, by verb and resource."""
+        """Count the API requests that the pocket cluster has had, by verb and resource."""
         kubeconfig = yaml.safe_load(Path(self.stack.kubeconfig).read_text())
         token = kubeconfig["users"][0]["user"]["token"]
         request = urllib.request.Request(
@@ -72,6 +72,7 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
+    """Run a stack of its own, whose worker takes as many jobs as any part needs."""
     with Processes(lambda name, line: None) as processes:
         stack = start_local_stack(
             processes,
@@ -83,11 +84,12 @@ def bench() -> Iterator[Bench]:
 
 
 def simulated(*options: str, **fields: Any) -> JobSpec:
+    """Make the spec of a job whose container only seems to run."""
     return JobSpec(image="simulated:1", args=options, **fields)
 
 
 async def launch_latency(to: Bench, jobs: int) -> None:
-    """From submit to the pod's record, one job at a time."""
+    """Measure from submit to the pod's record, one job at a time."""
     latencies = []
     async with AsyncDispatcher(to.settings) as client:
         for _ in range(jobs):
@@ -103,6 +105,7 @@ async def launch_latency(to: Bench, jobs: int) -> None:
 
 
 async def throughput(to: Bench, jobs: int) -> None:
+    """Measure how many trivial jobs end in a second, and what each asks of the API server."""
     before, began = to.requests(), time.monotonic()
     async with AsyncDispatcher(to.settings) as client:
         specs = [simulated("--lines=1") for _ in range(jobs)]
@@ -117,8 +120,10 @@ async def throughput(to: Bench, jobs: int) -> None:
 
 
 async def end_latency(to: Bench, jobs: int) -> None:
-    """From the container's end (as the pod tells it, whole seconds are not enough: from its own clock) to the result at
-    the caller."""
+    """Measure from the container's end to the result at the caller.
+
+    The container prints its own clock: the pod's status has whole seconds only.
+    """
     lags = []
     async with AsyncDispatcher(to.settings) as client:
         for _ in range(jobs):
@@ -138,7 +143,7 @@ async def end_latency(to: Bench, jobs: int) -> None:
 
 
 async def followed(to: Bench, jobs: int) -> None:
-    """Many running jobs that log, on one worker and one client."""
+    """Measure memory and loss with many running jobs that log, on one worker and one client."""
     before_mb = to.worker_rss_mb()
     async with AsyncDispatcher(to.settings) as client:
         # They run for 200 s, so that the last has begun long before the first ends.
@@ -175,7 +180,7 @@ async def followed(to: Bench, jobs: int) -> None:
 
 
 async def takeover(to: Bench, jobs: int) -> None:
-    """How long running jobs are without an owner: worker after worker is ended, and the last one killed."""
+    """Measure how long running jobs have no owner: worker after worker is ended, and the last one killed."""
     reached: dict[str, float] = {}
     everywhere = asyncio.Event()
 
@@ -223,10 +228,12 @@ async def takeover(to: Bench, jobs: int) -> None:
 
 
 def tell(what: str, figure: str, goal: str) -> None:
+    """Print one figure."""
     print(f"{what:<50} {figure:<45} {goal and f'goal: {goal}'}", flush=True)
 
 
 async def run(jobs: int, which: list[str]) -> None:
+    """Measure these parts, one after the other, on one stack."""
     with bench() as to:
         tell("worker memory at start", f"{to.worker_rss_mb():.0f} MB", "")
         if "launch" in which:
@@ -242,6 +249,7 @@ async def run(jobs: int, which: list[str]) -> None:
 
 
 def main() -> None:
+    """Read the command line, and measure."""
     parts = ["launch", "throughput", "end", "followed", "takeover"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--jobs", type=int, default=2000, help="how many jobs to follow at once")

@@ -1,5 +1,7 @@
-"""The caller's client, asynchronous: as :mod:`dispatcher.client`, for one event loop, on two Redis connections however
-many jobs are followed."""
+"""The caller's client, asynchronous: as :mod:`dispatcher.client`, for one event loop.
+
+It holds two Redis connections however many jobs are followed (:mod:`dispatcher.multiplexer`).
+"""
 
 import asyncio
 import math
@@ -33,8 +35,10 @@ KEEP_PLACE_S = 7 * 86400.0
 
 
 class AsyncDispatcher:
-    """Submit jobs and await what becomes of them. Use with ``async with``; errors as in
-    :class:`dispatcher.client.Dispatcher`."""
+    """Submit jobs and await what becomes of them.
+
+    Use with ``async with``. Errors are those of :class:`dispatcher.client.Dispatcher`.
+    """
 
     def __init__(self, settings: ClientSettings | None = None) -> None:
         self.settings = settings or ClientSettings.from_environment()
@@ -58,8 +62,7 @@ class AsyncDispatcher:
         await self._bells.aclose()
 
     async def now(self) -> float:
-        """Redis' time (seconds since the epoch), the one clock of an installation: what several machines wait for is
-        told in it."""
+        """Return Redis' time (seconds since the epoch): the one clock of an installation."""
         async with connection.translated_async(self._url):
             seconds, microseconds = await self._redis.time()
         return seconds + microseconds / 1e6
@@ -115,7 +118,7 @@ class AsyncDispatcher:
         check_acknowledged(job_id, reply)
 
     async def get(self, job_id: str) -> JobRecord:
-        """The job's record as it is now.
+        """Return the job's record as it is now.
 
         Raises:
             JobUnknownError: there is no such job.
@@ -127,7 +130,10 @@ class AsyncDispatcher:
         return record
 
     async def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
-        """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
+        """List the newest jobs of a queue (default: of all queues).
+
+        At most ``limit`` active ones of each queue, then as many that have ended.
+        """
         records: list[JobRecord] = []
         async with connection.translated_async(self._url):
             indexes = indexes_of([queue] if queue else await self.queues())
@@ -142,13 +148,13 @@ class AsyncDispatcher:
         return records
 
     async def queues(self) -> "Sequence[str]":
-        """Every queue that was ever used."""
+        """List every queue that was ever used."""
         async with connection.translated_async(self._url):
             found: Any = await self._redis.smembers(names.queues())
         return sorted({*(x.decode("utf-8", "backslashreplace") for x in found), self.settings.queue})
 
     async def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
-        """The workers of a queue (default: of all), dead ones included, the last seen first."""
+        """List the workers of a queue (default: of all queues), the last seen first; dead ones are included."""
         views: list[WorkerView] = []
         async with connection.translated_async(self._url):
             listed = {names.workers(name): name for name in ([queue] if queue else await self.queues())}
@@ -166,8 +172,10 @@ class AsyncDispatcher:
         return set().union(*found)
 
     async def keep_places(self, places: Mapping[tuple[str, str], Cursor], *, keep_s: float = KEEP_PLACE_S) -> None:
-        """Keep where named readers are (by job id and reader) for ``keep_s`` seconds: another process that reads for
-        the same reader goes on from there."""
+        """Keep the cursors of named readers, by job id and reader, for ``keep_s`` seconds.
+
+        Another process that reads for the same reader goes on from there.
+        """
         if not places:
             return
         async with connection.translated_async(self._url), self._redis.pipeline(transaction=False) as pipe:
@@ -176,7 +184,7 @@ class AsyncDispatcher:
             await pipe.execute()
 
     async def place(self, job_id: str, reader: str) -> Cursor | None:
-        """Where this reader is; None where nothing was kept, or nothing that is a place: it begins at the beginning."""
+        """Return this reader's cursor; None where none was kept, or none that can be read: begin at the beginning."""
         async with connection.translated_async(self._url):
             kept: Any = await self._redis.get(names.place(job_id, reader))
         try:

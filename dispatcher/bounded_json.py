@@ -1,4 +1,4 @@
-"""Reading JSON that anybody may have written: bounded in size and depth, and :class:`ValueError` is all that it raises.
+"""JSON that anybody may have written: read within bounds of size and depth, raising :class:`ValueError` only.
 
 ``json.loads`` alone ends in a RecursionError on ``[[[[…``, guesses at UTF-16, takes ``NaN`` and ``1e999``, and lets
 half a surrogate pair through, which no UTF-8 can carry: each of them raises later, where nobody expects it.
@@ -21,7 +21,7 @@ _HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
 def loads_bounded(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
-    """What ``json.loads`` makes of UTF-8 that is JSON by RFC 8259, with finite numbers and whole characters.
+    """Read UTF-8 that is JSON by RFC 8259, with finite numbers and whole characters.
 
     Raises:
         ValueError: it is not, or it is longer or nested deeper than allowed. Its text says what and where.
@@ -36,8 +36,9 @@ def loads_bounded(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) ->
 
 
 def check_bounded(value: object, *, max_nodes: int, max_depth: int = MAX_DEPTH) -> None:
-    """Make sure that plain data (of JSON, of YAML, of a caller) can be encoded as JSON, and has an end: a YAML alias
-    may repeat a part without bound, or hold itself.
+    """Make sure that plain data (from JSON, from YAML, from a caller) can be encoded as JSON, and ends.
+
+    A YAML alias may repeat a part without bound, or contain itself.
 
     Raises:
         ValueError: it has more than ``max_nodes`` values, is nested deeper than ``max_depth``, or has half a surrogate

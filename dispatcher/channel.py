@@ -1,11 +1,11 @@
-"""A job's channel: how log entries look on the wire, and the pure core of every reader.
+"""A job's two streams in Redis, events and log: how log entries look on the wire, and how a reader digests them.
 
-A reader reads both streams of a job from its cursor and hands the entries, in any portions, to
-:class:`ChannelReader`, which puts them in order, drops what the reader already has, turns what is missing into explicit
-gaps, checks the chained digest, and holds the final event back until the log is drained to the end it names.
+Whoever reads hands the entries of both streams, in any portions, to :class:`ChannelReader`. It puts them in order,
+drops what the reader already has, turns what is missing into explicit gaps, checks the chained digest, and holds the
+final event back until the log is read to the end that this event names.
 
-What stands in a stream may be anybody's: every field is checked here, for every reader, and an entry that cannot be
-read is told (a gap, a notice) and passed over.
+Anybody may have written what is in a stream, so every field is checked here. An entry that cannot be read becomes a gap
+or a notice, and reading goes on after it.
 """
 
 import re
@@ -54,7 +54,7 @@ WITHOUT_LOG = Cursor(log_id="18446744073709551615-0")
 
 
 def encode_chunk(*, container: str, attempt: int, start: int, data: bytes, chain: str) -> Sequence[Argument]:
-    """A chunk as a stream entry. ``chain``: the chained SHA-256 after this chunk. Data is compressed when it pays."""
+    """Encode a chunk as a stream entry, compressed where it pays. ``chain``: the chained SHA-256 after this chunk."""
     coding, payload = "r", data
     if len(data) >= COMPRESS_FROM_BYTES:
         packed = zlib.compress(data, level=1)
@@ -64,17 +64,17 @@ def encode_chunk(*, container: str, attempt: int, start: int, data: bytes, chain
 
 
 def encode_gap(*, container: str, attempt: int, start: int, end: int | None, why: str) -> Sequence[Argument]:
-    """The mark of bytes that were lost before they could be published; ``end`` None: nobody can know how many."""
+    """Encode the mark of bytes that were lost before they could be published. ``end`` None: nobody knows how many."""
     return ("c", container, "a", attempt, "s", start, "e", "" if end is None else end, "g", why)
 
 
 class ChannelReader:
-    """The pure core of a reader of one job.
+    """Turns the entries of one job's streams into updates. Pure.
 
     Attributes:
         cursor: the place after everything that :meth:`take` returned.
-        status: the last status told; never leaves a final one.
-        is_done: the final event was told.
+        status: the last status returned; it never leaves a final one.
+        is_done: the final event was returned.
     """
 
     def __init__(self, job_id: str, cursor: Cursor | None = None) -> None:
@@ -92,7 +92,7 @@ class ChannelReader:
 
     @property
     def awaits_log(self) -> bool:
-        """The final event was read, and is told when the log is."""
+        """Whether the final event was read, and waits for the rest of the log."""
         return self._ended is not None
 
     @property
@@ -110,17 +110,22 @@ class ChannelReader:
         return self.cursor.log_id
 
     def note_generation(self, generation: str) -> None:
-        """Redis' generation as just read. Another one than the cursor's means that Redis was emptied: the streams began
-        anew, so their ids mean nothing; the offsets in the cursor still do."""
+        """Take Redis' generation as just read.
+
+        Another one than the cursor's means that Redis was emptied: the streams began anew, so the ids in the cursor
+        mean nothing; its log offsets still do.
+        """
         if self.cursor.generation and generation != self.cursor.generation:
             self._begin_again()
         self.cursor = replace(self.cursor, generation=generation)
 
     def note_ends(self, last_event_id: str, last_log_id: str, at: float) -> bool:
-        """The ids of the streams' last entries and Redis' time (seconds), as read after this reader came to its place.
-        A place beyond both is one in another Redis, whose last writes this one lacks (a failover) and whose clock was
-        ahead of this one's: what is added now would not come after that place. Then the streams are read again from
-        their beginnings; returns whether."""
+        """Take the ids of the streams' last entries and Redis' time (seconds); returns whether to read from the start.
+
+        They were read after this reader came to its place. A place beyond both is one in another Redis (before a
+        failover), whose last writes this one lacks and whose clock was ahead of this one's: new entries would not come
+        after that place. So both streams are read again from their beginnings.
+        """
 
         def is_beyond(place: str, last: str) -> bool:
             return _id_key(place) > _id_key(last) and _id_key(place)[0] > 1000 * at
@@ -137,7 +142,7 @@ class ChannelReader:
         self.cursor = replace(self.cursor, event_id="0-0", log_id=log_id)
 
     def take(self, events: Iterable[Entry], log: Iterable[Entry]) -> list[JobUpdate]:
-        """Digest the next entries of both streams (each in order, after ``event_id`` and ``log_id``)."""
+        """Turn the next entries of both streams (each in order, after ``event_id`` and ``log_id``) into updates."""
         heard: list[JobUpdate] = []
         queue = list(log)
         for entry_id, fields in events:
@@ -221,7 +226,7 @@ class ChannelReader:
         return self._places[key][2] if key in self._places else 0
 
     def _come_to(self, key: tuple[int, str], end: int) -> None:
-        """Note up to where a container's log was told. Of more containers than a job can have, the first are let go."""
+        """Note up to where a container's log was read. Beyond the most that a job can have, the first are dropped."""
         self._places[key] = (*key, end)
         if len(self._places) > MOST_PLACES:
             oldest = next(iter(self._places))
@@ -247,7 +252,7 @@ class ChannelReader:
                 self.cursor = replace(self.cursor, log_id="0-0")
                 self._reads_log_again = self._has_read_log_again = True
             return []
-        return self.end_now(entry_id, event, at)
+        return self._end_now(entry_id, event, at)
 
     def _lacks_log(self, event: Ended) -> bool:
         if self._is_without_log:
@@ -256,14 +261,16 @@ class ChannelReader:
         return any(self._end_of((attempt, name)) < summary.bytes for name, summary in logs.items())
 
     def log_is_drained(self) -> list[JobUpdate]:
-        """Tell that a read after ``log_id`` found nothing more: what the final event still waits for is not there (it
-        was trimmed, or Redis lost it)."""
+        """Take that a read after ``log_id`` found nothing more.
+
+        Whatever the final event still waits for is not there: it was trimmed, or Redis lost it.
+        """
         if self._reads_log_again:  # that read was still after the place that was given up
             self._reads_log_again = False
             return []
-        return self.end_now(*self._ended) if self._ended else []
+        return self._end_now(*self._ended) if self._ended else []
 
-    def end_now(self, entry_id: bytes, event: Ended, at: datetime) -> list[JobUpdate]:
+    def _end_now(self, entry_id: bytes, event: Ended, at: datetime) -> list[JobUpdate]:
         self._ended, self.is_done, self.status = None, True, event.result.status
         self._step(event_id=entry_id.decode())
         heard = []
@@ -297,14 +304,14 @@ class ChannelReader:
 
 
 def complete_ended(event: Ended, fields: dict[bytes, bytes]) -> Ended:
-    """Add to the final event what the step that wrote it noted beside it: the log's end, and the time of every move."""
+    """Add to the final event what the script wrote beside it: the log's end, and the time of every move."""
     times, log_end = decode_times(_shown_text(fields.get(b"t", b""))), fields.get(b"l", b"0-0")
     result = event.result.model_copy(update={"times": {**event.result.times, **times}})
     return event.model_copy(update={"result": result, "log_end": log_end.decode() if _ID.fullmatch(log_end) else "0-0"})
 
 
 def decode_times(text: str) -> dict[str, datetime]:
-    """Read ``queued=1.5 starting=2.5`` (seconds) as aware datetimes; what is no time is left out."""
+    """Read ``queued=1.5 starting=2.5`` (seconds) as aware datetimes, without what is no time."""
     times = {}
     for part in text.split():
         name, _, at = part.partition("=")
@@ -316,7 +323,7 @@ def decode_times(text: str) -> dict[str, datetime]:
 
 
 def _status_at_end(fields: dict[bytes, bytes]) -> Status:
-    """How the job ended by the times of its moves, where the event itself cannot be read."""
+    """Derive how the job ended from the times of its moves, where the event itself cannot be read."""
     times = decode_times(_shown_text(fields.get(b"t", b"")))
     return next((status for status in (Status.SUCCEEDED, Status.CANCELLED) if status.lower() in times), Status.FAILED)
 
@@ -329,7 +336,7 @@ def _read_event(fields: dict[bytes, bytes]) -> StatusChanged | Notice | Ended:
 
 
 def _read_place(fields: dict[bytes, bytes]) -> tuple[tuple[int, str], int]:
-    """Which container's log of which attempt it is, and from which byte."""
+    """Read which attempt's container the entry is of, and from which byte of its log."""
     container, attempt = _field(fields, b"c"), read_count(_field(fields, b"a"))
     if not re.fullmatch(CONTAINER_NAME, container, re.ASCII) or attempt > _MAX_ATTEMPT:
         raise ValueError(f"{shown(container)}, attempt {attempt}: no container's log")
@@ -344,7 +351,7 @@ def _read_gap_end(fields: dict[bytes, bytes], start: int) -> int | None:
 
 
 def _read_chunk(fields: dict[bytes, bytes], start: int) -> tuple[bytes, str]:
-    """Its bytes, and the chained digest after them."""
+    """Read the entry's bytes, and the chained digest after them."""
     data = _unpacked(fields[b"z"]) if b"z" in fields else fields.get(b"r")
     if data is None or len(data) > MAX_CHUNK_BYTES or start + len(data) > _MAX_END:
         raise ValueError("it has no data" if data is None else f"more than {MAX_CHUNK_BYTES} bytes, or none that count")
@@ -354,7 +361,7 @@ def _read_chunk(fields: dict[bytes, bytes], start: int) -> tuple[bytes, str]:
 
 
 def _unpacked(packed: bytes) -> bytes:
-    """A few bytes can hold gigabytes: no more is unpacked than a chunk may have."""
+    """Unpack no more than a chunk may have: a few bytes can hold gigabytes."""
     unpacking = zlib.decompressobj()
     try:
         data = unpacking.decompress(packed, MAX_CHUNK_BYTES + 1)
@@ -372,12 +379,12 @@ def _field(fields: dict[bytes, bytes], name: bytes) -> str:
 
 
 def _shown_text(raw: bytes) -> str:
-    """Text for a person, also where it is no UTF-8; what is longer than any of ours is cut."""
+    """Decode text for a person, also where it is no UTF-8; what is longer than any of ours is cut."""
     return raw[:4096].decode("utf-8", "backslashreplace")
 
 
 def _first_line(error: ValueError) -> str:
-    """What is wrong, in short: pydantic says it in its errors, with the whole input after it."""
+    """Say in short what is wrong: pydantic's own text has the whole input after it."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")[:200]
@@ -391,15 +398,15 @@ def _id_key(entry_id: bytes | str) -> tuple[int, int]:
 
 
 def _time_of(entry_id: bytes) -> datetime:
-    """An id is a time, unless somebody chose it: then at most the last that is reckoned with."""
+    """Read an id's time. Somebody may have chosen the id: at most the last second that is taken for a time."""
     return as_datetime(min(_id_key(entry_id)[0] / 1000, MAX_SECONDS))
 
 
 def unreadable(job_id: str, error: Exception) -> PodrelayError:
-    """What is told of a channel that is none: a key of another type, say."""
+    """Make the error about a stream that cannot be read, a key of another type, say."""
     return PodrelayError(f"the channel of job {job_id} cannot be read: {type(error).__name__}: {error}")
 
 
 def decode_xread(reply: Any) -> dict[bytes, list[Entry]]:
-    """redis-py's XREAD reply (RESP2) by stream name."""
+    """Read redis-py's XREAD reply (RESP2) by stream name."""
     return {stream: entries for stream, entries in reply or []}

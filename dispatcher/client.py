@@ -1,5 +1,8 @@
-"""The caller's client, synchronous. The asynchronous one is :mod:`dispatcher.aio`; both are thin shells over the same
-pure core (:mod:`dispatcher.steps`, :mod:`dispatcher.reader`)."""
+"""The caller's client, synchronous. The asynchronous one is :mod:`dispatcher.aio`.
+
+Both are thin shells over the same pure core: :mod:`dispatcher.steps` says what Redis is asked, and
+:mod:`dispatcher.reader` what its answers mean for a job that is followed.
+"""
 
 import math
 import time
@@ -76,8 +79,7 @@ class Dispatcher:
             self._redis.ping()
 
     def now(self) -> float:
-        """Redis' time (seconds since the epoch), the one clock of an installation: what several machines wait for is
-        told in it."""
+        """Return Redis' time (seconds since the epoch): the one clock of an installation."""
         with connection.translated(self._url):
             seconds, microseconds = self._redis.time()
         return seconds + microseconds / 1e6
@@ -199,7 +201,7 @@ class Dispatcher:
         check_acknowledged(job_id, reply)
 
     def get(self, job_id: str) -> JobRecord:
-        """The job's record as it is now.
+        """Return the job's record as it is now.
 
         Raises:
             JobUnknownError: there is no such job.
@@ -211,7 +213,10 @@ class Dispatcher:
         return record
 
     def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
-        """The newest jobs of a queue (default: of all), active ones first, at most ``limit`` of each kind and queue."""
+        """List the newest jobs of a queue (default: of all queues).
+
+        At most ``limit`` active ones of each queue, then as many that have ended.
+        """
         found: list[JobRecord] = []
         with connection.translated(self._url):
             indexes = indexes_of([queue] if queue else self.queues())
@@ -226,13 +231,13 @@ class Dispatcher:
         return found
 
     def queues(self) -> "Sequence[str]":
-        """Every queue that was ever used."""
+        """List every queue that was ever used."""
         with connection.translated(self._url):
             found: Any = self._redis.smembers(names.queues())
         return sorted({*(x.decode("utf-8", "backslashreplace") for x in found), self.settings.queue})
 
     def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
-        """The workers of a queue (default: of all), dead ones included, the last seen first."""
+        """List the workers of a queue (default: of all queues), the last seen first; dead ones are included."""
         views: list[WorkerView] = []
         with connection.translated(self._url):
             listed = {names.workers(name): name for name in ([queue] if queue else self.queues())}
@@ -250,17 +255,17 @@ class Dispatcher:
 
 
 def indexes_of(queues: Sequence[str]) -> Sequence[str]:
-    """The keys in which the jobs of these queues are listed."""
+    """Name the keys in which the jobs of these queues are listed."""
     return [index for queue in queues for index in (names.active(queue), names.recent(queue))]
 
 
 def lease_keys(incarnations: Iterable[bytes]) -> dict[bytes, str]:
-    """The key of each incarnation's lease. What is no text holds none."""
+    """Name the key of each incarnation's lease."""
     return {name: names.worker(name.decode("utf-8", "backslashreplace")) for name in incarnations}
 
 
 def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) -> WorkerView:
-    """Read a queue's entry of one worker, for both shells."""
+    """Read a queue's entry of one worker."""
     info = decode_worker(text)
     seen = info.pop("last_seen", 0)
     is_time = isinstance(seen, int | float) and 0 <= seen < MAX_SECONDS
@@ -269,12 +274,17 @@ def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) 
 
 
 def last_seen_first(view: WorkerView) -> tuple[bool, float]:
-    """Sort key: the living first."""
+    """Sort by it: the living first, then the last seen."""
     return not view.is_alive, -view.last_seen_at
 
 
 def checked_cancel(job_id: str, outcome: CancelOutcome) -> CancelOutcome:
-    """What a cancel came to, for both shells; raises where there was nothing to cancel."""
+    """Pass on what a cancel did.
+
+    Raises:
+        JobUnknownError: there is no such job.
+        PodrelayError: its record cannot be read.
+    """
     if outcome is CancelOutcome.MISSING:
         raise JobUnknownError(job_id)
     if outcome is CancelOutcome.UNREADABLE:
@@ -293,7 +303,12 @@ def _result_of(record: JobRecord) -> JobResult:
 
 
 def check_acknowledged(job_id: str, reply: str) -> None:
-    """Read the reply of :func:`dispatcher.steps.acknowledge` for both shells."""
+    """Make sure that the result is acknowledged.
+
+    Raises:
+        JobUnknownError: there is no such job.
+        PodrelayError: it has not ended, or its record cannot be read.
+    """
     if reply == "missing":
         raise JobUnknownError(job_id)
     if reply == "unreadable":

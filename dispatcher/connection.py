@@ -1,8 +1,8 @@
-"""The door to redis-py: connections with explicit limits, steps carried out, foreign errors translated.
+"""The one module that speaks to redis-py: makes connections, carries out steps, translates errors.
 
-redis-py's defaults are not ours: RESP3 has other reply shapes, ``socket_timeout`` (5 s) would break a blocking read,
-and a missing one would hang for ever on a half-open connection. Retries are bounded and jittered and live here only;
-they are safe because every step has the effect of one when it is sent twice.
+redis-py's defaults do not fit: RESP3 has other reply shapes, ``socket_timeout`` (5 s) would break a blocking read, and
+without one a half-open connection would hang for ever. Retries within a call are bounded, jittered and set here only;
+they are safe because every step that is sent twice has the effect of one.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ def backoff_s(failures: int) -> float:
 
 
 def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":
-    """A synchronous client (nothing is sent yet).
+    """Make a synchronous client (nothing is sent yet).
 
     ``timeout_s`` bounds each reply, ``retries`` counts the tries after the first.
     A blocking read needs a client whose ``timeout_s`` is longer than its BLOCK.
@@ -91,7 +91,7 @@ def check_url(url: str) -> None:
 
 
 def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: int = 8) -> "redis.asyncio.Redis":
-    """An asynchronous client. Callers wait for a free connection when all ``max_connections`` are in use."""
+    """Make an asynchronous client. Callers wait for a free connection when all ``max_connections`` are in use."""
     pool = _WaitingPool.from_url(
         url,
         max_connections=max_connections,
@@ -103,8 +103,11 @@ def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: 
 
 
 class _Cancellable:
-    """Mixed into redis-py's connections, which write through ``asyncio.wait_for``: before Python 3.12 that swallows a
-    cancellation which comes as the write ends (gh-86296), and the cancelled task goes on."""
+    """A mixin for redis-py's connections that makes a write cancellable.
+
+    They write through ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that comes as the write
+    ends (gh-86296): the cancelled task would go on.
+    """
 
     socket_timeout: float | None
 
@@ -128,7 +131,7 @@ class _Cancellable:
 
 
 class _WaitingPool(redis.asyncio.ConnectionPool):
-    """Callers wait for a free connection, in order, and may be cancelled at any point.
+    """A pool whose callers wait for a free connection, in order, and may be cancelled at any point.
 
     redis-py's own ``BlockingConnectionPool`` waits on an ``asyncio.Condition``, which before Python 3.13 loses a
     wake-up when the woken task is cancelled in that moment: everybody else then waits for ever (gh-112202).
@@ -160,16 +163,18 @@ class _WaitingPool(redis.asyncio.ConnectionPool):
 class PubSub(redis.asyncio.client.PubSub):
     """A Pub/Sub connection that ends when it breaks; whoever listens begins anew on another.
 
-    redis-py's own connects again within any call: in the task that listens and in one that subscribes, at once, and one
-    of the two sockets is left behind.
+    redis-py's own connects again within any call. The task that listens and one that subscribes may do so at once, and
+    one of the two sockets leaks.
     """
 
     async def connect(self) -> None:
+        """Connect, the first time only."""
         if self.connection is None:
             await super().connect()  # type: ignore[no-untyped-call]
         await self.check_health()
 
     async def check_health(self) -> None:
+        """Raise where the connection is lost, instead of connecting again."""
         own: Any = self.connection
         if not own.is_connected:
             raise redis.exceptions.ConnectionError("the Pub/Sub connection is lost")
@@ -179,12 +184,12 @@ class PubSub(redis.asyncio.client.PubSub):
 
 
 def pubsub(client: "redis.asyncio.Redis") -> PubSub:
-    """A Pub/Sub connection out of the client's pool."""
+    """Take a Pub/Sub connection out of the client's pool."""
     return PubSub(client.connection_pool)
 
 
 def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
-    """The one clear line about a Redis that cannot be used."""
+    """Make the error about a Redis that cannot be used."""
     what = str(error) or type(error).__name__
     return RedisUnavailableError(f"Redis at {mask_url(url)} cannot be used: {what}")
 
@@ -201,12 +206,16 @@ _ABOUT_A_KEY = (
 
 
 def is_about_a_key(error: BaseException) -> bool:
-    """Whether this is an answer about what a key holds, of a Redis that works."""
+    """Whether Redis works, and only says that a key holds something of another kind."""
     return isinstance(error, redis.exceptions.ResponseError) and any(words in str(error) for words in _ABOUT_A_KEY)
 
 
 def generation_of(reply: Any) -> str:
-    """Redis' generation, of a pipeline's reply that may be an error: '' where its key holds something else."""
+    """Read Redis' generation from a pipeline's reply; '' where its key holds something else.
+
+    Raises:
+        Exception: the reply itself, where it is any other error.
+    """
     if isinstance(reply, Exception) and not is_about_a_key(reply):
         raise reply
     return decode_generation(reply)
@@ -225,7 +234,7 @@ def translated(url: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def translated_async(url: str) -> AsyncIterator[None]:
-    """As :func:`translated`."""
+    """Turn redis-py's errors into ours, as :func:`translated` does."""
     with translated(url):
         yield
 
@@ -243,7 +252,7 @@ _REFUSALS_IN_SCRIPTS = {
 
 
 def _recognised(error: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
-    """The same error under the class that says that Redis cannot be used now."""
+    """Give a script's error the class that it would have had outside a script."""
     for words, kind in _REFUSALS_IN_SCRIPTS.items():
         if words in str(error) and not isinstance(error, UNAVAILABLE):
             return kind(str(error))
@@ -275,8 +284,10 @@ async def run_async(client: "redis.asyncio.Redis", step: Step[T]) -> T:
 
 
 async def run_many(client: "redis.asyncio.Redis", steps: Sequence[Step[T]]) -> list[T | redis.exceptions.ResponseError]:
-    """Carry out independent steps in one round trip, in this order (each is atomic, the whole is not). Where Redis
-    answers that a step's own keys hold something else, that error is the step's outcome, and the others have theirs.
+    """Carry out independent steps in one round trip, in this order. Each is atomic, the whole is not.
+
+    Where Redis answers that a step's own keys hold something of another kind, that error is the step's outcome, and the
+    other steps have theirs.
 
     Raises:
         redis.exceptions.RedisError: the first error that is not about one step's keys.

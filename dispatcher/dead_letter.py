@@ -1,7 +1,7 @@
-"""A dead letter: a message that no worker could understand, with the reason, for whoever published it.
+"""Dead letters: messages that no worker could understand, each with the reason, for whoever published it.
 
-The queue's list of them is bounded in every way, since anybody can fill it: so many letters, so many bytes of each and
-of all, so many days.
+Anybody can fill a queue's list of them, so everything about it is bounded: the letters, the bytes of each and of all,
+the days.
 """
 
 import base64
@@ -22,12 +22,12 @@ REASON_CHARACTERS: Final = 4000
 
 
 def sha256(message: bytes) -> str:
-    """What a publisher recognises its message by (hex)."""
+    """Hash a message (hex): a publisher recognises its own by it."""
     return hashlib.sha256(message).hexdigest()
 
 
 def encode_letter(message: bytes, *, reason: str, queue: str, at: float) -> str:
-    """The letter as JSON. ``at``: seconds since the epoch."""
+    """Write the letter as JSON. ``at``: seconds since the epoch."""
     return json.dumps(
         {
             "bytes": base64.b64encode(message[:MESSAGE_BYTES]).decode(),
@@ -41,7 +41,7 @@ def encode_letter(message: bytes, *, reason: str, queue: str, at: float) -> str:
 
 
 def set_aside(letter: str, *, queue: str) -> Step[None]:
-    """Keep the letter, and let go of the oldest ones beyond the bounds. Sent twice it is kept twice."""
+    """Keep the letter, and drop the oldest ones beyond the bounds. Sent twice, it is kept twice."""
     return Step(
         "set_aside",
         (names.dead_letters(queue), names.dead_letters_size(queue)),

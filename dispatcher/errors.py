@@ -3,7 +3,7 @@
 ::
 
     PodrelayError
-    ├── InvalidCursorError      the text names no place in a channel: give one that was told
+    ├── InvalidCursorError      the text is no cursor: give one as a reader returned it
     ├── InvalidSpecError        the spec, a file or a setting is wrong: mend it; nothing was published
     ├── SettingsError           a PODRELAY_* variable is misspelled or unusable
     ├── RedisUnavailableError   Redis cannot be reached, or refuses: try again later

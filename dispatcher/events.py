@@ -1,9 +1,9 @@
-"""What a job's channel says: the events on the wire, the result, and what a reader adds of its own.
+"""What a reader of a job gets: the events on the wire, the result, the log, and what the reader adds of its own.
 
-On the wire (stream ``events:{<id>}``): :class:`StatusChanged`, :class:`Notice`, :class:`Ended`, as JSON in the field
-``e``; when they happened is the stream id's own time (Redis' clock). The log (stream ``log:{<id>}``) is bytes and never
-JSON: see :mod:`dispatcher.channel`. A reader yields these, plus :class:`LogChunk`, :class:`LogGap` and
-:class:`Silence`.
+On the wire (stream ``events:{<id>}``) are :class:`StatusChanged`, :class:`Notice` and :class:`Ended`, as JSON in the
+field ``e``; the stream id is the time at which each happened (Redis' clock). The log (stream ``log:{<id>}``) is bytes
+and never JSON: see :mod:`dispatcher.channel`. A reader yields the events, :class:`LogChunk`, :class:`LogGap` and
+:class:`Silence`, each in a :class:`JobUpdate`.
 """
 
 import json
@@ -21,7 +21,7 @@ from dispatcher.status import FailureReason, Status
 
 
 class _Wire(BaseModel):
-    """Frozen; reading is lenient, so that an older reader passes over a newer writer's fields."""
+    """Base of what crosses the wire. Reading is lenient: an older reader ignores a newer writer's fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,7 +32,7 @@ class _Wire(BaseModel):
 
 
 def _without_lone_surrogates(value: Any) -> Any:
-    """Half characters, as in the JSON text ``"\\ud800"``, exist in Python and not on the wire: they become ``?``."""
+    """Replace half characters by ``?``: JSON's escapes can make them in Python, and no UTF-8 can carry them."""
     if isinstance(value, str) and type(value) is str:
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -67,7 +67,7 @@ class ContainerEnd(_Wire):
 
 
 class ClusterEvent(_Wire):
-    """A Kubernetes event about the job's pod (type Warning)."""
+    """A Kubernetes event of type Warning about the job's pod."""
 
     reason: str
     message: str
@@ -112,6 +112,7 @@ class JobResult(_Wire):
 
     @property
     def succeeded(self) -> bool:
+        """Whether the status is SUCCEEDED."""
         return self.status is Status.SUCCEEDED
 
 
@@ -129,7 +130,7 @@ class StatusChanged(_Wire):
 
 
 class Notice(_Wire):
-    """Something worth telling that is no move: a takeover, a gap, a Kubernetes warning, an attempt that failed."""
+    """Something worth knowing that is no move: a takeover, a Kubernetes warning, an attempt that failed."""
 
     kind: Literal["notice"] = "notice"
     level: Literal["info", "warning", "error"] = "info"
@@ -151,8 +152,10 @@ MAX_EVENT_DEPTH = 200
 
 
 def unreadable_result(job_id: str, status: Status, why: str) -> JobResult:
-    """What stands for the result of a job that has ended, where its own cannot be read. It is no success: whatever the
-    code returned is not there."""
+    """Make a stand-in for the result of a job that has ended, where its own cannot be read.
+
+    It is never a success: whatever the code returned is not there.
+    """
     text = f"the job's result cannot be read by this version: {why}"
     if status is Status.CANCELLED:
         return JobResult(job_id=job_id, status=status, message=text, log_complete=False)
@@ -166,7 +169,7 @@ _ADAPTER: TypeAdapter[StatusChanged | Notice | Ended] = TypeAdapter(WireEvent)
 
 
 def encode_event(event: StatusChanged | Notice | Ended) -> str:
-    """The event as it crosses the wire."""
+    """Write the event as JSON for the wire."""
     return event.model_dump_json(exclude_defaults=False, exclude_none=True)
 
 
@@ -201,7 +204,7 @@ def decode_result(text: str | bytes) -> JobResult:
 
 
 def _known_values(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """The fields that are valid each for itself."""
+    """Leave out the fields that are not valid by themselves."""
     try:
         model.model_validate(data)
     except ValidationError as error:
@@ -224,12 +227,13 @@ class LogChunk:
 
     @property
     def end(self) -> int:
+        """The byte after its last, counted as ``start`` is."""
         return self.start + len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class LogGap:
-    """Bytes that this reader cannot get. ``end`` is None where nobody can know how many they were."""
+    """Bytes of a log that this reader cannot get. ``end`` is None where nobody knows how many they were."""
 
     container: str
     attempt: int
@@ -249,8 +253,10 @@ class SilenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Told once when nothing will come for a reason that a person can act on. ``last_seen_at``: when a worker (or the
-    owner) was last alive; None where none ever was."""
+    """Why nothing will come for now, where a person can act on it. A reader yields each kind once.
+
+    ``last_seen_at``: when a worker (or the owner) was last alive; None where none ever was.
+    """
 
     kind: SilenceKind
     queue: str
@@ -285,12 +291,13 @@ class Cursor:
     ends: tuple[tuple[int, str, int], ...] = ()
 
     def encode(self) -> str:
+        """Write the text form that :meth:`decode` reads."""
         ends = ",".join(f"{attempt}:{container}:{end}" for attempt, container, end in self.ends)
         return f"{self.generation}/{self.event_id}/{self.log_id}/{ends}"
 
     @classmethod
     def decode(cls, text: str) -> "Cursor":
-        """Read what :meth:`encode` wrote. It comes back from outside: nothing else reaches Redis.
+        """Read what :meth:`encode` wrote. It comes back from outside, so nothing else may pass.
 
         Raises:
             InvalidCursorError: it is none (a ValueError too).

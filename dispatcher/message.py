@@ -1,8 +1,8 @@
 """The queue message, byte for byte what a Celery 5.7 worker reads (message protocol 2 over kombu's Redis transport).
 
-Written here so that a caller needs neither celery nor kombu, and so that the message goes out in the same atomic step
-as the record. A publisher in another language may write just this message with a whole spec as its one argument: the
-worker then makes the record. Held by golden tests to what Celery itself writes.
+Written without celery and kombu, so that callers need neither, and so that the message is published in the same atomic
+step that writes the record. A publisher in another language may write this message alone, with a whole spec as its one
+argument: the worker then makes the record. Golden tests hold it to what Celery itself writes.
 """
 
 import base64
@@ -23,14 +23,14 @@ MESSAGE_LIMIT_BYTES: Final = SPEC_LIMIT_BYTES * 4 // 3 + 32 * 1024
 
 
 def encode_message(job: str | Mapping[str, Any], *, queue: str, priority: Priority, origin: str = "podrelay") -> str:
-    """The message that asks for a launch: ``job`` is the id of a recorded job, or a whole spec."""
+    """Write the message that asks for a launch. ``job``: the id of a job that has a record, or a whole spec."""
     return json.dumps(launch_message(job, queue=queue, bucket=PRIORITY_BUCKETS[priority], origin=origin))
 
 
 def launch_message(
     job: str | Mapping[str, Any], *, queue: str, bucket: int, origin: str = "podrelay"
 ) -> dict[str, Any]:
-    """The same before it is JSON. ``bucket``: 0, 3, 6 or 9, in whose list it waits."""
+    """Make the message that :func:`encode_message` writes as JSON. ``bucket``: 0, 3, 6 or 9, in whose list it waits."""
     task_id = str(uuid.uuid4())
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     body = json.dumps([[job], {}, embed], separators=(",", ":"))

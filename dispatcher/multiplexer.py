@@ -1,9 +1,8 @@
-"""Following many jobs on two Redis connections: one hears bells (Pub/Sub), one reads.
+"""Following many jobs on two Redis connections: one listens for bells (Pub/Sub), one reads.
 
-A bell carries nothing and may be lost; it only says whose channel to read. A job's first read comes after its
-SUBSCRIBE is confirmed, everything is read again after a reconnect, and a silent job is looked at now and then, so a
-lost bell costs time and never data. Nothing is held per job but its place and a small buffer; a slow consumer stops the
-reading of its own job only.
+A bell carries no data and may be lost; it only says whose streams to read. A job is first read after its SUBSCRIBE is
+confirmed, all jobs are read again after a reconnect, and a silent job is looked at now and then: a lost bell costs time
+and never data. Each job takes a cursor and a small buffer; a slow consumer stops the reading of its own job only.
 """
 
 import asyncio
@@ -63,8 +62,11 @@ class _Channel:
 
 
 class Multiplexer:
-    """Belongs to one event loop. ``client`` is used for reads and shared with other commands; ``bells`` is this
-    object's own. Start with ``async with``; whoever still follows at its end gets a :class:`PodrelayError`."""
+    """Follows any number of jobs, within one event loop. Use with ``async with``.
+
+    ``client`` is used for reads and shared with other commands; ``bells`` is this object's own. Whoever still follows
+    a job when it is closed gets a :class:`PodrelayError`.
+    """
 
     def __init__(
         self, client: "redis.asyncio.Redis", bells: "redis.asyncio.Redis", url: str, *, ping_s: float = PING_S
@@ -94,8 +96,10 @@ class Multiplexer:
         self._fail_all(PodrelayError("the dispatcher was closed while the job was followed; it goes on"))
 
     async def _keep(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Start the loop again whenever it ends. An unexpected error is a defect of ours: whoever follows hears of it
-        instead of waiting for ever."""
+        """Start the loop again whenever it ends.
+
+        An unexpected error is a defect of ours: it is raised to whoever follows, who would else wait for ever.
+        """
         failures = 0
         while True:
             started = time.monotonic()
@@ -114,8 +118,9 @@ class Multiplexer:
                 channel.fail(error)
 
     async def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[JobUpdate, None]:
-        """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end. The last thing
-        is :class:`~dispatcher.events.Ended`; a cursor behind it yields nothing.
+        """Yield what happens to the job, in order, from the cursor (default: the beginning) to its end.
+
+        The last update is :class:`~dispatcher.events.Ended`; a cursor behind it yields nothing.
 
         Raises:
             JobUnknownError: there is no such job, now or (when Redis was emptied) for a minute.
@@ -157,7 +162,7 @@ class Multiplexer:
     # Bells
 
     async def _speak(self, what: str, job_id: str) -> None:
-        """Subscribe to a job's bell, or no longer, where there is a connection; a new one subscribes to all."""
+        """Subscribe to a job's bell, or unsubscribe. Without a connection: a new one subscribes to all."""
         async with self._subscribing:
             if self._pubsub is None:
                 return

@@ -40,100 +40,102 @@ RETURN_VALUE_FILE: Final = "/airflow/xcom/return.json"
 
 
 def job(job_id: str) -> str:
-    """The job's record (hash)."""
+    """Key of the job's record (hash)."""
     return f"podrelay:job:{{{job_id}}}"
 
 
 def events(job_id: str) -> str:
-    """The job's events (stream, never trimmed)."""
+    """Key of the job's events (stream, never trimmed)."""
     return f"podrelay:events:{{{job_id}}}"
 
 
 def log(job_id: str) -> str:
-    """The job's log chunks (stream, trimmed to the spec's ``log_limit_bytes``)."""
+    """Key of the job's log chunks (stream, trimmed to the spec's ``log_limit_bytes``)."""
     return f"podrelay:log:{{{job_id}}}"
 
 
 def log_room(memory_limit_bytes: int) -> str:
-    """How many bytes of log workers with this limit may append before they look at Redis' memory again (string)."""
+    """Key of how many bytes workers with this limit may append before they check Redis' memory again (string)."""
     return f"podrelay:log_room:{memory_limit_bytes}"
 
 
 def bell(job_id: str) -> str:
-    """Pub/Sub channel that rings after each append to the job's channel. Carries no data: a lost bell loses nothing."""
+    """Pub/Sub channel that rings after each append to the job's streams. It carries no data: a lost bell loses none."""
     return f"podrelay:bell:{{{job_id}}}"
 
 
 def key(idempotency_key: str) -> str:
-    """Which job an idempotency key stands for (string)."""
+    """Key of the job id that an idempotency key stands for (string)."""
     return f"podrelay:key:{idempotency_key}"
 
 
 def place(job_id: str, reader: str) -> str:
-    """Where a named reader is in the job's channel (string: the cursor), for another process of the same reader."""
+    """Key of a named reader's cursor (string), from which another process of the same reader goes on."""
     return f"podrelay:place:{{{job_id}}}:{reader}"
 
 
 def active(queue: str) -> str:
-    """Jobs of the queue that are not forgotten yet (sorted set: job id by submission time in seconds)."""
+    """Key of the queue's jobs that are not forgotten yet (sorted set: job id by submission time in seconds)."""
     return f"podrelay:queue:{queue}:active"
 
 
 def recent(queue: str) -> str:
-    """Jobs of the queue that ended (sorted set: job id by the time its record expires, in seconds)."""
+    """Key of the queue's jobs that ended (sorted set: job id by the time its record expires, in seconds)."""
     return f"podrelay:queue:{queue}:recent"
 
 
 def workers(queue: str) -> str:
-    """Incarnations that serve the queue (hash: incarnation to JSON), kept when dead."""
+    """Key of the incarnations that serve the queue (hash: incarnation to JSON); the dead stay in it."""
     return f"podrelay:queue:{queue}:workers"
 
 
 def dead_letters(queue: str) -> str:
-    """Messages of the queue that no worker could understand (list of JSON: bytes as base64, reason, time)."""
+    """Key of the queue's messages that no worker could understand (list of JSON: bytes as base64, reason, time)."""
     return f"podrelay:queue:{queue}:dead"
 
 
 def dead_letters_size(queue: str) -> str:
-    """How many dead letters the queue has, and their bytes (string)."""
+    """Key of how many dead letters the queue has, and their bytes (string)."""
     return f"podrelay:queue:{queue}:dead:size"
 
 
 def queues() -> str:
-    """Every queue that was ever used (set)."""
+    """Key of every queue that was ever used (set)."""
     return "podrelay:queues"
 
 
 def control(queue: str) -> str:
-    """Pub/Sub channel on which the queue's workers hear of cancels and hand-overs. A lost message is caught by the
-    heartbeat."""
+    """Pub/Sub channel that tells the queue's workers of cancels and hand-overs.
+
+    What a lost message would have said, the heartbeat finds.
+    """
     return f"podrelay:queue:{queue}:control"
 
 
 def worker(incarnation: str) -> str:
-    """A worker's lease (string with a TTL)."""
+    """Key of a worker's lease (string with a TTL)."""
     return f"podrelay:worker:{incarnation}"
 
 
 def message_list(queue: str, priority: int) -> str:
-    """The list in which kombu looks for messages of this queue and priority (0, 3, 6 or 9; 0 is the highest)."""
+    """Key of the list in which kombu looks for the queue's messages of this priority (0, 3, 6 or 9; 0 goes first)."""
     suffix = f"\x06\x16{priority}" if priority else ""
     return f"{CELERY_PREFIX}{queue}{suffix}"
 
 
 def key_hash(idempotency_key: str) -> str:
-    """What a pod's annotation says of the job's key: enough to recognise it, nothing of its text."""
+    """Hash an idempotency key for a pod's annotation: enough to recognise it, nothing of its text."""
     return hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]
 
 
 def slug(name: str, max_length: int) -> str:
-    """Make a DNS-1123 label part of any text: lower case, digits and inner dashes, at most ``max_length`` long."""
+    """Turn any text into part of a DNS-1123 label: lower case, digits, inner dashes, at most ``max_length`` long."""
     cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return cleaned[:max_length].strip("-") or "job"
 
 
 def pod_name(*, name: str, installation: str, job_id: str, attempt: int) -> str:
-    """The name of the one pod of an attempt: ``<slug>-<hash of installation and job id>-<attempt>``.
+    """Name the one pod of an attempt: ``<slug>-<hash of installation and job id>-<attempt>``.
 
     At most 63 characters, so that it can also be a label value and a host name.
     """

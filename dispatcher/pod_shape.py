@@ -1,9 +1,9 @@
-"""The shape of a pod: which of its fields hold lists of objects, which hold texts.
+"""The shape of a pod: which of its fields are lists, mappings and texts.
 
-What a spec says about Kubernetes objects is taken as it is, and the API server judges it. But all of ours that reads
-such objects (merging, the policy, the return value's sidecar) relies on their shape: a list where the API has a list, a
-mapping where it has a mapping, a name where members are told apart by it. That is checked once, here. Fields that are
-not named here pass: a newer API may have them.
+The API server judges what a spec says in Kubernetes objects. But our code that reads them (the merge with the template,
+the policy, the return value's sidecar) relies on their shape: a list where the API has a list, a mapping where it has a
+mapping, a name where members are told apart by name. That is checked once, here. Fields that are not listed pass: a
+newer API may have them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -150,8 +150,10 @@ _MOST: Final = 10
 
 
 def shape_problems(fields: Mapping[str, Any]) -> list[str]:
-    """What has another shape than the API gives it, in these fields of a spec: its path, what was meant, what is there.
-    The first few; none: nothing of ours will stumble over it."""
+    """List where these fields of a spec have another shape than in the API: path, what belongs there, what is there.
+
+    Only the first few. An empty list: our code can read all of it.
+    """
     return list(islice(_problems_of_spec(fields), _MOST))
 
 
@@ -182,7 +184,7 @@ def _problems(path: str, value: Any, shape: Shape) -> Iterator[str]:
 
 
 def _fits(value: Any, shape: Shape) -> bool:
-    """Whether it is of the right kind, whatever is in it."""
+    """Whether the value itself has this shape, whatever is in it."""
     match shape:
         case Fields(_, needs):
             return isinstance(value, Mapping) and not (needs and not value.get(needs))

@@ -1,8 +1,8 @@
-"""Reading one job to its end, whatever becomes of its channel and of Redis: pure, for every way of reading.
+"""Reading one job to its end, whatever happens to its streams and to Redis. Pure: no clock, no socket.
 
 A shell (the synchronous client, the multiplexer of the asynchronous one) does what :attr:`JobReader.next` says, hands
-in what Redis answered, and passes on the updates. When a job is over, what a read of an emptied Redis is worth, and
-what a person is told of a job that is silent is decided here only. No clock, no socket.
+in what Redis answered, and passes on the updates. Only here is decided when a job is over, what a read of an emptied
+Redis is worth, and what a person is told about a job that is silent.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Next(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a reader stood when Redis was asked. An answer is handed in with it: the reader may have moved since."""
+    """Where a reader was when Redis was asked. The answer is handed in with it: the reader may have moved since."""
 
     event_id: str
     log_id: str
@@ -38,7 +38,7 @@ class Position:
 
 
 class JobReader:
-    """What happens to one job, in order, from the cursor (default: the beginning) to its end.
+    """Reads one job from the cursor (default: the beginning) to its end.
 
     The last update is :class:`~dispatcher.events.Ended`; a cursor behind it gives none.
 
@@ -62,10 +62,11 @@ class JobReader:
 
     @property
     def is_over(self) -> bool:
+        """Whether nothing more will come."""
         return self.next is Next.OVER
 
     def start(self, present: Presence) -> None:
-        """Take the look before the first read.
+        """Take who is there, as looked up before the first read.
 
         Raises:
             JobUnknownError: there is no such job, and no cursor that says there was.
@@ -78,7 +79,7 @@ class JobReader:
     def on_read(
         self, asked: Position, events: Sequence[Entry], log: Sequence[Entry], *, generation: str
     ) -> list[JobUpdate]:
-        """Take what a read of both streams found; ``generation`` was read after them."""
+        """Take what a read of both streams found. ``generation`` was read after them."""
         if self.is_over:
             return []
         if generation != self._channel.cursor.generation:
@@ -109,7 +110,7 @@ class JobReader:
         return Next.OVER if was_final else Next.LOOK
 
     def on_look(self, asked: Position, present: Presence, now: float) -> list[JobUpdate]:
-        """Take a look at who is there; ``now`` in monotonic seconds.
+        """Take who is there, as looked up after a silence. ``now``: monotonic seconds.
 
         Raises:
             JobUnknownError: there has been no record for :data:`UNKNOWN_GRACE_S`.
@@ -152,12 +153,12 @@ class JobReader:
 
 
 def after_look(job_id: str, present: Presence) -> steps.Step[str] | None:
-    """What whoever looked asks of Redis then: to end the job, where it has waited in its queue beyond its limit."""
+    """Return the step to carry out after a look: it ends a job that has waited in its queue beyond its limit."""
     return steps.expire(job_id, present.queue) if present.is_overdue else None
 
 
 def explain(found: Presence) -> Silence | None:
-    """What a person should be told; None: somebody is at work, wait."""
+    """Say why a job is silent, for a person; None where somebody is at work on it."""
     if found.status is None:
         text = "Redis has no record of this job (any more); a worker that follows its pod makes it again"
         return Silence(SilenceKind.JOB_UNKNOWN, found.queue, None, text)
@@ -190,18 +191,18 @@ AWAY_S = 4.0
 
 
 class SilenceWatch:
-    """Tells each kind of silence once, until it is over."""
+    """Reports each kind of silence once, until it is over."""
 
     def __init__(self) -> None:
         self._told: SilenceKind | None = None
 
     def look(self, found: Presence) -> Silence | None:
-        """The silence to tell now, if it is news."""
+        """Return the silence to report now, if it is news."""
         heard = explain(found)
         return self._tell(heard)
 
     def redis_away(self, error: RedisUnavailableError, for_s: float = AWAY_S) -> Silence | None:
-        """Redis has not answered for so long: the silence to tell, if it is news. A short interruption is none."""
+        """Return the silence of a Redis that has not answered for ``for_s``, if it is news. A short one is none."""
         if for_s < AWAY_S:
             return None
         text = f"{error}; the job goes on, and is read on when Redis is back"
@@ -218,8 +219,9 @@ UNKNOWN_GRACE_S = 60.0
 
 
 def check_known(job_id: str, found: Presence, cursor: Cursor | None) -> None:
-    """Make sure that there is something to follow. Whoever was following already (has a cursor) may wait for a record
-    that Redis has lost.
+    """Make sure that there is something to follow.
+
+    Whoever has a cursor was following already, and may wait for a record that Redis has lost.
 
     Raises:
         JobUnknownError: there is no record.
@@ -232,7 +234,7 @@ def check_known(job_id: str, found: Presence, cursor: Cursor | None) -> None:
 
 
 def missing_since(job_id: str, found: Presence, since: float | None, now: float) -> float | None:
-    """Since when (monotonic seconds) the record has been missing; None where it is there.
+    """Return since when (monotonic seconds) the record has been missing; None where it is there.
 
     Raises:
         JobUnknownError: it has been missing for longer than :data:`UNKNOWN_GRACE_S`.

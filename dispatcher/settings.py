@@ -50,7 +50,7 @@ READ_ELSEWHERE = frozenset(
 
 
 class ClientSettings(BaseSettings):
-    """What every process of podrelay knows."""
+    """The settings that every process of podrelay has."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
@@ -87,6 +87,7 @@ class ClientSettings(BaseSettings):
 
     @property
     def masked_redis_url(self) -> str:
+        """The URL of Redis as it may be shown."""
         return mask_url(self.redis_url.get_secret_value())
 
 
@@ -97,7 +98,9 @@ def _problem(error: Any) -> str:
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password replaced by ``***``, for messages and logs; also a password with ``/``, ``#`` or ``@``
-    in it, which makes the URL unusable."""
+    """Replace the URL's password by ``***``, for messages and logs.
+
+    Also one with ``/``, ``#`` or ``@`` in it, which makes the URL unusable.
+    """
     masked = re.sub(r"(?<=://)([^:/?#@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
     return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked)

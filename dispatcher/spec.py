@@ -1,7 +1,7 @@
-"""What is asked: the job spec.
+"""The job spec: what a caller asks for.
 
-Building is strict (an unknown field is an error that names the nearest known one, see :func:`parse_spec`); fields that
-hold Kubernetes objects take the API's own JSON and are checked by the API server (``fieldValidation=Strict``).
+Building one is strict: an unknown field is an error that names the nearest known one (:func:`parse_spec`). Fields that
+hold Kubernetes objects take the API's own JSON, and the API server checks them (``fieldValidation=Strict``).
 
 Precedence, lowest first: the worker's defaults, ``pod_template``, the fields of the spec, what podrelay itself must set
 (name, labels and annotations of its own, the return-value sidecar). Fields merge into the template as Kubernetes'
@@ -94,7 +94,7 @@ _NOT_ASKED = frozenset({"id", "trace", "try_number", "volatile_labels", "submitt
 
 
 class JobSpec(BaseModel):
-    """One job, as asked. Frozen; ``digest`` identifies what is asked apart from who asks and when."""
+    """One job as a caller asks for it. ``digest`` identifies what is asked, apart from who asks and when."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -229,7 +229,7 @@ class JobSpec(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def encode(self) -> str:
-        """The spec as it crosses the wire: JSON without the fields that have their default value; the id always."""
+        """Write the spec as JSON for the wire, without the fields that have their default value; the id always."""
         return json.dumps({"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":"))
 
 
@@ -245,10 +245,10 @@ def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool
 
 
 def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:
-    """Make a spec of plain data (YAML, JSON, keyword arguments).
+    """Make a spec from plain data (YAML, JSON, keyword arguments).
 
     Raises:
-        InvalidSpecError: with one problem per mistake (the first ten), its path, and the nearest known name for a
+        InvalidSpecError: with one problem per mistake (the first ten): its path, and the nearest known name for a
             misspelled field.
     """
     if problems := _too_many(data):
@@ -276,7 +276,7 @@ def decode_spec(text: str | bytes) -> JobSpec:
 
 
 def _too_many(data: Mapping[str, Any]) -> list[str]:
-    """What would be slow to look through only to say that all of it is wrong."""
+    """Refuse what would take long to check only to find that all of it is wrong."""
     if len(data) > _FIELDS_LIMIT:
         return [f"{len(data)} fields: no spec has more than {_FIELDS_LIMIT}"]
     entries = {name: len(value) for name, value in data.items() if isinstance(value, Mapping | list | tuple)}
@@ -298,7 +298,7 @@ def _validated(data: Mapping[str, Any], source: str) -> JobSpec:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelled name: `` (did you mean 'x'?)``, or nothing where none is near."""
+    """Hint at the name that was meant: `` (did you mean 'x'?)``, or nothing where none is near."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
@@ -313,6 +313,6 @@ def _problem(error: Any, *, has_hint: bool) -> str:
 
 
 def _shown(text: str) -> str:
-    """Somebody else's text within one of ours: short, and in characters that move no cursor."""
+    """Cut somebody else's text and escape its control characters, to show it within one of ours."""
     short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)

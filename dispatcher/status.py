@@ -1,7 +1,7 @@
-"""Where a job is, which moves are legal, and why a job can fail.
+"""The statuses of a job, the legal moves between them, and the reasons for which a job fails.
 
-Both enums are closed: a new member is a change of the wire. What a newer version has added is carried by its name
-(:meth:`Status.carried`), and is never taken for anything else.
+Both enums are closed: a new member changes the wire. A status that a newer version has added keeps its name
+(:meth:`Status.carried`), and is never taken for another.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,11 @@ class Status(StrEnum):
 
     @classmethod
     def carried(cls, text: str) -> "Status":
-        """The status of this name. One that this version does not know (a newer one's) keeps its name, and is neither
-        final nor equal to any that is known."""
+        """Return the status of this name.
+
+        One that this version does not know (a newer one's) keeps its name, and is neither final nor equal to any that
+        is known.
+        """
         if text in cls.__members__:
             return cls(text)
         stranger = str.__new__(cls, text)
@@ -49,7 +52,7 @@ LEGAL_MOVES: dict[Status, frozenset[Status]] = {
 
 
 def may_start_from(target: Status) -> tuple[Status, ...]:
-    """The statuses that a move to ``target`` may start from, as the atomic step in Redis is told."""
+    """List the statuses from which a job may move to ``target``."""
     return tuple(source for source, targets in LEGAL_MOVES.items() if target in targets)
 
 
@@ -66,7 +69,7 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReasonTraits:
-    """What is known of a failure from its reason alone.
+    """What a failure's reason alone says about it.
 
     ``user_code_started``: whether user code (init containers included) has begun; None where the reason alone cannot
     say, and the observation of the attempt decides.
@@ -104,6 +107,7 @@ class FailureReason(StrEnum):
 
     @property
     def traits(self) -> ReasonTraits:
+        """What this reason alone says about a failure."""
         return TRAITS[self]
 
 

@@ -1,7 +1,7 @@
 """The atomic steps on a job's record, as values: which script, its keys and arguments, and how to read its reply.
 
-Pure: :mod:`dispatcher.connection` carries them out, synchronously or not. Each script (``lua/*.lua``) is one step in
-Redis; every one may be sent twice (a lost reply) and then has the effect of one.
+Pure: :mod:`dispatcher.connection` carries the steps out, synchronously or not. Each script (``lua/*.lua``) runs in
+Redis as one step. Any step may be sent twice (its reply was lost) and then has the effect of one.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ Argument = str | bytes | int | float
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[T]):
-    """One script call. ``decode`` reads the raw (bytes) reply."""
+    """One call of a script. ``decode`` reads its raw reply (bytes)."""
 
     script: str
     keys: tuple[str, ...]
@@ -47,13 +47,13 @@ class Step(Generic[T]):
 
 @cache
 def script_text(name: str) -> str:
-    """The script's source, with the prelude that all share."""
+    """Read the script's source, with the prelude that all scripts share."""
     folder = resources.files("dispatcher") / "lua"
     return _known_values() + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
 
 
 def _known_values() -> str:
-    """What this version knows, as scripts are told: each version brings its own scripts, so they know what it does."""
+    """Write the values that this version knows as Lua: each version sends its own scripts, which then know them."""
     known = {"status": Status, "intent": DeletionIntent, "reason": FailureReason}
     sets = (f"{name} = {{{', '.join(f'{value} = true' for value in values)}}}" for name, values in known.items())
     return f"local KNOWN = {{{', '.join(sets)}, spec_bytes = {SPEC_LIMIT_BYTES}}}\n"
@@ -61,6 +61,7 @@ def _known_values() -> str:
 
 @cache
 def script_sha(name: str) -> str:
+    """Name the script as EVALSHA does."""
     return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -75,14 +76,19 @@ class SubmitOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
+    """The reply to a submit. ``job_id``: the job that the caller has now, perhaps one that was there before."""
+
     outcome: SubmitOutcome
     job_id: str
     generation: str
 
 
 def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
-    """Submit or attach. ``with_message=False``: for a worker that already holds the message. Reading the reply raises
-    :class:`InvalidSpecError` where the spec is too large; nothing was written then."""
+    """Submit a job, or attach to the one that its key stands for.
+
+    ``with_message=False``: for a worker that already has the message. Reading the reply raises
+    :class:`InvalidSpecError` where the spec is too large; nothing was written then.
+    """
     message = ""
     if with_message:
         message = encode_message(spec.id, queue=spec.queue, priority=spec.priority)
@@ -121,10 +127,13 @@ def _decode_submitted(reply: Any) -> Submitted:
 
 
 def retention_arguments(spec: JobSpec) -> tuple[float, float, float]:
+    """List the spec's times (seconds) in the order in which the scripts take them."""
     return (spec.retention_s, spec.acknowledged_retention_s, spec.queue_timeout_s)
 
 
 class ClaimOutcome(StrEnum):
+    """What a claim did."""
+
     CLAIMED = "claimed"
     MINE = "mine"  #: it was already this incarnation's
     OWNED = "owned"
@@ -138,7 +147,7 @@ class ClaimOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """``unreadable``: the field that this version cannot read."""
+    """The reply to a claim. ``unreadable``: the field that this version cannot read."""
 
     outcome: ClaimOutcome
     record: JobRecord | None
@@ -154,8 +163,11 @@ def claim(
     former_owner: str = "",
     redis_life: str = "",
 ) -> Step[Claimed]:
-    """Take a job that has no owner, or whose ``former_owner``'s lease is over. ``namespaces``: those that this worker
-    serves; a job that names none counts as one of its ``default_namespace`` ('': it is anybody's)."""
+    """Take a job that has no owner, or whose ``former_owner``'s lease is over.
+
+    ``namespaces``: those that this worker serves; a job that names none counts as one of its ``default_namespace``
+    ('': any worker may take it).
+    """
 
     def decode(reply: Any) -> Claimed:
         outcome = ClaimOutcome(_text(reply[0]))
@@ -178,12 +190,12 @@ def claim(
 
 
 def read_record(job_id: str) -> Step[JobRecord | None]:
-    """The job's record; None where there is none."""
+    """Read the job's record; None where there is none."""
     return Step("read_record", (names.job(job_id),), (), lambda reply: _decode_whole(job_id, reply[0]))
 
 
 def read_records(job_ids: Sequence[str]) -> Step[list[JobRecord]]:
-    """The records of these jobs, without those that have none."""
+    """Read the records of these jobs, without those that have none."""
 
     def decode(reply: Any) -> list[JobRecord]:
         found = (_decode_whole(job_id, record) for job_id, record in zip(job_ids, reply, strict=True))
@@ -193,8 +205,11 @@ def read_records(job_ids: Sequence[str]) -> Step[list[JobRecord]]:
 
 
 def newest(index: str, most: int) -> Step[tuple[list[str], list[JobRecord]]]:
-    """The ids of an index's newest jobs; and a stand-in for what in it is no job's id, or for the index itself where
-    the key is none."""
+    """Read the ids of an index's newest jobs.
+
+    Also returns stand-ins for what has to be shown: each member that is no job's id, or the index itself where its key
+    holds something of another kind.
+    """
 
     def decode(reply: Any) -> tuple[list[str], list[JobRecord]]:
         if isinstance(reply, bytes):
@@ -207,7 +222,7 @@ def newest(index: str, most: int) -> Step[tuple[list[str], list[JobRecord]]]:
 
 
 def _decode_whole(job_id: str, reply: Any) -> JobRecord | None:
-    """A record as the scripts tell it: field and value in turn; or why it cannot be read."""
+    """Read a record as scripts return it: field and value in turn, or a text that says why it cannot be read."""
     if isinstance(reply, bytes):
         return no_record(job_id, _text(reply))
     return decode_record(job_id, dict(zip(reply[::2], reply[1::2], strict=True))) if reply else None
@@ -224,6 +239,8 @@ def existing(keys: Sequence[str]) -> Step[set[str]]:
 
 
 class MoveOutcome(StrEnum):
+    """What a move did."""
+
     APPLIED = "applied"
     FENCED = "fenced"  #: another incarnation owns the job: let go of it
     MISSING = "missing"  #: Redis has lost the record: recreate it (not the same thing)
@@ -233,7 +250,7 @@ class MoveOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """``status`` is the record's after the step; ``at`` Redis' time in seconds; ``step`` this step's name."""
+    """The reply to a move: the record's ``status`` after it, Redis' time in seconds (``at``), this step's name."""
 
     outcome: MoveOutcome
     cancel_by: str
@@ -244,7 +261,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Who writes: refused by Redis as soon as another incarnation has claimed the job."""
+    """Who writes. Redis refuses it as soon as another incarnation has claimed the job."""
 
     owner: str
     epoch: int
@@ -261,9 +278,12 @@ def move(
     after: str = "*",
     known: Mapping[str, str] | None = None,
 ) -> Step[Moved]:
-    """Change the record and tell it. ``target`` is held to the table of legal moves; ``fields`` with an empty value are
-    deleted. ``after`` names the owner's step before this one ('' for none, '*' for any), ``known`` what else the owner
-    knows to be in the record: where Redis lacks it, it has lost it."""
+    """Change the record, and publish the event.
+
+    ``target`` is held to the table of legal moves; ``fields`` with an empty value are deleted. ``after`` names the
+    owner's step before this one ('' for none, '*' for any), ``known`` what else the owner knows to be in the record:
+    where Redis lacks it, it has lost it.
+    """
     name = uuid.uuid4().hex
     sources = only_from if only_from is not None else may_start_from(target) if target else None
     allowed = f" {' '.join(sources)} " if sources is not None else ""
@@ -300,6 +320,8 @@ def _decode_moved(reply: Any, name: str) -> Moved:
 
 
 class AppendOutcome(StrEnum):
+    """What an append to the log did."""
+
     APPLIED = "applied"
     FENCED = "fenced"
     MISSING = "missing"
@@ -310,6 +332,8 @@ class AppendOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
+    """The reply to an append."""
+
     outcome: AppendOutcome
     cancel_by: str
     checkpoint: str  #: on a mismatch, the record's ('' for none)
@@ -326,8 +350,10 @@ def append_log(
     entry: Sequence[Argument],
     memory_limit_bytes: int = 0,
 ) -> Step[Appended]:
-    """Append an entry (:func:`dispatcher.channel.encode_chunk` or ``encode_gap``) after which ``checkpoint`` holds.
-    ``memory_limit_bytes``: as for :func:`log_room`."""
+    """Append an entry (of :func:`dispatcher.channel.encode_chunk` or ``encode_gap``), and note the checkpoint after it.
+
+    ``memory_limit_bytes``: as for :func:`log_room`.
+    """
     return Step(
         "append_log",
         (names.job(job_id), names.log(job_id), names.log_room(memory_limit_bytes)),
@@ -341,30 +367,39 @@ def append_log(
 
 @dataclass(frozen=True, slots=True)
 class LogRoom:
-    """``room_bytes``: of log that fit (negative: so much is used too much) below ``limit_bytes`` of all that Redis
-    uses, 0 for no limit."""
+    """How much log fits into Redis.
+
+    ``room_bytes``: until Redis uses ``limit_bytes`` in all (0: no limit). Negative: so much is used beyond that.
+    """
 
     room_bytes: int
     limit_bytes: int
 
 
 def log_room(memory_limit_bytes: int) -> Step[LogRoom]:
-    """How much log Redis has room for. ``memory_limit_bytes``: no log beyond this, and none beyond 95 % of maxmemory,
-    which alone counts where this is 0."""
+    """Ask how much log Redis has room for.
+
+    No log is taken beyond ``memory_limit_bytes`` of used memory (0: no such limit), nor beyond 95 % of maxmemory.
+    """
     return Step("log_room", (), (memory_limit_bytes,), lambda reply: LogRoom(int(reply[0]), int(reply[1])))
 
 
 def forget(job_id: str, fence: Fence, queue: str) -> Step[str]:
-    """The owner's last step: applied, fenced, missing or illegal."""
+    """Forget a job that has ended, as its owner's last step: applied, fenced, missing or illegal."""
     return Step("forget", (names.job(job_id),), (job_id, fence.owner, fence.epoch, queue), _text)
 
 
 def acknowledge(job_id: str) -> Step[str]:
-    """Returns the job's status, ``missing``, ``unreadable``, or ``illegal`` for a job that has not ended."""
+    """Note that the caller has the result.
+
+    The reply is the job's status, ``missing``, ``unreadable``, or ``illegal`` for a job that has not ended.
+    """
     return Step("acknowledge", (names.job(job_id),), (job_id,), _text)
 
 
 class CancelOutcome(StrEnum):
+    """What a cancel did."""
+
     CANCELLED = "cancelled"  #: it was only waiting, and has ended now
     REQUESTED = "requested"  #: its worker ends it
     FINAL = "final"  #: it had ended before
@@ -373,7 +408,7 @@ class CancelOutcome(StrEnum):
 
 
 def cancel(job_id: str, by: str) -> Step[CancelOutcome]:
-    """Ask for the job's end, telling who asked."""
+    """Ask for the job's end. ``by``: who asks."""
     result = JobResult(
         job_id=job_id, status=Status.CANCELLED, message=f"cancelled by {by} before it had a pod", cancelled_by=by
     )
@@ -386,7 +421,7 @@ def cancel(job_id: str, by: str) -> Step[CancelOutcome]:
 
 
 def expire(job_id: str, queue: str) -> Step[str]:
-    """End a job that waits beyond its queue timeout, with what it last waited for: expired, early or missing."""
+    """End a job that waits beyond its queue timeout: expired, early or missing. Its result says what it waited for."""
 
     def ended(reason: FailureReason, message: str) -> tuple[str, str]:
         result = JobResult(job_id=job_id, status=Status.FAILED, reason=reason, message=message)
@@ -414,10 +449,11 @@ def expire(job_id: str, queue: str) -> Step[str]:
 
 @dataclass(frozen=True, slots=True)
 class SurveyRow:
-    """An active job in short. ``status`` None: listed, but its record is gone. Times in seconds of Redis' clock;
-    ``owner_seen_at`` (when its owner last renewed) is 0 for never. ``is_overdue``: it waits beyond its queue timeout.
-    ``unreadable``: what of it this version cannot read (a newer one's status, junk): whoever does not understand a job
-    leaves it alone.
+    """An active job in short. Times in seconds of Redis' clock.
+
+    ``status`` None: it is listed, but its record is gone. ``owner_seen_at``: when its owner last renewed its lease, 0
+    for never. ``is_overdue``: it waits beyond its queue timeout. ``unreadable``: what of it this version cannot read (a
+    newer one's status, junk): whoever does not understand a job leaves it alone.
     """
 
     job_id: str
@@ -437,12 +473,12 @@ class SurveyRow:
 
     @property
     def is_ownerless(self) -> bool:
+        """Whether no worker has claimed it."""
         return self.owner == ""
 
 
 def survey(queue: str, first: int, last: int) -> Step[list[SurveyRow]]:
-    """The queue's active jobs of these ranks, oldest first."""
-
+    """Read the queue's active jobs of these ranks, oldest first."""
     return Step(
         "survey",
         (names.active(queue), names.workers(queue)),
@@ -472,9 +508,12 @@ def _decode_row(r: Sequence[str]) -> SurveyRow:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Who could say something about a job. ``status`` None: no record. ``is_overdue``: it waits in its queue beyond its
-    limit, which anybody may end (:func:`dispatcher.steps.expire`). ``workers_alive`` counts those that serve the job's
-    queue and ``namespace`` ('' where it names none). Times in seconds of Redis' clock."""
+    """Who is there to work on a job. Times in seconds of Redis' clock.
+
+    ``status`` None: it has no record. ``is_overdue``: it waits beyond its queue timeout; anybody may end it then
+    (:func:`expire`). ``workers_alive`` counts those that serve the job's queue and ``namespace`` ('' where it names
+    none).
+    """
 
     at: float
     generation: str
@@ -492,16 +531,17 @@ class Presence:
 
     @property
     def is_final(self) -> bool:
+        """Whether the job has ended."""
         return self.status is not None and self.status.is_final
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a record, and it tells a status (a newer version's too)."""
+        """Whether there is a record that has a status (a newer version's too)."""
         return self.status is not None and self.status != UNREADABLE
 
 
 def presence(job_id: str) -> Step[Presence]:
-    """Look who is there, in one round trip."""
+    """Look in one round trip who is there."""
 
     def decode(reply: Any) -> Presence:
         r = [x.decode("utf-8", "backslashreplace") for x in reply]
@@ -527,10 +567,12 @@ def presence(job_id: str) -> Step[Presence]:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """``at``: Redis' time in seconds. ``lease_was_alive``: False at the first, and after a freeze or an outage.
-    ``redis_life``: its generation and its server's run; ``runs_since``: when that run took the place of another (Redis'
-    time in seconds), None where no other was known. ``gave_way``: keys of ours that held something of another type,
-    which nobody could have used; they were deleted."""
+    """The reply to a heartbeat. Times in seconds of Redis' clock.
+
+    ``lease_was_alive``: False at the first, and after a freeze or an outage. ``redis_life``: Redis' generation and its
+    server's run; ``runs_since``: when that run took the place of another, None where no other was known. ``gave_way``:
+    keys of ours that held something of another type, which nobody could have used; they were deleted.
+    """
 
     at: float
     generation: str
@@ -541,7 +583,7 @@ class Heartbeat:
 
 
 def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Heartbeat]:
-    """Renew the lease."""
+    """Renew this worker's lease. ``info``: what it says of itself, as JSON."""
     return Step(
         "heartbeat",
         (names.worker(incarnation), names.workers(queue), names.GENERATION, names.queues()),
@@ -561,11 +603,13 @@ def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str,
 
 
 def release(incarnation: str, queue: str, job_ids: Sequence[str]) -> Step[int]:
-    """Let go of jobs, so that another worker claims them at once."""
+    """Give up jobs, so that another worker claims them at once."""
     return Step("release", (names.control(queue),), (incarnation, *job_ids), int)
 
 
 class RestoreOutcome(StrEnum):
+    """What a restore did."""
+
     RESTORED = "restored"
     EXISTS = "exists"  #: another owner's, or ended: nothing was done
     SUPERSEDED = "superseded"  #: its key was submitted again, and that job is to have its pod
@@ -573,7 +617,7 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """``step`` is this step's name."""
+    """The reply to a restore. ``step``: this step's name."""
 
     outcome: RestoreOutcome
     step: str
@@ -582,7 +626,7 @@ class Restored:
 def restore(
     record: JobRecord, fence: Fence, *, event: StatusChanged | Notice, fields: Mapping[str, str]
 ) -> Step[Restored]:
-    """Make a lost record again, or put it back as its owner knows it. An empty owner: from what its pod tells."""
+    """Write a lost record again as its owner knows it, or (an empty owner) as its pod says."""
     name = uuid.uuid4().hex
     spec = record.spec
     always = {"spec": spec.encode(), "digest": record.digest, "status": record.status.value}
@@ -604,5 +648,5 @@ def restore(
 
 
 def _text(value: Any) -> str:
-    """What is no UTF-8 is kept in a form that can be shown."""
+    """Decode a reply; what is no UTF-8 is escaped."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

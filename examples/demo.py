@@ -122,12 +122,12 @@ class Watcher:
 
 
 def task_of(record: JobRecord) -> str:
-    """Which task a job is: its pod's label says it, as with Airflow's own operator."""
+    """Name the job's task: its pod's label says it, as with Airflow's own operator."""
     return record.spec.labels.get("task_id") or record.spec.volatile_labels.get("task_id") or record.spec.name
 
 
 def airflow_environment(home: Path, redis_url: str, queue: str) -> dict[str, str]:
-    """An Airflow of its own: nothing is read or written outside ``home``."""
+    """Make the environment of an Airflow that reads and writes nothing outside ``home``."""
     connection = {"conn_type": "podrelay", "extra": {"redis_url": redis_url, "queue": queue}}
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PODRELAY_"))}
     return {
@@ -154,7 +154,7 @@ def wait_for(child: Child, timeout_s: float, watcher: Watcher | None = None) -> 
 
 
 def pods_left(kubeconfig: str, queue: str) -> list[str]:
-    """The queue's pods that are still there after a while in which they should go."""
+    """Name the queue's pods that are still there after a while in which they should go."""
     from kubernetes import client, config
 
     api = client.CoreV1Api(config.new_client_from_config(kubeconfig))
@@ -168,7 +168,7 @@ def pods_left(kubeconfig: str, queue: str) -> list[str]:
 
 
 def task_states(home: Path) -> dict[str, str]:
-    """How Airflow says that the tasks ended."""
+    """Read from Airflow's database how the tasks ended."""
     with closing(sqlite3.connect(home / "airflow.db")) as database:
         rows = database.execute("select task_id, state from task_instance where dag_id = ?", (DAG_ID,))
         return {task: state for task, state in rows}
@@ -177,7 +177,7 @@ def task_states(home: Path) -> dict[str, str]:
 def checks(
     states: Mapping[str, str], seen: Mapping[str, Seen], left: list[str]
 ) -> Iterator[tuple[str, object, object]]:
-    """What is checked, what it must be, and what it is."""
+    """Yield what is checked, what it must be, and what it is."""
     yield "states of the tasks", {"run_this_first": "success", PASSING: "success", FAILING: "failed"}, dict(states)
     yield "jobs", [FAILING, PASSING], sorted(seen)
     passed, failed = (seen[task].result if task in seen else None for task in (PASSING, FAILING))
@@ -191,7 +191,7 @@ def checks(
 
 
 def run(screen: Screen, processes: Processes) -> list[str]:
-    """Run everything; returns what differed."""
+    """Run everything. Returns what differed."""
     queue = f"demo-{os.urandom(3).hex()}"
     home = processes.directory / "airflow"
     redis_url, kubeconfig = os.environ.get("PODRELAY_REDIS_URL"), os.environ.get("KUBECONFIG")
@@ -219,6 +219,7 @@ def run(screen: Screen, processes: Processes) -> list[str]:
 
 
 def introduce(screen: Screen, stack: LocalStack) -> None:
+    """Say what runs, and what of it was there already."""
     redis = f"embedded, {Path(stack.redis_binary).name}" if stack.redis_binary else "yours"
     cluster = f"pocket cluster at {stack.cluster_url}" if stack.cluster_url else f"yours, {stack.kubeconfig}"
     screen.say(f"  Redis    {mask_url(stack.redis_url)} ({redis})")
@@ -227,6 +228,7 @@ def introduce(screen: Screen, stack: LocalStack) -> None:
 
 
 def report(screen: Screen, made: Iterator[tuple[str, object, object]]) -> list[str]:
+    """Show every check. Returns what differed."""
     screen.say("")
     differed = []
     for what, expected, found in made:
@@ -239,7 +241,7 @@ def report(screen: Screen, made: Iterator[tuple[str, object, object]]) -> list[s
 
 
 def plain(value: object) -> str:
-    """A checked value as a person would write it."""
+    """Write a checked value as a person would."""
     match value:
         case bytes():
             return repr(value.decode(errors="replace"))
@@ -254,6 +256,7 @@ def plain(value: object) -> str:
 
 
 def main() -> int:
+    """Run the demo. Returns the exit code."""
     screen, began = Screen(), time.monotonic()
     screen.say("podrelay: an Airflow task runs a pod in a cluster that Airflow cannot reach\n", "bold")
     log = tempfile.NamedTemporaryFile("w", prefix="podrelay-demo-", suffix=".log", delete=False)  # noqa: SIM115 -- kept when the demo fails

@@ -52,8 +52,10 @@ def dev(
 
 
 def environment(*, redis_url: str, redis_binary: str | None, kubeconfig: str, cluster_url: str | None) -> str:
-    """The lines to paste into another terminal: what was started here, which has a binary or a URL of its own; the
-    rest is there already."""
+    """Write the lines to paste into another terminal.
+
+    They name what was started here. A Redis without a binary and a cluster without a URL were there already.
+    """
     from dispatcher.settings import mask_url
 
     lines = [

@@ -1,4 +1,4 @@
-"""What the command's exit codes mean. Scripts rely on them: README and `--help` show this table, tests hold both."""
+"""The command's exit codes. Scripts rely on them: README and `--help` show this table, and tests hold both to it."""
 
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -8,8 +8,10 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """Every exit code of ours. A followed job's container may end with any of these numbers too: `--json` and
-    `podrelay status` tell them apart."""
+    """Every exit code of the command.
+
+    A followed job's container may end with any of these numbers too: `--json` and `podrelay status` tell them apart.
+    """
 
     DONE = 0
     NO = 1
@@ -39,7 +41,7 @@ CONTAINER_RULE = (
 
 
 def exit_code(result: "JobResult") -> int:
-    """The exit code of a command that followed the job to this end.
+    """Choose the exit code of a command that followed the job to this end.
 
     The container's own code counts only where the container ended by itself: the 128 of a command that was never
     found, or the 137 of an evicted pod, is no word of the user's code.
@@ -57,5 +59,5 @@ def exit_code(result: "JobResult") -> int:
 
 
 def table() -> str:
-    """The table as `--help` shows it."""
+    """Write the table as `--help` shows it."""
     return "\n".join(f"  {code.value:>3}  {MEANING[code]}" for code in ExitCode)

@@ -13,7 +13,7 @@ Wanted = Callable[[JobUpdate], bool]
 def follow_to_end(
     client: Dispatcher, job_id: str, screen: Screen, cursor: Cursor | None = None, *, wanted: Wanted = lambda _: True
 ) -> int:
-    """Show what happens until the job has ended; returns the command's exit code.
+    """Show what happens until the job has ended. Returns the command's exit code.
 
     Raises:
         RedisUnavailableError: at the start only; later the client waits until Redis is back.
@@ -35,7 +35,7 @@ def follow_to_end(
 
 
 def detached(job_id: str, place: Cursor | None) -> str:
-    """What a person who pressed Ctrl-C should know."""
+    """Say what a person who pressed Ctrl-C should know."""
     lines = [
         f"detached; job {job_id} goes on",
         f"  see it again:      podrelay logs -f {job_id}",
@@ -46,7 +46,7 @@ def detached(job_id: str, place: Cursor | None) -> str:
 
 
 def of_container(container: str | None) -> Wanted:
-    """Lets pass the log of one container, and everything that is no log."""
+    """Make a filter that passes the log of one container, and everything that is no log."""
 
     def wanted(heard: JobUpdate) -> bool:
         match heard.event:

@@ -32,12 +32,15 @@ _STYLE = {
 
 
 def _style(status: Status) -> str:
-    """Plain for a status that only a newer version knows."""
+    """Choose the style of a status, plain for one that only a newer version knows."""
     return _STYLE.get(status, "bold")
 
 
 class ProgressScreen:
-    """Use as a context manager. Draws from a thread of its own, as the reader blocks; one lock guards the terminal."""
+    """Shows a job with a line of progress. Use as a context manager.
+
+    It draws from a thread of its own, as the reader blocks; one lock guards the terminal.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)

@@ -17,18 +17,21 @@ from dispatcher.steps import Submitted
 
 
 class Screen(Protocol):
-    """What a follower shows on."""
+    """Where a followed job is shown."""
 
-    def submitted(self, found: Submitted, queue: str) -> None: ...
+    def submitted(self, found: Submitted, queue: str) -> None:
+        """Show what the submit did."""
 
-    def show(self, heard: JobUpdate) -> None: ...
+    def show(self, heard: JobUpdate) -> None:
+        """Show what happened to the job."""
 
-    def tell(self, text: str) -> None: ...
+    def tell(self, text: str) -> None:
+        """Show a line of our own."""
 
 
 @contextmanager
 def screen(*, as_json: bool) -> Iterator[Screen]:
-    """The screen that fits where the output goes."""
+    """Choose the screen that fits where the output goes."""
     if as_json:
         yield JsonScreen()
     elif sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -72,7 +75,7 @@ class JsonScreen:
 
 
 def tell_submitted(found: Submitted, *, as_json: bool) -> None:
-    """The whole output of a submit that does not follow: the id alone, for ``$(…)``."""
+    """Write the whole output of a submit that does not follow: the id alone, for ``$(…)``."""
     if as_json:
         write_object(submitted_object(found))
     else:
@@ -80,16 +83,16 @@ def tell_submitted(found: Submitted, *, as_json: bool) -> None:
 
 
 def submitted_object(found: Submitted) -> dict[str, Any]:
-    """What the submit did, as the first JSON object of a follow."""
+    """Make the JSON object of what the submit did, the first one of a follow."""
     return {"kind": "submitted", "job_id": found.job_id, "outcome": found.outcome.value}
 
 
 def write_object(found: dict[str, Any]) -> None:
-    """One JSON object on one line of stdout, at once."""
+    """Write a JSON object as one line to stdout, at once."""
     print(json.dumps(found, ensure_ascii=False), flush=True)
 
 
 def write_bytes(data: bytes) -> None:
-    """Log bytes to stdout as they are, at once."""
+    """Write log bytes to stdout as they are, at once."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""What every command does around its own work: read the settings, reach Redis, and say in one line what went wrong."""
+"""What every command does around its own work: read the settings, make the client, say in one line what went wrong."""
 
 import getpass
 import os
@@ -26,21 +26,21 @@ def override(**settings: Any) -> None:
 
 
 def settings(**flags: Any) -> "ClientSettings":
-    """The settings, flags first."""
+    """Read the settings; flags win over variables."""
     from dispatcher.settings import ClientSettings
 
     return ClientSettings.from_environment(**_overrides, **flags)
 
 
 def redis_url_given() -> str | None:
-    """The Redis URL that somebody chose, by flag or variable; None where only the default is left."""
+    """Return the Redis URL that was chosen by flag or variable; None where only the default is left."""
     found: str | None = _overrides.get("redis_url") or os.environ.get("PODRELAY_REDIS_URL")
     return found
 
 
 @contextmanager
 def dispatcher(**flags: Any) -> Iterator["Dispatcher"]:
-    """A client; whatever podrelay raises inside ends the command with its line and its exit code."""
+    """Make a client. Whatever podrelay raises inside ends the command with one line and its exit code."""
     with told():
         from dispatcher.client import Dispatcher
 
@@ -78,13 +78,13 @@ def told() -> Iterator[None]:
 
 
 def _close_stdout() -> None:
-    """The reader of our output is gone (`podrelay logs … | head`): let the interpreter's last flush go nowhere."""
+    """Let the interpreter's last flush go nowhere: whoever read our output is gone (`podrelay logs … | head`)."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     print(f"podrelay: {text}", file=sys.stderr, flush=True)
 
 
@@ -95,7 +95,7 @@ def fail(text: str, code: ExitCode) -> NoReturn:
 
 
 def me() -> str:
-    """Who asks, as records and results tell it."""
+    """Name who asks, as records and results show it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user that /etc/passwd does not know

@@ -1,4 +1,4 @@
-"""What `podrelay submit` was given, file and flags, as one plain mapping; the spec itself judges it."""
+"""Reads what `podrelay submit` was given, file and flags, into one plain mapping; the spec itself checks it."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def _parse(text: str, source: str) -> Any:
 
 
 def merged(file: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    """Flags win over the file's fields. Maps (labels, annotations, env) are merged by key or name."""
+    """Merge flags over the file's fields; maps (labels, annotations, env) by key or name."""
     spec = dict(file)
     for name, value in flags.items():
         if value is None or value in ({}, []):
@@ -103,7 +103,7 @@ def pairs(given: Iterable[str] | None, flag: str) -> dict[str, str]:
 
 
 def env(values: Iterable[str] | None, secrets: Iterable[str] | None) -> list[dict[str, Any]]:
-    """Variables from ``--env NAME=VALUE`` and ``--env-secret NAME=SECRET/KEY``."""
+    """Read variables from ``--env NAME=VALUE`` and ``--env-secret NAME=SECRET/KEY``."""
     found: list[dict[str, Any]] = [{"name": n, "value": v} for n, v in pairs(values, "--env").items()]
     for name, reference in pairs(secrets, "--env-secret").items():
         secret, slash, key = reference.partition("/")
@@ -114,7 +114,7 @@ def env(values: Iterable[str] | None, secrets: Iterable[str] | None) -> list[dic
 
 
 def resources(requests: Iterable[str] | None, limits: Iterable[str] | None) -> dict[str, Any]:
-    """Resources from ``--request cpu=500m`` and ``--limit memory=1Gi``."""
+    """Read resources from ``--request cpu=500m`` and ``--limit memory=1Gi``."""
     found = {"requests": pairs(requests, "--request"), "limits": pairs(limits, "--limit")}
     return {name: value for name, value in found.items() if value}
 

@@ -30,7 +30,7 @@ def status(
 
 
 def _rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
-    """What a person asks first comes first; rows without a value are left out."""
+    """List names and values, in the order in which a person asks; an empty value is not shown."""
     yield "job", record.job_id
     yield "name", record.spec.name
     yield "queue", record.spec.queue
@@ -67,7 +67,7 @@ def _end_rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
 
 
 def _time_rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
-    """Each move's time, and how long after the one before it."""
+    """List each move's time, and how long after the one before it."""
     from dispatcher.record import as_datetime
 
     before: float | None = None

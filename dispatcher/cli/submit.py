@@ -44,7 +44,7 @@ def submit(
     \b
       podrelay submit --image python:3.12 --follow -- python -c 'print("hello")'
       podrelay submit -f job.yaml --key nightly-2026-11-22
-    """
+    """  # noqa: D301 -- click looks for this very character
     with session.told():
         flags = {
             "image": image,

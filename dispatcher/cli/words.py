@@ -1,4 +1,4 @@
-"""How what a reader hears looks as text for a person and as JSON for a program: pure."""
+"""Writes what happened to a job as text for a person and as JSON for a program. Pure."""
 
 import base64
 import itertools
@@ -15,7 +15,7 @@ from dispatcher.steps import SubmitOutcome, Submitted
 
 
 def line(heard: JobUpdate) -> str | None:
-    """One line for a person; None for what is no line (log bytes) or repeats the line before (the first QUEUED)."""
+    """Write an update as one line for a person; None for log bytes, which are none."""
     match heard.event:
         case StatusChanged() as event:
             return f"{heard.at.astimezone():%H:%M:%S} {move(event)}"
@@ -32,7 +32,7 @@ def line(heard: JobUpdate) -> str | None:
 
 
 def move(event: StatusChanged) -> str:
-    """``STARTING (pulling image) pod default/job-1 on node-a``."""
+    """Write a move: ``STARTING (pulling image) pod default/job-1 on node-a``."""
     parts: list[str] = [event.status.value]
     if event.detail:
         parts.append(f"({event.detail})")
@@ -42,13 +42,13 @@ def move(event: StatusChanged) -> str:
 
 
 def gap_line(gap: LogGap) -> str:
-    """Which bytes are not there, and why."""
+    """Say which bytes are missing, and why."""
     count = "an unknown number of" if gap.end is None else str(gap.end - gap.start)
     return f"gap in the log of {gap.container}: {count} bytes after byte {gap.start}: {gap.why}"
 
 
 def end(result: JobResult) -> str:
-    """The last line: how it ended, why, after how long, and what the code returned."""
+    """Write the last line: how the job ended, why, after how long, and what the code returned."""
     parts = [result.status.value]
     if result.reason:
         parts.append(str(result.reason))
@@ -73,7 +73,7 @@ def _short(value: Any) -> str:
 
 
 def durations(times: dict[str, datetime]) -> str:
-    """``3.2 s (queued 0.1 s, starting 1.0 s, running 2.1 s)`` of the times at which statuses were reached."""
+    """Write ``3.2 s (queued 0.1 s, starting 1.0 s, running 2.1 s)`` from the times at which statuses were reached."""
     moves = sorted((at, name) for name, at in times.items() if name in _STATUSES)
     if len(moves) < 2:
         return ""
@@ -89,7 +89,7 @@ def _span(span: timedelta) -> str:
 
 
 def submitted(found: Submitted, queue: str) -> str:
-    """What the submit did."""
+    """Say what the submit did."""
     match found.outcome:
         case SubmitOutcome.CREATED:
             return f"job {found.job_id} submitted to queue {queue}"
@@ -102,9 +102,9 @@ def submitted(found: Submitted, queue: str) -> str:
 
 
 def as_object(heard: JobUpdate) -> dict[str, Any]:
-    """One thing heard as a JSON object: its kind, job, time and cursor, and what the kind has.
+    """Make the JSON object of an update: its kind, job, time and cursor, and what the kind has.
 
-    Log bytes are ``text``, with what is not UTF-8 replaced; then ``base64`` holds them unharmed.
+    Log bytes are ``text``. Where they are no UTF-8, it has replacement characters, and ``base64`` holds the bytes.
     """
     common = {"job_id": heard.job_id, "at": heard.at.isoformat(), "cursor": heard.cursor.encode()}
     match heard.event:
@@ -129,7 +129,7 @@ def _text_of(data: bytes) -> dict[str, str]:
 
 
 def record_object(record: JobRecord) -> dict[str, Any]:
-    """A job's record as a JSON object."""
+    """Make the JSON object of a job's record."""
     return {
         "job_id": record.job_id,
         "name": record.spec.name,

@@ -20,7 +20,7 @@ def worker(context: typer.Context) -> None:
 
 
 def need(*modules: str, extra: str) -> None:
-    """End the command with what to install where a module is missing."""
+    """End the command where a module is missing, and say what to install."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         session.fail(f"{', '.join(missing)} not installed: pip install 'podrelay[{extra}]'", ExitCode.BAD_INPUT)

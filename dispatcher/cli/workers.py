@@ -39,7 +39,7 @@ def workers(
 
 
 def _is_named(view: "WorkerView", name: str) -> bool:
-    """An incarnation is the worker's name, its process id and a random part."""
+    """Whether it is this worker: an incarnation is the worker's name, its process id and a random part."""
     return view.info.get("name") == name or view.incarnation == name or view.incarnation.rsplit("-", 2)[0] == name
 
 

@@ -202,7 +202,7 @@ class PocketCluster:
         """The API answers 503 for a while and all streams are cut; pods go on."""
         self.faults.begin_outage(seconds)
         self.store.end_watches()
-        self.control.cut_log_readers()
+        self.control.nodes.cut_log_readers()
 
     def restart_kubelet(self, seconds: float, node: str | None = None) -> None:
         """The kubelet of this node, or of all, is dead for so long and then starts; pods go on (recording
@@ -232,7 +232,7 @@ class PocketCluster:
         """What stands before the API server answers in its place, and all streams are cut."""
         self.faults.begin_proxy(status, seconds, kind=kind)
         self.store.end_watches()
-        self.control.cut_log_readers()
+        self.control.nodes.cut_log_readers()
 
     def lose_replies(self, verb: str, resource: str, times: int = 1) -> None:
         """The next requests of this kind (``create``, ``pods``) are carried out, and never answered."""

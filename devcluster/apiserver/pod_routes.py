@@ -168,7 +168,7 @@ class PodRoutes:
         response.enable_chunked_encoding()
         task = asyncio.current_task()
         assert task is not None
-        self._control.log_reader_opened(pod_worker.node.name, task)
+        pod_worker.node.log_readers.add(task)
         try:
             await response.prepare(request)
             async for chunk in read_log(log, query):
@@ -178,7 +178,7 @@ class PodRoutes:
                 raise
             task.uncancel()  # the API server tells a kubelet that died from a log that ended in no way
         finally:
-            self._control.log_reader_closed(pod_worker.node.name, task)
+            pod_worker.node.log_readers.discard(task)
         return response
 
 

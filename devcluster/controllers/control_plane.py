@@ -34,8 +34,6 @@ class ControlPlane:
         self.nodes = nodes
         self.journal = journal
         self.pod_workers: dict[str, PodWorker] = {}
-        self._unscheduled: set[Key] = set()
-        self._log_readers: dict[str, set[asyncio.Task[object]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # Pods come.
@@ -65,7 +63,6 @@ class ControlPlane:
         if isinstance(chosen, str):
             self._cannot_schedule(key, pod, chosen)
             return
-        self._unscheduled.discard(key)
         status = {**pod["status"], "conditions": [_scheduled("True")]}
         bound = {**pod, "spec": {**pod["spec"], "nodeName": chosen.name}, "status": status}
         bound = self._store.update("pods", key, bound).object
@@ -74,7 +71,6 @@ class ControlPlane:
         self._begin(bound, chosen)
 
     def _cannot_schedule(self, key: Key, pod: Json, why: str) -> None:
-        self._unscheduled.add(key)
         condition = _scheduled("False", "Unschedulable", why)
         old = pod["status"].get("conditions") or [{}]
         if old[0].get("message") != why:
@@ -124,7 +120,6 @@ class ControlPlane:
 
     def remove_pod(self, key: Key) -> Stored:
         """Take the object away for good."""
-        self._unscheduled.discard(key)
         removed = self._store.remove("pods", key)
         self._after_removal(removed.object)
         return removed
@@ -181,8 +176,7 @@ class ControlPlane:
         """The node is heard of no more; with ``kill`` its containers die as well. Raises KeyError for an unknown
         name."""
         node = self.nodes.set_lost(name, lost=True)
-        for reader in self._log_readers.pop(name, set()):
-            reader.cancel()
+        node.cut_log_readers()
         for pod_worker in self._on(node):
             if kill:
                 pod_worker.kill_containers()
@@ -198,8 +192,9 @@ class ControlPlane:
         if timer is not None:
             timer.cancel()
         self._hear_again(node)
-        for key in list(self._unscheduled):
-            self._schedule(key)
+        for key, stored in list(self._store.each("pods")):
+            if "nodeName" not in stored.object["spec"]:
+                self._schedule(key)
 
     def _hear_again(self, node: Node) -> None:
         if not node.is_silent:
@@ -211,8 +206,7 @@ class ControlPlane:
         logs end as cleanly as if their containers had. Raises KeyError for an unknown name."""
         node = self.nodes.by_name[name]
         self._set_kubelet(node, "dead")
-        for reader in self._log_readers.pop(name, set()):
-            reader.cancel()
+        node.cut_log_readers()
         self._after(f"kubelet {name}", seconds, self._start_kubelet, node)
 
     def _start_kubelet(self, node: Node) -> None:
@@ -252,21 +246,6 @@ class ControlPlane:
             if stored is not None and not is_over(stored.object):
                 self._disrupt(pod_worker.key, "DeletionByTaintManager", why)
                 self.delete_pod(pod_worker.key, grace_s=None)
-
-    # Log readers, so that a lost node can cut them off.
-
-    def log_reader_opened(self, node: str, reader: "asyncio.Task[object]") -> None:
-        self._log_readers.setdefault(node, set()).add(reader)
-
-    def log_reader_closed(self, node: str, reader: "asyncio.Task[object]") -> None:
-        self._log_readers.get(node, set()).discard(reader)
-
-    def cut_log_readers(self) -> None:
-        """All of them, as an API server that goes away does."""
-        for readers in self._log_readers.values():
-            for reader in readers:
-                reader.cancel()
-        self._log_readers.clear()
 
     # Namespaces.
 

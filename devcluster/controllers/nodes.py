@@ -51,6 +51,11 @@ class Nodes:
         total = len(self.by_name)
         return f"0/{total} nodes are available: {listed}. {_NO_HELP.format(n=total)}"
 
+    def cut_log_readers(self) -> None:
+        """Cut all of them, as an API server that goes away does."""
+        for node in self.by_name.values():
+            node.cut_log_readers()
+
     def set_lost(self, name: str, *, lost: bool) -> Node:
         """Mark a node lost or back; raises KeyError for one that does not exist."""
         node = self.by_name[name]

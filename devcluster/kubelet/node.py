@@ -1,4 +1,4 @@
-"""One node, as far as its pods meet it: whether it is lost, and whether its kubelet runs."""
+"""One node, as its pods see it: whether it is lost, whether its kubelet runs, and who reads logs from it."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ class Node:
     is_lost: bool = False
     kubelet: Literal["running", "dead", "starting"] = "running"
     is_back: asyncio.Event = field(default_factory=asyncio.Event)
+    log_readers: set["asyncio.Task[object]"] = field(default_factory=set)
 
     @property
     def is_silent(self) -> bool:
@@ -27,3 +28,9 @@ class Node:
             self.is_back.clear()
         else:
             self.is_back.set()
+
+    def cut_log_readers(self) -> None:
+        """End all reads of its logs, as an API server or kubelet that goes away does."""
+        for reader in self.log_readers:
+            reader.cancel()
+        self.log_readers.clear()

@@ -14,6 +14,7 @@ What lies where, from above; each room knows only those below it:
     runtime         what runs a container, as containerd does: processes, simulations, logs, memory limits
     apimachinery    objects and their rules: the store, errors, selectors, patches, schema, defaults, validation
 
-From a pod's POST to its first process: ``apiserver.http``, ``apiserver.pod_routes``, ``controllers.control_plane``,
-``kubelet.pod_worker``, ``kubelet.restarts``, ``kubelet.containers``, ``kubelet.launcher``, ``runtime.process``.
+From a pod's POST to its first process: ``apiserver.http``, ``apiserver.pod_routes``, ``controllers.pods``,
+``controllers.scheduler``, ``kubelet.pod_worker``, ``kubelet.restarts``, ``kubelet.containers``, ``kubelet.launcher``,
+``runtime.process``.
 """

@@ -26,9 +26,8 @@ from devcluster.apimachinery.store import Store
 from devcluster.apiserver.faults import Faults
 from devcluster.apiserver.http import ApiServer
 from devcluster.apiserver.kubeconfig import write_kubeconfig
-from devcluster.apiserver.object_routes import create_namespace
 from devcluster.controllers.control_plane import ControlPlane
-from devcluster.controllers.nodes import Nodes
+from devcluster.controllers.namespaces import create_namespace
 from devcluster.kubelet.host import Host
 from devcluster.kubelet.images import ImageTable
 from devcluster.kubelet.latency import QUICK, Latency
@@ -92,7 +91,7 @@ class PocketCluster:
         await asyncio.to_thread(self.images.prepare)
         for name in dict.fromkeys(("default", "kube-system", *self._namespaces)):
             create_namespace(self.store, {"metadata": {"name": name}})
-        self.control = ControlPlane(host, Nodes(self.store, self._node_count), self.journal)
+        self.control = ControlPlane(host, self._node_count, self.journal)
         await self._listen(ApiServer(host, self.control, self, token=self.token, faults=self.faults))
         return self
 
@@ -165,22 +164,22 @@ class PocketCluster:
 
     def evict(self, namespace: str, name: str) -> None:
         """As by ``kubectl drain``."""
-        self.control.evict((namespace, name))
+        self.control.pods.evict((namespace, name))
 
     def preempt(self, namespace: str, name: str) -> None:
         """As by the scheduler, for a pod of higher priority."""
-        self.control.preempt((namespace, name))
+        self.control.pods.preempt((namespace, name))
 
     def evict_for_pressure(self, namespace: str, name: str) -> None:
         """As by the kubelet of a node short of memory: ``Failed``, reason ``Evicted``, not deleted."""
-        self.control.evict_for_pressure((namespace, name))
+        self.control.pods.evict_for_pressure((namespace, name))
 
     def lose_node(self, name: str, *, kill: bool = False) -> None:
         """The node is heard of no more; its containers go on, unless ``kill``."""
-        self.control.lose_node(name, kill=kill)
+        self.control.node_lifecycle.lose(name, kill=kill)
 
     def restore_node(self, name: str) -> None:
-        self.control.restore_node(name)
+        self.control.node_lifecycle.restore(name)
 
     def trim_history(self) -> None:
         """Every watch that resumes from before now is told 410."""
@@ -208,7 +207,7 @@ class PocketCluster:
         """The kubelet of this node, or of all, is dead for so long and then starts; pods go on (recording
         ``kubelet-restart``)."""
         for name in list(self.control.nodes.by_name) if node is None else [node]:
-            self.control.restart_kubelet(name, seconds)
+            self.control.node_lifecycle.restart_kubelet(name, seconds)
 
     def restart_api_server(self, seconds: float) -> None:
         """The API server is killed, and back after so long: connections are reset, then refused; what it stores, and

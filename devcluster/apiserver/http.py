@@ -26,7 +26,7 @@ class ApiServer:
     def __init__(self, host: Host, control: ControlPlane, controls: Controls, *, token: str, faults: Faults) -> None:
         self._store = host.store
         self._latency = host.latency
-        self._journal = control.journal
+        self._journal = controls.journal
         self._token = token
         self._faults = faults
         self._pods = PodRoutes(control, host.store)

@@ -11,6 +11,7 @@ from devcluster.apimachinery.paths import Target
 from devcluster.apimachinery.store import Store
 from devcluster.apiserver.bodies import answer, check_namespace, json_body, named
 from devcluster.controllers.control_plane import ControlPlane
+from devcluster.controllers.namespaces import create_namespace
 
 
 class ObjectRoutes:
@@ -32,7 +33,7 @@ class ObjectRoutes:
         if target.resource == "namespaces":
             if target.name in ("default", "kube-system"):
                 raise forbidden("namespaces", target.name, "this namespace may not be deleted")
-            return answer(self._control.delete_namespace(target.name).object, 200)
+            return answer(self._control.namespaces.delete(target.name).object, 200)
         self._store.read(target.resource, target.key)
         removed = self._store.remove(target.resource, target.key).object["metadata"]
         details = {"name": target.name, "kind": target.resource, "uid": removed["uid"]}
@@ -51,19 +52,6 @@ class ObjectRoutes:
         self._store.check_version(target.resource, target.key, body.get("metadata", {}).get("resourceVersion"))
         after = {**before, **body, "metadata": {**body.get("metadata", {}), **_identity(before)}}
         return answer(self._store.update(target.resource, target.key, _completed(target.resource, after)).object, 200)
-
-
-def create_namespace(store: Store, obj: Json) -> Json:
-    """A namespace with what the API server gives it, and its default service account."""
-    name = obj["metadata"]["name"]
-    labels = {**obj["metadata"].get("labels", {}), "kubernetes.io/metadata.name": name}
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "finalizers"} | {"labels": labels}
-    namespace = {"kind": "Namespace", "apiVersion": "v1", "metadata": metadata}
-    namespace |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
-    created = store.create("namespaces", namespace).object
-    account = {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default", "namespace": name}}
-    store.create("serviceaccounts", account)
-    return created
 
 
 def _identity(obj: Json) -> Json:

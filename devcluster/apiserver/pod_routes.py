@@ -50,12 +50,13 @@ class PodRoutes:
         check_namespace(self._store, "pods", target.namespace, name)
         validate(pod)
         check_size(pod)
-        active = self._control.active_pods(target.namespace) if self._has_quota(target.namespace) else 0
+        active = self._control.pods.count_active(target.namespace) if self._has_quota(target.namespace) else 0
         admit(self._store, pod, active_pods=active)
         pod["status"] = {"qosClass": quality_of_service(pod["spec"])}
         if request.query.get("dryRun"):
             return answer(pod, 201)
-        stored = self._control.create_pod(pod)
+        stored = self._control.pods.create(pod)
+        self._control.scheduler.schedule_soon((target.namespace, name))
         response = web.Response(body=stored.bytes, status=201, content_type="application/json")
         if validation == "Warn":
             for path in decoded.unknown:
@@ -85,12 +86,12 @@ class PodRoutes:
         metadata = after["metadata"]
         if metadata.get("deletionGracePeriodSeconds") == 0 and not metadata.get("finalizers"):
             unchanged = self._store.read("pods", target.key)
-            self._control.remove_pod(target.key)
+            self._control.pods.remove(target.key)
             return unchanged
         gated = before["spec"].get("schedulingGates")
         stored = self._store.update("pods", target.key, after)
         if gated:
-            self._control.schedule_soon(target.key)
+            self._control.scheduler.schedule_soon(target.key)
         return stored
 
     async def delete(self, request: web.Request, target: Target) -> web.Response:
@@ -99,7 +100,7 @@ class PodRoutes:
 
     def _delete(self, key: tuple[str, str], options: Json) -> Stored:
         preconditions = options.get("preconditions") or {}
-        return self._control.delete_pod(
+        return self._control.pods.delete(
             key,
             grace_s=options.get("gracePeriodSeconds"),
             uid=preconditions.get("uid"),
@@ -115,7 +116,7 @@ class PodRoutes:
     async def evict(self, request: web.Request, target: Target) -> web.Response:
         body = json_body(await request.read())
         options = body.get("deleteOptions") or {}
-        self._control.evict(target.key, grace_s=options.get("gracePeriodSeconds"))
+        self._control.pods.evict(target.key, grace_s=options.get("gracePeriodSeconds"))
         return answer(success(201), 201)
 
     async def log(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -127,7 +128,7 @@ class PodRoutes:
         if not node:
             raise bad_request(f"pod {target.name} does not have a host assigned")
         self._check_kubelet(self._control.nodes.by_name[node], request, target, container)
-        pod_worker = self._control.pod_workers.get(pod["metadata"]["uid"])
+        pod_worker = self._control.pods.workers.get(pod["metadata"]["uid"])
         view = pod_worker.container(container) if pod_worker else None
         if pod_worker is None or view is None:
             raise bad_request(_is_waiting(target.name, container, "ContainerCreating"))

@@ -11,12 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from airflow_bridge.callbacks import CallbackPod, HookCall
-
-if TYPE_CHECKING:
-    from dispatcher.events import Cursor, JobUpdate, LogChunk, LogGap, Notice, StatusChanged
+from dispatcher.channel import id_order
+from dispatcher.events import Cursor, Ended, JobUpdate, LogChunk, LogGap, Notice, Silence, StatusChanged
 
 #: The prefixes by which KPO finds a line's level.
 _LEVEL = re.compile(r"^\s*(?:\[)?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)(?:\])?\s*[:\-]?\s*", re.IGNORECASE)
@@ -74,7 +72,7 @@ class LineAssembler:
     def __init__(self) -> None:
         self._rests: dict[_Stream, _Rest] = {}
 
-    def feed(self, chunk: "LogChunk", log_id_before: str) -> list[ContainerLine]:
+    def feed(self, chunk: LogChunk, log_id_before: str) -> list[ContainerLine]:
         """Return the lines that this chunk finishes. ``log_id_before``: the cursor's before it."""
         stream = (chunk.attempt, chunk.container)
         known = self._rests.pop(stream, None)
@@ -91,13 +89,13 @@ class LineAssembler:
         ended = [s for s in self._rests if before_attempt is None or s[0] < before_attempt]
         return [_line(stream[1], self._rests.pop(stream).data) for stream in ended]
 
-    def resumable(self, cursor: "Cursor") -> "Cursor":
+    def resumable(self, cursor: Cursor) -> Cursor:
         """Return the cursor from which a successor gets the unfinished lines whole; ``cursor``: the reader's own."""
         if not self._rests:
             return cursor
         lengths = {stream: len(rest.data) for stream, rest in self._rests.items()}
         ends = tuple((a, c, end - lengths.get((a, c), 0)) for a, c, end in cursor.ends)
-        log_id = min((rest.log_id for rest in self._rests.values()), key=_id_key)
+        log_id = min((rest.log_id for rest in self._rests.values()), key=id_order)
         return replace(cursor, log_id=log_id, ends=ends)
 
 
@@ -105,19 +103,12 @@ def _line(container: str, data: bytes) -> ContainerLine:
     return ContainerLine(container, data.decode("utf-8", errors="backslashreplace"))
 
 
-def _id_key(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
 class TaskLog:
     """The log of one job, each thing in it once. ``cursor``: where a former reader stopped."""
 
     __slots__ = ("_assembler", "_cursor", "_last_move", "_pod", "_style")
 
-    def __init__(self, style: Style, cursor: "Cursor | None" = None) -> None:
-        from dispatcher.events import Cursor
-
+    def __init__(self, style: Style, cursor: Cursor | None = None) -> None:
         self._style = style
         self._assembler = LineAssembler()
         self._cursor = cursor or Cursor()
@@ -125,28 +116,26 @@ class TaskLog:
         self._pod: CallbackPod | None = None
 
     @property
-    def cursor(self) -> "Cursor":
+    def cursor(self) -> Cursor:
         """Return where a successor goes on, so that nothing is missing and nothing written twice."""
         return self._assembler.resumable(self._cursor)
 
-    def render(self, update: "JobUpdate") -> list[Line | HookCall]:
+    def render(self, update: JobUpdate) -> list[Line | HookCall]:
         """Return what to write and which hooks to call for one thing that was read."""
-        from dispatcher import events
-
         log_id_before, self._cursor = self._cursor.log_id, update.cursor
         match update.event:
-            case events.LogChunk() as chunk:
+            case LogChunk() as chunk:
                 return self._container_lines(self._assembler.feed(chunk, log_id_before), update.at)
-            case events.LogGap() as gap:
+            case LogGap() as gap:
                 return [_gap(gap)]
-            case events.StatusChanged() as change:
+            case StatusChanged() as change:
                 ended = self._container_lines(self._assembler.flush(before_attempt=change.attempt), update.at)
                 return [*ended, *self._move(update.job_id, change), *self._hooks_of_move(update.job_id, change)]
-            case events.Notice() as notice:
+            case Notice() as notice:
                 return [_notice(notice)]
-            case events.Silence() as silence:
+            case Silence() as silence:
                 return [Line(logging.WARNING, f"Job {update.job_id}: {silence.text}")]
-            case events.Ended():
+            case Ended():
                 return self._container_lines(self._assembler.flush(), update.at)
 
     def _container_lines(self, lines: list[ContainerLine], at: datetime) -> list[Line | HookCall]:
@@ -167,7 +156,7 @@ class TaskLog:
             text = line.text
         return Line(level_of(line.text), text)
 
-    def _move(self, job_id: str, change: "StatusChanged") -> list[Line]:
+    def _move(self, job_id: str, change: StatusChanged) -> list[Line]:
         detail = change.detail if self._style.log_events_on_startup or change.status != "STARTING" else ""
         where = f"pod {change.namespace}/{change.pod}" if change.pod else ""
         where += f" on node {change.node}" if change.pod and change.node else ""
@@ -178,7 +167,7 @@ class TaskLog:
         self._last_move = text
         return [Line(logging.INFO, text)]
 
-    def _hooks_of_move(self, job_id: str, change: "StatusChanged") -> list[HookCall]:
+    def _hooks_of_move(self, job_id: str, change: StatusChanged) -> list[HookCall]:
         if not change.pod:
             return []
         former, self._pod = self._pod, CallbackPod.of_move(job_id, change)
@@ -199,12 +188,12 @@ def level_of(text: str) -> int:
     return _LEVELS.get(name) or int(getattr(logging, name))
 
 
-def _gap(gap: "LogGap") -> Line:
+def _gap(gap: LogGap) -> Line:
     how_much = "part" if gap.end is None else f"{gap.end - gap.start:,} bytes"
     if gap.end == gap.start:
         return Line(logging.WARNING, f"[{gap.container}] the log may be damaged at byte {gap.start:,}: {gap.why}")
     return Line(logging.WARNING, f"[{gap.container}] {how_much} of the log are missing here: {gap.why}")
 
 
-def _notice(notice: "Notice") -> Line:
+def _notice(notice: Notice) -> Line:
     return Line(_NOTICE_LEVELS[notice.level], notice.text)

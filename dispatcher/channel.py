@@ -128,7 +128,7 @@ class ChannelReader:
         """
 
         def is_beyond(place: str, last: str) -> bool:
-            return _id_key(place) > _id_key(last) and _id_key(place)[0] > 1000 * at
+            return id_order(place) > id_order(last) and id_order(place)[0] > 1000 * at
 
         is_behind = is_beyond(self._event_id, last_event_id)
         is_behind |= not self._is_without_log and is_beyond(self.cursor.log_id, last_log_id)
@@ -147,7 +147,7 @@ class ChannelReader:
         queue = list(log)
         for entry_id, fields in events:
             # Keep the two streams roughly in the order of time: ids are times of one clock.
-            while queue and _id_key(queue[0][0]) < _id_key(entry_id):
+            while queue and id_order(queue[0][0]) < id_order(entry_id):
                 heard += self._take_log(*queue.pop(0))
             heard += self._take_event(entry_id, fields)
         for entry in queue:
@@ -243,9 +243,9 @@ class ChannelReader:
         if self._ended is None:
             return []
         entry_id, event, at = self._ended
-        if _id_key(self.cursor.log_id) < _id_key(event.log_end):
+        if id_order(self.cursor.log_id) < id_order(event.log_end):
             return []
-        if _id_key(self.cursor.log_id) > _id_key(event.log_end) and self._lacks_log(event):
+        if id_order(self.cursor.log_id) > id_order(event.log_end) and self._lacks_log(event):
             # As in note_ends: what is lacking stands before this place. Or after it, where a worker has appended again
             # what Redis had lost: then nothing but the log's end says that all is read.
             if not self._has_read_log_again:
@@ -391,7 +391,8 @@ def _first_line(error: ValueError) -> str:
     return str(error).partition("\n")[0][:200]
 
 
-def _id_key(entry_id: bytes | str) -> tuple[int, int]:
+def id_order(entry_id: bytes | str) -> tuple[int, int]:
+    """Return what ids of a stream's entries are compared by."""
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     milliseconds, _, sequence = text.partition("-")
     return int(milliseconds), int(sequence or 0)
@@ -399,7 +400,7 @@ def _id_key(entry_id: bytes | str) -> tuple[int, int]:
 
 def _time_of(entry_id: bytes) -> datetime:
     """Read an id's time. Somebody may have chosen the id: at most the last second that is taken for a time."""
-    return as_datetime(min(_id_key(entry_id)[0] / 1000, MAX_SECONDS))
+    return as_datetime(min(id_order(entry_id)[0] / 1000, MAX_SECONDS))
 
 
 def unreadable(job_id: str, error: Exception) -> PodrelayError:

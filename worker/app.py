@@ -46,7 +46,7 @@ dead_letters = DeadLetters(settings)
 
 
 def configuration(settings: WorkerSettings) -> dict[str, Any]:
-    """Celery's configuration; what each deviation from its defaults is for was measured (docs/operations.md)."""
+    """Celery's configuration: one queue, no results, no remote control, and limits that a half-open Redis calls for."""
     return {
         "broker_url": settings.redis_url.get_secret_value(),
         "broker_connection_retry_on_startup": True,

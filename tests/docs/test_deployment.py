@@ -1,11 +1,11 @@
-"""What is deployed: images named in one place, no more rights than the design grants, a compose file that adds up."""
+"""What is deployed: images named in one place, no more rights than the README says, a compose file that adds up."""
 
 import re
 from typing import Any
 
 import pytest
 import yaml
-from pages import ROOT, page
+from pages import ROOT, page, section
 
 from dispatcher.settings import READ_ELSEWHERE
 from worker.settings import WorkerSettings
@@ -82,15 +82,14 @@ def test_the_worker_calls_the_api_server_by_a_name_that_its_certificate_holds() 
     assert services["worker"]["depends_on"].keys() == {"redis", "k3s"}
 
 
-def test_a_worker_s_role_is_exactly_what_the_design_grants() -> None:
+def test_a_worker_s_role_is_exactly_what_the_readme_says() -> None:
     documents = list(yaml.safe_load_all(page("deploy/rbac.yaml")))
     assert [document["kind"] for document in documents] == ["ServiceAccount", "Role", "RoleBinding"]
     rules = {(*r["apiGroups"], *r["resources"]): set(r["verbs"]) for r in documents[1]["rules"]}
-    assert rules == {
-        ("", "pods"): {"create", "get", "list", "watch", "patch", "delete"},
-        ("", "pods/log"): {"get"},
-        ("", "events"): {"list", "watch"},
-    }
+    told = " ".join(section(page("README.md"), "## In production").split())
+    (told,) = re.findall(r"all that a worker may do: (.*?);", told)
+    assert rules == {("", what): set(verbs.split(", ")) for what, verbs in re.findall(r"([\w/]+) \((.*?)\)", told)}
+    assert {what for _, what in rules} == {"pods", "pods/log", "events"}
 
 
 def test_the_deployment_sets_only_variables_that_a_worker_reads() -> None:

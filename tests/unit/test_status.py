@@ -41,10 +41,10 @@ def test_only_what_the_cluster_did_is_transient() -> None:
     assert not any(reason.traits.user_code_started for reason in transient)
 
 
-def test_the_designs_reasons_are_all_there() -> None:
-    designed = {
+def test_a_reason_that_was_once_on_the_wire_stays() -> None:
+    written = {
         *("exit_code", "oom_killed", "start_error", "image_pull", "config_error", "unschedulable", "start_timeout"),
         *("run_timeout", "queue_timeout", "quota_timeout", "evicted", "preempted", "node_lost", "pod_deleted"),
         *("init_failed", "policy", "invalid_spec", "gave_up", "cluster_error"),
     }
-    assert designed <= {reason.value for reason in FailureReason}
+    assert written <= {reason.value for reason in FailureReason}

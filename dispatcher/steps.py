@@ -566,7 +566,7 @@ def presence(job_id: str) -> Step[Presence]:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Beat:
     """The reply to a heartbeat. Times in seconds of Redis' clock.
 
     ``lease_was_alive``: False at the first, and after a freeze or an outage. ``redis_life``: Redis' generation and its
@@ -582,7 +582,7 @@ class Heartbeat:
     gave_way: tuple[str, ...] = ()
 
 
-def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Heartbeat]:
+def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str, Any]) -> Step[Beat]:
     """Renew this worker's lease. ``info``: what it says of itself, as JSON."""
     return Step(
         "heartbeat",
@@ -591,7 +591,7 @@ def heartbeat(incarnation: str, queue: str, *, lease_ms: int, info: Mapping[str,
             *(incarnation, lease_ms, json.dumps(info), uuid.uuid4().hex, queue),
             *(names.message_list(queue, bucket) for bucket in MESSAGE_BUCKETS),
         ),
-        lambda reply: Heartbeat(
+        lambda reply: Beat(
             at=float(reply[0]),
             generation=_text(reply[1]),
             lease_was_alive=bool(reply[2]),

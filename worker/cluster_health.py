@@ -17,13 +17,13 @@ from worker.context import BLIND, Context
 log = structlog.get_logger("podrelay.worker")
 
 #: How often it looks whether the cluster is well. Costs no request.
-LOOK_S: Final = 0.2
+CHECK_S: Final = 0.2
 #: An answer to a look of its own may take so long, and while it is blind there is one in so long: a connection on which
 #: nothing comes any more ends nobody's wait by itself.
 PROBE_S: Final = 5.0
 
 
-class Sight:
+class ClusterHealth:
     """Belongs to the supervisor's loop. The worker is blind until the first look. ``changed`` is called whenever it
     becomes blind or sees again."""
 
@@ -38,14 +38,14 @@ class Sight:
         """Look for ever."""
         while True:
             now = asyncio.get_running_loop().time()
-            self.look(now)
+            self.check(now)
             is_doubted = self._ctx.doubts_cluster or self._ctx.cluster.is_doubted
             if is_doubted or (self._ctx.blind and now - self._probed_at > PROBE_S):
                 await self._probe()
                 self._probed_at = asyncio.get_running_loop().time()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(CHECK_S)
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Take note of what is known of the cluster (``now``: steady seconds)."""
         ctx = self._ctx
         if ctx.cluster.is_well.is_set() and self._has_looked():

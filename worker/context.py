@@ -9,7 +9,7 @@ from dispatcher.events import Ended
 from dispatcher.record import JobRecord
 from worker.cluster.client import Cluster
 from worker.cluster.watch import PodWatches
-from worker.guard import Loops
+from worker.guard import Guard
 from worker.logs.attempt import Tails, discard
 from worker.logs.reader import Buffers
 from worker.logs.recent import ALL_BYTES
@@ -55,7 +55,7 @@ class Context:
     store: Store
     watches: PodWatches
     buffers: Buffers
-    loops: Loops = field(default_factory=Loops)
+    guard: Guard = field(default_factory=Guard)
     lease_until: float = 0.0
     certain_from: float = 0.0
     tenure: int = 0

@@ -25,7 +25,7 @@ QUIET_S: Final = 60.0
 AWAY: Final = (*connection.UNAVAILABLE, ClusterUnavailableError)
 
 
-class Loops:
+class Guard:
     """Belongs to one event loop. ``count`` is told the loop's name at each failure."""
 
     def __init__(self, count: Callable[[str], None] = lambda _: None) -> None:

@@ -41,7 +41,7 @@ class Heartbeat:
         self.trusted_since = 0.0
         self._ctx = ctx
         self._info = info
-        self._hurry = asyncio.Event()
+        self._is_due = asyncio.Event()
 
     async def first(self) -> None:
         """Take the lease, or fail.
@@ -53,9 +53,9 @@ class Heartbeat:
         self.started_at = self._ctx.store.now()
         self.trusted_since = max(self.trusted_since, await self._server_started_at())
 
-    def hurry(self) -> None:
+    def beat_now(self) -> None:
         """Beat now: what the worker says of itself has changed."""
-        self._hurry.set()
+        self._is_due.set()
 
     async def run(self) -> None:
         """Renew for ever."""
@@ -63,7 +63,7 @@ class Heartbeat:
         back_off = BackOff(first_s=0.2, longest_s=min(1.0, settings.heartbeat_s))
         while True:
             try:
-                self._hurry.clear()
+                self._is_due.clear()
                 await self.beat()
                 if back_off.since is not None:
                     log.info("heartbeat resumed")
@@ -72,7 +72,7 @@ class Heartbeat:
                 await self._check_memory()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(settings.heartbeat_s):
-                        await self._hurry.wait()
+                        await self._is_due.wait()
             except connection.REFUSED as error:
                 if back_off.since is None:
                     log.warning("heartbeat failed, Redis unavailable", why=str(error) or type(error).__name__)

@@ -23,9 +23,9 @@ from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
 from worker.cluster.client import BackOff, Cluster
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch, PodWatches
-from worker.cluster_health import Sight
+from worker.cluster_health import ClusterHealth
 from worker.context import BLIND, Context
-from worker.guard import QUIET_S, Loops
+from worker.guard import QUIET_S, Guard
 from worker.jobs.controller import JobController
 from worker.lease import Heartbeat
 from worker.logs.reader import Buffers
@@ -65,7 +65,7 @@ class Supervisor:
         self._is_consuming = True
         self._has_consumer = False  #: before it consumes, it can be told neither to pause nor to go on
         self._controllers: dict[str, JobController] = {}
-        self._loops = Loops(self.metrics.loop_failed)
+        self._guard = Guard(self.metrics.loop_failed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._offers: set[str] = set()
         self._left_alone: dict[str, float] = {}
@@ -80,7 +80,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop
         self._ctx: Context
         self._sweeper: Sweeper
-        self._sight: Sight
+        self._health: ClusterHealth
         self._heartbeat: Heartbeat
         self._draining: asyncio.Event
 
@@ -175,7 +175,7 @@ class Supervisor:
             cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
             store = Store(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
             self._ctx = self._make_context(cluster, store)
-            self._sight = Sight(self._ctx, self._sight_changed)
+            self._health = ClusterHealth(self._ctx, self._health_changed)
             self._heartbeat = Heartbeat(self._ctx, self._info)
             self._sweeper = Sweeper(self._ctx, self, self._heartbeat, Reconciler(self._ctx, self))
             if not await self._has_lease(self._heartbeat):
@@ -216,7 +216,7 @@ class Supervisor:
     async def _until_it_sees(self) -> None:
         """Wait until the API server has said which namespaces it shows, however long it is away, or to be told to
         end."""
-        ends = [asyncio.create_task(event.wait()) for event in (self._sight.sees, self._draining)]
+        ends = [asyncio.create_task(event.wait()) for event in (self._health.sees, self._draining)]
         done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             log.warning("waiting for the API server to answer", namespaces=list(self._ctx.watches.namespaces))
@@ -224,13 +224,13 @@ class Supervisor:
         for end in ends:
             end.cancel()
 
-    def _sight_changed(self) -> None:
+    def _health_changed(self) -> None:
         self.metrics.sees_cluster.set(0 if self._ctx.blind else 1)
-        self._heartbeat.hurry()
+        self._heartbeat.beat_now()
         self.check_capacity()
         for controller in self._controllers.values():
             controller.wake()
-        self._sweeper.hurry()
+        self._sweeper.sweep_now()
 
     def _make_context(self, cluster: Cluster, store: Store) -> Context:
         settings = self.settings
@@ -246,7 +246,7 @@ class Supervisor:
             store=store,
             watches=PodWatches(watch, settings.namespaces or (default,)),
             buffers=Buffers(settings.log_buffer_bytes),
-            loops=self._loops,
+            guard=self._guard,
             blind=BLIND,
         )
 
@@ -272,12 +272,12 @@ class Supervisor:
 
     def _kept(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
         """What a worker does for ever. Only its being asked to end ends any of it."""
-        keep, settings = self._loops.keep, self.settings
+        keep, settings = self._guard.keep, self.settings
         return [
             keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),
             keep("control", control.run),
             keep("sweep", self._sweeper.run),
-            keep("sight", self._sight.run),
+            keep("sight", self._health.run),
             *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._ctx.watches),
         ]
 
@@ -326,7 +326,7 @@ class Supervisor:
         answers = await self._ctx.store.run_each(steps)
         for job_id, claimed in zip(wanted, answers, strict=True):
             if isinstance(claimed, Exception):
-                self._loops.failed("claim", claimed, job_id=job_id)
+                self._guard.failed("claim", claimed, job_id=job_id)
                 continue
             claims[job_id] = claimed
             if claimed.outcome is ClaimOutcome.UNREADABLE:
@@ -435,7 +435,7 @@ class Supervisor:
                 other.wake()
 
     def pods_listed(self, namespace: str) -> None:
-        self._sweeper.hurry()  # it may have been refused before, or away
+        self._sweeper.sweep_now()  # it may have been refused before, or away
         for controller in self._controllers.values():
             record = controller.record
             if record.wait == "api_server":
@@ -448,7 +448,7 @@ class Supervisor:
 
     # What control tells
 
-    def look(self, job_id: str) -> None:
+    def check(self, job_id: str) -> None:
         controller = self._controllers.get(job_id)
         if controller is not None:
             controller.recheck()
@@ -468,11 +468,11 @@ class Supervisor:
 
     async def _take_offer(self, job_id: str) -> None:
         try:
-            with self._loops.one_of_many("offer", job_id=job_id):
+            with self._guard.one_of_many("offer", job_id=job_id):
                 await self.claim_many({job_id: ""})
         finally:
             self._offers.discard(job_id)
 
     def sweep_soon(self) -> None:
         """Somebody let go of jobs: look for them now."""
-        self._sweeper.hurry()
+        self._sweeper.sweep_now()

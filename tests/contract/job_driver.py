@@ -32,7 +32,7 @@ class Worker:
     epochs: dict[str, int] = field(default_factory=dict)
     checkpoints: dict[tuple[str, str], Checkpoint] = field(default_factory=dict)
 
-    def beat(self, *, queue: str = "default", lease_ms: int = 60_000, **info: Any) -> steps.Heartbeat:
+    def beat(self, *, queue: str = "default", lease_ms: int = 60_000, **info: Any) -> steps.Beat:
         return self.store.run(steps.heartbeat(self.incarnation, queue, lease_ms=lease_ms, info=info))
 
     def die(self) -> None:

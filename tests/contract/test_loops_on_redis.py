@@ -20,7 +20,7 @@ from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.steps import ClaimOutcome, claim
 from worker.context import Context
-from worker.guard import Loops
+from worker.guard import Guard
 from worker.lease import Heartbeat
 from worker.logs.reader import Buffers
 from worker.ownership.control import Control
@@ -42,8 +42,8 @@ class Heard:
     def __init__(self) -> None:
         self.told: list[tuple[str, ...]] = []
 
-    def look(self, job_id: str) -> None:
-        self.told.append(("look", job_id))
+    def check(self, job_id: str) -> None:
+        self.told.append(("check", job_id))
 
     def wake(self, job_id: str) -> None:
         self.told.append(("wake", job_id))
@@ -66,7 +66,7 @@ async def a_context(url: str, failures: Counter[str]) -> AsyncIterator[Context]:
         store=Store(client),
         watches=nobody,
         buffers=Buffers(0),
-        loops=Loops(lambda name: failures.update([name])),
+        guard=Guard(lambda name: failures.update([name])),
         lease_until=math.inf,
     )
     await client.aclose()
@@ -87,7 +87,7 @@ async def ctx(redis_server: RedisServer, failures: Counter[str]) -> AsyncIterato
 async def heard(ctx: Context, store: RedisDriver) -> AsyncIterator[Heard]:
     """Control listens."""
     heard = Heard()
-    listening = asyncio.create_task(ctx.loops.keep("control", Control(ctx, heard).run))
+    listening = asyncio.create_task(ctx.guard.keep("control", Control(ctx, heard).run))
     channel = names.control(QUEUE)
     await eventually(lambda: store.client.pubsub_numsub(channel)[0][1] == 1)  # type: ignore[index]
     yield heard
@@ -136,7 +136,7 @@ async def test_control_messages_that_are_none_are_dropped_and_the_next_is_heard(
 @pytest.mark.parametrize(
     ("message", "told"),
     [
-        ({"cancel": "j"}, ("look", "j")),
+        ({"cancel": "j"}, ("check", "j")),
         ({"wake": "j", "of a newer version": [1]}, ("wake", "j")),
         ({"offered": "j", "namespace": "n"}, ("offered", "j", "n")),
         ({"released": "w"}, ("sweep",)),
@@ -187,8 +187,8 @@ async def test_a_redis_that_is_blocked_by_another_s_script_is_waited_out_by_ever
         heartbeat, heard = Heartbeat(ctx, dict), Heard()
         await heartbeat.first()
         kept = [
-            asyncio.create_task(ctx.loops.keep("heartbeat", heartbeat.run, longest_s=0.1)),
-            asyncio.create_task(ctx.loops.keep("control", Control(ctx, heard).run)),
+            asyncio.create_task(ctx.guard.keep("heartbeat", heartbeat.run, longest_s=0.1)),
+            asyncio.create_task(ctx.guard.keep("control", Control(ctx, heard).run)),
         ]
         blocking = block_with_a_script(own_server, for_s=3)
         while not (await answers(own_server)).startswith("BUSY"):
@@ -213,9 +213,9 @@ async def test_rights_that_are_taken_away_are_waited_for(
     async with a_context(own_server.url, failures) as ctx:
         heartbeat = Heartbeat(ctx, dict)
         await heartbeat.first()
-        kept = asyncio.create_task(ctx.loops.keep("heartbeat", heartbeat.run, longest_s=0.1))
+        kept = asyncio.create_task(ctx.guard.keep("heartbeat", heartbeat.run, longest_s=0.1))
         admin.execute_command("ACL", "SETUSER", "default", "-@scripting", "-subscribe")
-        control = asyncio.create_task(ctx.loops.keep("control", Control(ctx, Heard()).run))
+        control = asyncio.create_task(ctx.guard.keep("control", Control(ctx, Heard()).run))
         own_step = asyncio.create_task(ctx.store.exists("podrelay:generation"))
         lost_at = ctx.lease_until
         await eventually(lambda: asyncio.get_running_loop().time() > lost_at)  # the lease is over

@@ -246,7 +246,7 @@ class JobController:
     async def _failed(self, error: Exception) -> None:
         """It failed at a step: try again for a while, and say so; then end the job by its record's fields alone."""
         record, now = self.record, asyncio.get_running_loop().time()
-        self._ctx.loops.failed("job", error, job_id=record.job_id, step=self._step)
+        self._ctx.guard.failed("job", error, job_id=record.job_id, step=self._step)
         step = (self._step, str(record.attempt), record.status.value)
         failed = self._patience.failed(step, now, has_pod=record.pod is not None)
         text = f"this worker failed {failed.times} times at {self._step}: {type(error).__name__}: {error}"[:1000]
@@ -264,7 +264,7 @@ class JobController:
         except LetGoError:
             raise
         except Exception as error:  # noqa: BLE001 whatever kept the job from getting on
-            self._ctx.loops.failed("job", error, job_id=self.record.job_id)
+            self._ctx.guard.failed("job", error, job_id=self.record.job_id)
 
     async def _tell_failure(self, text: str) -> None:
         record = self.record

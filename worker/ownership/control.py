@@ -23,7 +23,7 @@ PING_S = 5.0
 class ControlListener(Protocol):
     """Who acts on control messages. Called in the loop; must not block."""
 
-    def look(self, job_id: str) -> None:
+    def check(self, job_id: str) -> None:
         """The job's record may ask for its end."""
 
     def wake(self, job_id: str) -> None: ...
@@ -72,7 +72,7 @@ class Control:
                 continue
             answered_at = loop.time()
             if message["type"] == "message":
-                with self._ctx.loops.one_of_many("control"):
+                with self._ctx.guard.one_of_many("control"):
                     self._take(message["data"])
 
     def _take(self, data: bytes) -> None:
@@ -87,7 +87,7 @@ class Control:
             raise ValueError(f"a control message that is none: {error}: {data[:100]!r}") from None
         match message:
             case {"cancel": str(job_id)}:
-                self._listener.look(job_id)
+                self._listener.check(job_id)
             case {"wake": str(job_id)}:
                 self._listener.wake(job_id)
             case {"offered": str(job_id), "namespace": str(namespace)}:

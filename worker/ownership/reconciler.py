@@ -56,7 +56,7 @@ class Reconciler:
         for row in list(self.rows.values()):
             if row.unreadable:
                 continue  # it is left alone
-            with self._ctx.loops.one_of_many("reconcile", job_id=row.job_id):
+            with self._ctx.guard.one_of_many("reconcile", job_id=row.job_id):
                 await self._compare(row)
         if not self._ctx.is_certain:
             return
@@ -163,7 +163,7 @@ class Reconciler:
 
     async def _each(self, do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
         async def one(item: T) -> None:
-            with self._ctx.loops.one_of_many("reconcile"):
+            with self._ctx.guard.one_of_many("reconcile"):
                 await do(item)
 
         for first in range(0, len(what), AT_ONCE):

@@ -61,7 +61,7 @@ class Sweeper:
         self._jobs = jobs
         self._heartbeat = heartbeat
         self._reconciler = reconciler
-        self._hurry = asyncio.Event()
+        self._is_due = asyncio.Event()
         self._strays: dict[str, Observation] = {}
         self._leaving: dict[str, float] = {}  # uids of strays that are being deleted: when each was looked at
         self._set_aside: dict[str, float] = {}
@@ -72,9 +72,9 @@ class Sweeper:
         """Not while what Redis has lost is being put back: also queued jobs may have been launched, and have ended."""
         return asyncio.get_running_loop().time() > self._heartbeat.rebuilt_at
 
-    def hurry(self) -> None:
+    def sweep_now(self) -> None:
         """Sweep now."""
-        self._hurry.set()
+        self._is_due.set()
 
     def stray_pod(self, pod: Observation) -> None:
         """A pod of this queue that this worker does not follow (most often another worker does)."""
@@ -85,7 +85,7 @@ class Sweeper:
         back_off = BackOff()
         while True:
             try:
-                self._hurry.clear()
+                self._is_due.clear()
                 await self._reconciler.reconcile()
                 await self._sweep()
                 back_off.succeeded()
@@ -97,7 +97,7 @@ class Sweeper:
     async def _pause(self, wait_s: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                await self._hurry.wait()
+                await self._is_due.wait()
 
     async def _sweep(self) -> None:
         rows, now = list(self._reconciler.rows.values()), self._ctx.store.now()
@@ -114,7 +114,7 @@ class Sweeper:
 
     async def _expire(self, rows: list[SurveyRow]) -> None:
         for row in rows:
-            with self._ctx.loops.one_of_many("sweep", job_id=row.job_id):
+            with self._ctx.guard.one_of_many("sweep", job_id=row.job_id):
                 await self._ctx.store.run_once([expire(row.job_id, self._ctx.settings.queue)])
 
     # Jobs
@@ -198,7 +198,7 @@ class Sweeper:
             row = self._reconciler.rows.get(watched.job_id)
             if row is None or row.status is None or not (row.unreadable or _is_of(row, watched)):
                 # One namespace's rights, or one record, must not hold up the others.
-                with self._ctx.loops.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
+                with self._ctx.guard.one_of_many("sweep", pod=pod.name, namespace=pod.namespace):
                     await self._settle(watched)
 
     def _is_its_turn(self, uid: str) -> bool:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from worker import cluster_health as sight_module
+from worker import cluster_health as health_module
 from worker.cluster.client import ClusterUnavailableError
-from worker.cluster_health import Sight
+from worker.cluster_health import ClusterHealth
 from worker.context import BLIND
 
 
-def a_place() -> Any:
+def a_context() -> Any:
     watch = SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event())
     watch.looked.set()
     cluster = SimpleNamespace(is_well=asyncio.Event(), is_doubted=False)
@@ -23,54 +23,54 @@ def a_place() -> Any:
 
 def test_it_is_blind_until_its_namespaces_were_listed_or_refused() -> None:
     for answered in ("is_synced", "refusal"):
-        place, changes = a_place(), list[str]()
-        sight = Sight(place, lambda place=place, changes=changes: changes.append(place.blind))  # type: ignore[misc]
-        sight.look(0.0)
-        assert (place.blind, sight.sees.is_set()) == (BLIND, False)
-        setattr(place.watches[0], answered, "yes")
-        sight.look(1.0)
-        assert (changes, sight.sees.is_set()) == ([""], True)
+        ctx, changes = a_context(), list[str]()
+        health = ClusterHealth(ctx, lambda ctx=ctx, changes=changes: changes.append(ctx.blind))  # type: ignore[misc]
+        health.check(0.0)
+        assert (ctx.blind, health.sees.is_set()) == (BLIND, False)
+        setattr(ctx.watches[0], answered, "yes")
+        health.check(1.0)
+        assert (changes, health.sees.is_set()) == ([""], True)
 
 
 def test_it_is_blind_after_some_seconds_and_sees_again_at_once() -> None:
-    place, changes = a_place(), list[str]()
-    place.watches[0].is_synced = True
-    sight = Sight(place, lambda: changes.append(place.blind))
-    sight.look(0.0)
-    place.cluster.is_well.clear()
-    sight.look(10.0)
-    sight.look(14.9)
-    assert place.blind == ""
-    sight.look(15.0)
-    assert place.blind == BLIND
-    place.cluster.is_well.set()
-    sight.look(15.2)
+    ctx, changes = a_context(), list[str]()
+    ctx.watches[0].is_synced = True
+    health = ClusterHealth(ctx, lambda: changes.append(ctx.blind))
+    health.check(0.0)
+    ctx.cluster.is_well.clear()
+    health.check(10.0)
+    health.check(14.9)
+    assert ctx.blind == ""
+    health.check(15.0)
+    assert ctx.blind == BLIND
+    ctx.cluster.is_well.set()
+    health.check(15.2)
     assert changes == ["", BLIND, ""]
 
 
 def test_a_short_break_is_none() -> None:
-    place = a_place()
-    place.watches[0].is_synced = True
-    sight = Sight(place, lambda: None)
+    ctx = a_context()
+    ctx.watches[0].is_synced = True
+    health = ClusterHealth(ctx, lambda: None)
     for now in range(100):
-        place.cluster.is_well.set()
-        sight.look(float(now))
-        place.cluster.is_well.clear()
-        sight.look(now + 0.5)
-        assert place.blind == ""
+        ctx.cluster.is_well.set()
+        health.check(float(now))
+        ctx.cluster.is_well.clear()
+        health.check(now + 0.5)
+        assert ctx.blind == ""
 
 
 def test_a_namespace_that_cannot_be_listed_blinds_nobody_to_the_others() -> None:
-    place, changes = a_place(), list[str]()
+    ctx, changes = a_context(), list[str]()
     other = SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event())
-    place.watches.append(other)
-    sight = Sight(place, lambda: changes.append(place.blind))
-    place.watches[0].is_synced = True
-    sight.look(0.0)
-    assert place.blind == BLIND  # it was not even asked for
+    ctx.watches.append(other)
+    health = ClusterHealth(ctx, lambda: changes.append(ctx.blind))
+    ctx.watches[0].is_synced = True
+    health.check(0.0)
+    assert ctx.blind == BLIND  # it was not even asked for
     other.looked.set()
-    sight.look(1.0)
-    assert (place.blind, changes) == ("", [""])
+    health.check(1.0)
+    assert (ctx.blind, changes) == ("", [""])
 
 
 class OneAnswers:
@@ -93,11 +93,11 @@ class OneAnswers:
 async def test_it_sees_where_one_of_its_namespaces_is_answered_for(
     answered: str, is_well: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = a_place()
-    monkeypatch.setattr(sight_module, "PROBE_S", 0.5)
-    place.cluster = OneAnswers(answered)
-    place.cluster.is_well.set()
-    place.watches = SimpleNamespace(namespaces=("a", "hangs", "b"))
-    await Sight(place, lambda: None)._probe()
-    assert place.cluster.is_well.is_set() is is_well
-    assert not place.cluster.is_doubted  # it knows now, and need not ask again at once
+    ctx = a_context()
+    monkeypatch.setattr(health_module, "PROBE_S", 0.5)
+    ctx.cluster = OneAnswers(answered)
+    ctx.cluster.is_well.set()
+    ctx.watches = SimpleNamespace(namespaces=("a", "hangs", "b"))
+    await ClusterHealth(ctx, lambda: None)._probe()
+    assert ctx.cluster.is_well.is_set() is is_well
+    assert not ctx.cluster.is_doubted  # it knows now, and need not ask again at once

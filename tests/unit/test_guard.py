@@ -8,7 +8,7 @@ import redis.exceptions
 from structlog.testing import capture_logs
 
 from worker.cluster.client import ClusterUnavailableError
-from worker.guard import Loops
+from worker.guard import Guard
 
 
 async def until_begun(times: int, error: Exception | None) -> Counter[str]:
@@ -24,7 +24,7 @@ async def until_begun(times: int, error: Exception | None) -> Counter[str]:
         if error is not None:
             raise error
 
-    kept = asyncio.create_task(Loops(lambda name: counted.update([name])).keep("a loop", turn, longest_s=0.01))
+    kept = asyncio.create_task(Guard(lambda name: counted.update([name])).keep("a loop", turn, longest_s=0.01))
     await enough.wait()
     await asyncio.sleep(0)
     kept.cancel()
@@ -63,10 +63,10 @@ async def test_the_same_failure_is_told_once_with_its_traceback_and_not_with_eve
 
 
 async def test_another_failure_is_told_although_one_was_told_just_now() -> None:
-    loops = Loops()
+    guard = Guard()
     with capture_logs() as told:
         for name, text in (("a", "x"), ("a", None), ("b", "x"), ("a", "x")):
-            with loops.one_of_many(name, job_id="j"):
+            with guard.one_of_many(name, job_id="j"):
                 int(text)  # type: ignore[arg-type]
     assert [(entry["loop"], entry["why"].partition(":")[0]) for entry in told] == [
         ("a", "ValueError"),
@@ -78,5 +78,5 @@ async def test_another_failure_is_told_although_one_was_told_just_now() -> None:
 
 @pytest.mark.parametrize("error", [ClusterUnavailableError("x"), redis.exceptions.ConnectionError(), TimeoutError()])
 async def test_what_concerns_all_items_interrupts_the_look(error: Exception) -> None:
-    with pytest.raises(type(error)), Loops().one_of_many("sweep"):
+    with pytest.raises(type(error)), Guard().one_of_many("sweep"):
         raise error

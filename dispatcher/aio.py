@@ -11,7 +11,12 @@ from typing import Any, Self
 
 from dispatcher import connection, names, steps
 from dispatcher.channel import WITHOUT_LOG
-from dispatcher.client import (
+from dispatcher.cursor import Cursor
+from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
+from dispatcher.events import Ended, JobResult, JobUpdate
+from dispatcher.multiplexer import Multiplexer
+from dispatcher.record import JobRecord
+from dispatcher.replies import (
     KEYS_AT_ONCE,
     RECORDS_AT_ONCE,
     WorkerView,
@@ -22,10 +27,6 @@ from dispatcher.client import (
     lease_keys,
     worker_view,
 )
-from dispatcher.errors import JobUnknownError, PodrelayError, ResultTimeoutError
-from dispatcher.events import Cursor, Ended, JobResult, JobUpdate
-from dispatcher.multiplexer import Multiplexer
-from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.steps import CancelOutcome, Submitted

@@ -6,22 +6,33 @@ Both are thin shells over the same pure core: :mod:`dispatcher.steps` says what 
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from dispatcher import connection, names, steps
 from dispatcher.channel import WITHOUT_LOG, decode_xread, unreadable
+from dispatcher.cursor import Cursor
 from dispatcher.errors import (
     JobUnknownError,
     PodrelayError,
     RedisUnavailableError,
     ResultTimeoutError,
 )
-from dispatcher.events import Cursor, Ended, JobResult, JobUpdate
+from dispatcher.events import Ended, JobResult, JobUpdate
 from dispatcher.reader import JobReader, Next, after_look, check_known
-from dispatcher.record import MAX_SECONDS, JobRecord, decode_worker
+from dispatcher.record import JobRecord
+from dispatcher.replies import (
+    KEYS_AT_ONCE,
+    RECORDS_AT_ONCE,
+    check_acknowledged,
+    checked_cancel,
+    indexes_of,
+    last_seen_first,
+    lease_keys,
+    worker_view,
+)
+from dispatcher.replies import WorkerView as WorkerView
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.steps import CancelOutcome, Presence, Submitted
@@ -30,21 +41,6 @@ from dispatcher.steps import CancelOutcome, Presence, Submitted
 BLOCK_S = 4.0
 #: Entries per read: at most some 4 MB of log.
 READ_COUNT = 256
-#: Records per script: it must not hold up the server.
-RECORDS_AT_ONCE = 100
-#: Keys per script that says which there are: queues and workers are as many as anybody has written down.
-KEYS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerView:
-    """One worker as its queue lists it, dead ones included. Times in seconds of Redis' clock."""
-
-    incarnation: str
-    queue: str
-    is_alive: bool
-    last_seen_at: float
-    info: dict[str, Any]
 
 
 class Dispatcher:
@@ -254,64 +250,7 @@ class Dispatcher:
         return set().union(*(connection.run(self._redis, steps.existing(portion)) for portion in portions))
 
 
-def indexes_of(queues: Sequence[str]) -> Sequence[str]:
-    """Name the keys in which the jobs of these queues are listed."""
-    return [index for queue in queues for index in (names.active(queue), names.recent(queue))]
-
-
-def lease_keys(incarnations: Iterable[bytes]) -> dict[bytes, str]:
-    """Name the key of each incarnation's lease."""
-    return {name: names.worker(name.decode("utf-8", "backslashreplace")) for name in incarnations}
-
-
-def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) -> WorkerView:
-    """Read a queue's entry of one worker."""
-    info = decode_worker(text)
-    seen = info.pop("last_seen", 0)
-    is_time = isinstance(seen, int | float) and 0 <= seen < MAX_SECONDS
-    seen_at = float(seen) if is_time else 0.0  # type: ignore[arg-type]
-    return WorkerView(incarnation.decode("utf-8", "backslashreplace"), queue, is_alive, seen_at, info)
-
-
-def last_seen_first(view: WorkerView) -> tuple[bool, float]:
-    """Sort by it: the living first, then the last seen."""
-    return not view.is_alive, -view.last_seen_at
-
-
-def checked_cancel(job_id: str, outcome: CancelOutcome) -> CancelOutcome:
-    """Pass on what a cancel did.
-
-    Raises:
-        JobUnknownError: there is no such job.
-        PodrelayError: its record cannot be read.
-    """
-    if outcome is CancelOutcome.MISSING:
-        raise JobUnknownError(job_id)
-    if outcome is CancelOutcome.UNREADABLE:
-        raise _unreadable_record(job_id)
-    return outcome
-
-
-def _unreadable_record(job_id: str) -> PodrelayError:
-    return PodrelayError(f"the record of job {job_id} cannot be read (see `podrelay status`): nothing was done")
-
-
 def _result_of(record: JobRecord) -> JobResult:
     if record.result is None:
         raise PodrelayError(f"job {record.job_id} has ended ({record.status.value}), and its record has no result")
     return record.result
-
-
-def check_acknowledged(job_id: str, reply: str) -> None:
-    """Make sure that the result is acknowledged.
-
-    Raises:
-        JobUnknownError: there is no such job.
-        PodrelayError: it has not ended, or its record cannot be read.
-    """
-    if reply == "missing":
-        raise JobUnknownError(job_id)
-    if reply == "unreadable":
-        raise _unreadable_record(job_id)
-    if reply == "illegal":
-        raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")

@@ -21,8 +21,8 @@ import redis.retry
 
 from dispatcher.errors import PodrelayError, RedisUnavailableError, SettingsError
 from dispatcher.record import decode_generation
+from dispatcher.script import Step, script_sha, script_text
 from dispatcher.settings import mask_url
-from dispatcher.steps import Step, script_sha, script_text
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import json
 from typing import Final
 
 from dispatcher import names
-from dispatcher.steps import Step
+from dispatcher.script import Step
 
 #: The newest are kept, at most so many, and at most so many bytes of them (as they are in Redis).
 KEPT: Final = 1000

@@ -19,8 +19,9 @@ import redis.asyncio
 
 from dispatcher import connection, names, steps
 from dispatcher.channel import Entry, unreadable
+from dispatcher.cursor import Cursor
 from dispatcher.errors import PodrelayError
-from dispatcher.events import Cursor, JobUpdate
+from dispatcher.events import JobUpdate
 from dispatcher.reader import AWAY_S, JobReader, Next, Position, after_look
 from dispatcher.steps import Presence
 

@@ -12,9 +12,11 @@ from enum import Enum
 from typing import Any
 
 from dispatcher import steps
-from dispatcher.channel import ChannelReader, Entry
+from dispatcher.channel import Entry
+from dispatcher.channel_reader import ChannelReader
+from dispatcher.cursor import Cursor
 from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError
-from dispatcher.events import Cursor, JobUpdate, Silence, SilenceKind
+from dispatcher.events import JobUpdate, Silence, SilenceKind
 from dispatcher.record import UNREADABLE, as_datetime
 from dispatcher.steps import Presence
 

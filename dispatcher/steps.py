@@ -4,15 +4,12 @@ Pure: :mod:`dispatcher.connection` carries the steps out, synchronously or not. 
 Redis as one step. Any step may be sent twice (its reply was lost) and then has the effect of one.
 """
 
-import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib import resources
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
@@ -20,7 +17,6 @@ from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_ev
 from dispatcher.message import MESSAGE_BUCKETS, PRIORITY_BUCKETS, encode_message
 from dispatcher.record import (
     UNREADABLE,
-    DeletionIntent,
     JobRecord,
     decode_generation,
     decode_record,
@@ -28,41 +24,10 @@ from dispatcher.record import (
     no_record,
     shown,
 )
-from dispatcher.spec import SPEC_LIMIT_BYTES, JobSpec
+from dispatcher.script import Argument
+from dispatcher.script import Step as Step
+from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status, may_start_from
-
-T = TypeVar("T")
-Argument = str | bytes | int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Step(Generic[T]):
-    """One call of a script. ``decode`` reads its raw reply (bytes)."""
-
-    script: str
-    keys: tuple[str, ...]
-    args: tuple[Argument, ...]
-    decode: Callable[[Any], T]
-
-
-@cache
-def script_text(name: str) -> str:
-    """Read the script's source, with the prelude that all scripts share."""
-    folder = resources.files("dispatcher") / "lua"
-    return _known_values() + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
-
-
-def _known_values() -> str:
-    """Write the values that this version knows as Lua: each version sends its own scripts, which then know them."""
-    known = {"status": Status, "intent": DeletionIntent, "reason": FailureReason}
-    sets = (f"{name} = {{{', '.join(f'{value} = true' for value in values)}}}" for name, values in known.items())
-    return f"local KNOWN = {{{', '.join(sets)}, spec_bytes = {SPEC_LIMIT_BYTES}}}\n"
-
-
-@cache
-def script_sha(name: str) -> str:
-    """Name the script as EVALSHA does."""
-    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
 class SubmitOutcome(StrEnum):

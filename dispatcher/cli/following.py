@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dispatcher.cli.exits import ExitCode, exit_code
 from dispatcher.cli.screens import Screen
 from dispatcher.client import Dispatcher
-from dispatcher.events import Cursor, Ended, JobUpdate, LogChunk, LogGap
+from dispatcher.cursor import Cursor
+from dispatcher.events import Ended, JobUpdate, LogChunk, LogGap
 
 Wanted = Callable[[JobUpdate], bool]
 

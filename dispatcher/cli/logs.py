@@ -8,7 +8,7 @@ from dispatcher.cli import session
 from dispatcher.cli.exits import ExitCode
 
 if TYPE_CHECKING:
-    from dispatcher.events import Cursor
+    from dispatcher.cursor import Cursor
 
 
 def logs(
@@ -38,7 +38,7 @@ def logs(
 
 
 def _place(cursor: str | None) -> "Cursor | None":
-    from dispatcher.events import Cursor
+    from dispatcher.cursor import Cursor
 
     try:
         return Cursor.decode(cursor) if cursor else None

@@ -29,6 +29,7 @@ from dispatcher.cli import status as status_command
 from dispatcher.client import worker_view
 from dispatcher.errors import InvalidSpecError
 from dispatcher.record import CHECKPOINT, Checkpoint, JobRecord, checkpoint_field
+from dispatcher.script import script_text
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import AppendOutcome, CancelOutcome, ClaimOutcome, MoveOutcome, SubmitOutcome
 from tests.redis_servers import emptied, redis_binaries
@@ -352,7 +353,7 @@ def test_a_spec_that_is_too_large_is_refused_with_its_size_and_nothing_is_writte
 
 def test_a_field_that_is_longer_than_any_is_not_sent_whole(store: RedisDriver) -> None:
     forge(store.client, "f1", {"spec": b"x" * (12 << 20), "detail": b"y" * (12 << 20)})
-    reply = store.client.eval(steps.script_text("read_record"), 1, names.job("f1"))
+    reply = store.client.eval(script_text("read_record"), 1, names.job("f1"))
     assert sum(map(len, reply[0])) < (9 << 20)
     record = store.run(steps.read_record("f1"))
     assert record is not None

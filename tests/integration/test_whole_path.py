@@ -17,6 +17,7 @@ from dispatcher.aio import AsyncDispatcher
 from dispatcher.client import Dispatcher
 from dispatcher.events import Ended, JobResult, LogChunk, LogGap, Notice, ReturnValueOutcome
 from dispatcher.message import encode_message
+from dispatcher.script import script_text
 from dispatcher.spec import JobSpec, Priority
 from dispatcher.status import FailureReason, Status
 from tests.processes import QUICK, Site, clean_environment, running_site
@@ -189,7 +190,7 @@ def test_a_spec_of_a_newer_version_fails_its_job_and_not_the_worker(site: Site, 
     spec = python("pass")
     with redis.Redis.from_url(site.redis_url) as raw:
         submitted = steps.submit(spec, with_message=False)
-        raw.eval(steps.script_text("submit"), len(submitted.keys), *submitted.keys, *submitted.args)
+        raw.eval(script_text("submit"), len(submitted.keys), *submitted.keys, *submitted.args)
         raw.hset(names.job(spec.id), "spec", '{"image": "x", "priority": "galactic"}')
     result = client.result(spec.id, 60)
     assert result.reason is FailureReason.INVALID_SPEC

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.channel import WITHOUT_LOG, ChannelReader, Entry, decode_xread, encode_chunk, encode_gap
+from dispatcher.channel import WITHOUT_LOG, Entry, decode_xread, encode_chunk, encode_gap
+from dispatcher.channel_reader import ChannelReader
 from dispatcher.events import (
     Cursor,
     Ended,

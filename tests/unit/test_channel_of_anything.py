@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.channel import MAX_CHUNK_BYTES, ChannelReader, Entry, encode_chunk
+from dispatcher.channel import MAX_CHUNK_BYTES, Entry, encode_chunk
+from dispatcher.channel_reader import ChannelReader
 from dispatcher.cli import words
+from dispatcher.cursor import MOST_PLACES, Cursor
 from dispatcher.errors import InvalidCursorError
 from dispatcher.events import (
     MAX_EVENT_BYTES,
-    MOST_PLACES,
-    Cursor,
     Ended,
     Heard,
     JobResult,

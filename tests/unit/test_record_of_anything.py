@@ -12,9 +12,10 @@ from dispatcher.cli import jobs, words
 from dispatcher.cli import status as status_command
 from dispatcher.client import worker_view
 from dispatcher.record import as_datetime, checkpoint_field, decode_record, no_record
+from dispatcher.script import script_text
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from dispatcher.steps import claim, script_text
+from dispatcher.steps import claim
 
 SPEC = JobSpec(id="job-1", image="x")
 WHOLE = {

@@ -8,7 +8,6 @@ import typer
 
 from dispatcher.cli import session
 from dispatcher.cli.exits import ExitCode
-from dispatcher.cli.worker import need
 
 
 def dev(
@@ -19,7 +18,7 @@ def dev(
     PODRELAY_REDIS_URL and KUBECONFIG select a Redis and a cluster that are there already. The pocket cluster runs
     containers as plain processes of yours: nothing is isolated, and few images exist in it.
     """
-    need("celery", "aiohttp", extra="worker")
+    session.need("celery", "aiohttp", extra="worker")
     from devcluster.local.stack import ChildFailedError, LocalStack, run_local_stack
 
     def sink(name: str, line: str) -> None:

@@ -19,14 +19,14 @@ def list_jobs(
 ) -> None:
     """List jobs: the active ones first, then those that ended."""
     with session.dispatcher() as client:
-        from dispatcher.cli import screens, words
+        from dispatcher.cli import output, words
 
         wanted = _status(status)
         found = {record.job_id: record for record in client.list(queue, limit=limit)}
         records = [r for r in found.values() if wanted is None or r.status == wanted]
         if as_json:
             for record in records:
-                screens.write_object(words.record_object(record))
+                output.write_object(words.record_object(record))
             return
         columns = ("JOB", "NAME", "QUEUE", "STATUS", "AGE", "DETAIL")
         tables.show(columns, [_row(record, time.time()) for record in records])

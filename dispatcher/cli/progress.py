@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dispatcher.cli import words
-from dispatcher.cli.screens import write_bytes
+from dispatcher.cli.output import write_bytes
 from dispatcher.events import Ended, JobUpdate, LogChunk, LogGap, Silence, StatusChanged
 from dispatcher.status import Status
 from dispatcher.steps import Submitted

@@ -4,7 +4,6 @@ Log bytes go to stdout as the container wrote them; whatever podrelay says itsel
 `| grep` get the log and nothing else, and bytes that are not UTF-8 pass unharmed.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from dispatcher.cli import words
+from dispatcher.cli.output import write_bytes, write_object
 from dispatcher.events import JobUpdate, LogChunk
 from dispatcher.steps import Submitted
 
@@ -85,14 +85,3 @@ def tell_submitted(found: Submitted, *, as_json: bool) -> None:
 def submitted_object(found: Submitted) -> dict[str, Any]:
     """Make the JSON object of what the submit did, the first one of a follow."""
     return {"kind": "submitted", "job_id": found.job_id, "outcome": found.outcome.value}
-
-
-def write_object(found: dict[str, Any]) -> None:
-    """Write a JSON object as one line to stdout, at once."""
-    print(json.dumps(found, ensure_ascii=False), flush=True)
-
-
-def write_bytes(data: bytes) -> None:
-    """Write log bytes to stdout as they are, at once."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()

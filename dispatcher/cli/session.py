@@ -1,6 +1,7 @@
 """What every command does around its own work: read the settings, make the client, say in one line what went wrong."""
 
 import getpass
+import importlib.util
 import os
 import socket
 import sys
@@ -92,6 +93,13 @@ def fail(text: str, code: ExitCode) -> NoReturn:
     """End the command with one line on stderr."""
     complain(text)
     raise typer.Exit(code) from None
+
+
+def need(*modules: str, extra: str) -> None:
+    """End the command where a module is missing, and say what to install."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        fail(f"{', '.join(missing)} not installed: pip install 'podrelay[{extra}]'", ExitCode.BAD_INPUT)
 
 
 def me() -> str:

@@ -17,11 +17,11 @@ def status(
 ) -> None:
     """Show where a job is, who has it, and how it ended."""
     with session.dispatcher() as client:
-        from dispatcher.cli import screens, words
+        from dispatcher.cli import output, words
 
         record = client.get(job)
         if as_json:
-            screens.write_object(words.record_object(record))
+            output.write_object(words.record_object(record))
             return
         rows = [row for row in _rows(record) if row[1]]
         width = max(len(name) for name, _ in rows)

@@ -23,7 +23,7 @@ def workers(
 ) -> None:
     """List workers, dead ones included."""
     with session.dispatcher() as client:
-        from dispatcher.cli import screens
+        from dispatcher.cli import output
 
         views = [v for v in client.workers(queue) if name is None or _is_named(v, name)]
         if check:
@@ -32,7 +32,7 @@ def workers(
             session.fail(_why_none(views), ExitCode.NO)
         if as_json:
             for view in views:
-                screens.write_object(_object(view))
+                output.write_object(_object(view))
             return
         columns = ("WORKER", "QUEUE", "ALIVE", "LAST SEEN", "JOBS", "NAMESPACES", "TROUBLE")
         tables.show(columns, [_row(view, time.time()) for view in views])

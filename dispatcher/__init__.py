@@ -5,18 +5,21 @@ in an Airflow task, in a triggerer, in any service. Callers use :mod:`~dispatche
 
 From the top, each knowing only what is below it:
 
-==========================================  ============================================================
-``cli``                                     the `podrelay` command
-``client``, ``aio``                         the clients, synchronous and asynchronous
-``multiplexer``                             many followed jobs on two connections, under ``aio``
-``reader``                                  one followed job: what Redis' answers mean, when it is over
-``connection``                              the one module that speaks to redis-py
-``channel``                                 a job's event and log streams: entries, gaps, digests
-``steps``, ``dead_letter``, ``lua/``        the atomic steps in Redis as values, and their scripts
-``record``, ``message``                     the job's record; the message that asks a worker to launch it
-``spec``, ``pod_shape``                     what a caller asks for
-``events``                                  what a caller gets: updates, the log, the result
-``status``, ``names``                       statuses and failure reasons; keys, labels, annotations
-``settings``, ``errors``, ``bounded_json``  PODRELAY_* variables; the error tree; JSON that anybody wrote
-==========================================  ============================================================
+========================================  ============================================================
+``cli``                                   the `podrelay` command
+``client``, ``aio``                       the clients, synchronous and asynchronous
+``multiplexer``                           many followed jobs on two connections, under ``aio``
+``reader``                                one followed job: what Redis' answers mean, when it is over
+``channel_reader``, ``replies``           entries into updates, in order; what both clients make of replies
+``connection``                            the one module that speaks to redis-py
+``steps``, ``dead_letter``                the atomic steps in Redis, as values
+``script``, ``lua/``                      their scripts, and the call of one
+``channel``                               how log entries and events look in a job's two streams
+``record``, ``message``                   the job's record; the message that asks a worker to launch it
+``settings``                              PODRELAY_* variables
+``spec``, ``pod_shape``                   what a caller asks for
+``events``, ``cursor``                    what a caller gets: updates, the log, the result; a place in it
+``status``, ``names``                     statuses and failure reasons; keys, labels, annotations
+``bounded_json``, ``errors``              JSON that anybody may have written; the error tree
+========================================  ============================================================
 """

@@ -1,9 +1,9 @@
 """The `podrelay` command.
 
 One module a command: `submit`, `logs`, `status`, `jobs` (list), `cancel` (and acknowledge), `workers`, `worker`, `dev`;
-`app` lists them. Below them: `session` (settings, the client, errors as exit codes), `spec_source` (file and flags),
-`following` (a job to its end), `screens` and `progress` (where it is shown), `words` (as text and as JSON), `tables`,
-`exits` (exit codes).
+`app` lists them. Below them: `following` (a job to its end), `screens` and `progress` (where it is shown), `words` (as
+text and as JSON), `output` and `tables` (how that is written), `session` (settings, the client, errors as exit codes),
+`spec_source` (file and flags), `exits` (exit codes).
 
 A shell user waits for every import, so these modules import what they need when a command runs; `--help` loads typer
 and nothing else.

@@ -55,18 +55,6 @@ class Piece:
         return len(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Bytes that were given up: ``start`` to ``checkpoint.end``; the chain stands where it stood."""
-
-    start: int
-    checkpoint: Checkpoint
-
-    @property
-    def size_bytes(self) -> int:
-        return self.checkpoint.end - self.start
-
-
 class _Search:
     """Looks for the checkpoint's line, keeping nothing of what it passes over."""
 
@@ -162,7 +150,7 @@ class LogLines:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The place after the last piece that was taken or lost."""
+        """The place after the last piece that was taken."""
         return self._at
 
     @property
@@ -227,14 +215,6 @@ class LogLines:
             return None
         self._at = replace(self._at, chain=chain_next(self._at.chain, data))
         return Piece(start, data, self._at)
-
-    def drop_oldest(self, keep_bytes: int) -> Lost | None:
-        """Give up the oldest payload until at most ``keep_bytes`` are buffered (a little less may be left)."""
-        start = self._at.end
-        while self._search is None and (excess := len(self._raw) - keep_bytes) > 0:
-            if not self._next_part(min(excess, 65_536), is_first=True):
-                break
-        return Lost(start, self._at) if self._at.end > start else None
 
     def _advance(self, max_bytes: int) -> bytes:
         """Remove payload from the buffer and move the place."""

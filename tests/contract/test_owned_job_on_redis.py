@@ -21,10 +21,10 @@ from worker.context import Context, Finished
 from worker.jobs.finisher import plain_result
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedRecord
 from worker.logs.attempt import JobLogs
-from worker.logs.entries import Given, LogSource, LogTail
+from worker.logs.entries import Gap, LogSource, LogTail
 from worker.logs.reader import Buffers, LetGoError
 from worker.logs.recent import RecentBytes, RecentLog
-from worker.logs.stream import Piece
+from worker.logs.stream import Chunk
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -76,7 +76,7 @@ async def tail_of(ledger: Store, job: OwnedRecord, *chunks: bytes) -> LogTail:
     for data in chunks:
         end = at.end + len(data)
         after = Checkpoint(end=end, timestamp="2026-11-22T09:00:00Z", nth=1, line_bytes=1, chain=f"{end:064x}")
-        recent.note(at, [Piece(at.end, data, after)])
+        recent.note(at, [Chunk(at.end, data, after)])
         at = after
     tail = LogTail(source, recent)
     await tail.append(job.fence, ledger)
@@ -239,7 +239,7 @@ async def test_the_end_of_a_gap_of_unknown_length_is_told_again(
     job_id, log = job.record.job_id, names.log(job.record.job_id)
     tail = await tail_of(ctx.store, job, b"one\n")
     before, after = store.client.dump(names.job(job_id)), tail.recent.entries[-1].checkpoint
-    tail.recent.note(after, [Given(after.end, after, "rotated away", is_open=True)])
+    tail.recent.note(after, [Gap(after.end, after, "rotated away", is_open=True)])
     await tail.append(job.fence, ctx.store)
     store.client.xtrim(log, maxlen=0, approximate=False)
     roll_back(store, job_id, before)

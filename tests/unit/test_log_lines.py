@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recorded import log
 
 from dispatcher.record import NO_CHAIN, Checkpoint, chain_next
-from worker.logs.stream import LogLines, Piece
+from worker.logs.stream import Chunk, LogLines
 
 RECORDED = [
     ("log-follow-details", "&follow=true&timestamps=true"),
@@ -51,7 +51,7 @@ def stream_of(lines: list[Line], *, since: str = "") -> bytes:
     return b"".join(line.raw for line in lines if line.at_ns >= limit_ns)
 
 
-def read(lines: LogLines, raw: bytes, *, cut: int = 10_000, max_bytes: int = 16_000) -> list[Piece]:
+def read(lines: LogLines, raw: bytes, *, cut: int = 10_000, max_bytes: int = 16_000) -> list[Chunk]:
     pieces = []
     for i in range(0, len(raw), cut):
         lines.feed(raw[i : i + cut])
@@ -63,7 +63,7 @@ def read(lines: LogLines, raw: bytes, *, cut: int = 10_000, max_bytes: int = 16_
     return pieces
 
 
-def join(pieces: list[Piece]) -> bytes:
+def join(pieces: list[Chunk]) -> bytes:
     return b"".join(piece.data for piece in pieces)
 
 

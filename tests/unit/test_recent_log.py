@@ -7,18 +7,18 @@ import pytest
 from dispatcher.record import Checkpoint
 from worker.logs import recent as recent_log
 from worker.logs.recent import RecentBytes, RecentLog
-from worker.logs.stream import Piece
+from worker.logs.stream import Chunk
 
 
-def pieces(*sizes: int) -> list[Piece]:
+def pieces(*sizes: int) -> list[Chunk]:
     found, start = [], 0
     for size in sizes:
-        found.append(Piece(start, b"x" * size, Checkpoint(end=start + size)))
+        found.append(Chunk(start, b"x" * size, Checkpoint(end=start + size)))
         start += size
     return found
 
 
-def a_log() -> RecentLog[Piece]:
+def a_log() -> RecentLog[Chunk]:
     return RecentLog(RecentBytes())
 
 
@@ -49,7 +49,7 @@ async def test_all_logs_are_bounded_together(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(recent_log, "ALL_BYTES", 10)
     monkeypatch.setattr(recent_log, "LEAST_BYTES", 2)
     everybodys = RecentBytes()
-    one, other = RecentLog[Piece](everybodys), RecentLog[Piece](everybodys)
+    one, other = RecentLog[Chunk](everybodys), RecentLog[Chunk](everybodys)
     one.note(Checkpoint(), pieces(8))
     other.note(Checkpoint(), pieces(2, 2))
     assert (one.start, other.start) == (Checkpoint(), Checkpoint(end=2))

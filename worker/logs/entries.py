@@ -10,7 +10,7 @@ from dispatcher.channel import encode_chunk, encode_gap
 from dispatcher.record import Checkpoint, checkpoint_field, gap_field
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
 from worker.logs.recent import RecentLog
-from worker.logs.stream import Piece
+from worker.logs.stream import Chunk
 from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
@@ -20,7 +20,7 @@ BATCH: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Gap:
     """Bytes given up before they were appended: from ``start`` to the checkpoint's end, or unknown (``is_open``)."""
 
     start: int
@@ -46,9 +46,9 @@ class LogSource:
     limit_bytes: int
 
 
-def append_step(at: LogSource, fence: Fence, entry: Piece | Given, memory_limit_bytes: int) -> Step[Appended]:
+def append_step(at: LogSource, fence: Fence, entry: Chunk | Gap, memory_limit_bytes: int) -> Step[Appended]:
     """Append one entry to the job's channel, fenced and exact (see ``append_log.lua``)."""
-    if isinstance(entry, Piece):
+    if isinstance(entry, Chunk):
         chain = entry.checkpoint.chain
         fields = encode_chunk(
             container=at.container, attempt=at.attempt, start=entry.start, data=entry.data, chain=chain
@@ -68,7 +68,7 @@ def append_step(at: LogSource, fence: Fence, entry: Piece | Given, memory_limit_
     )
 
 
-def how_many_applied(batch: Sequence[Piece | Given], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
+def how_many_applied(batch: Sequence[Chunk | Gap], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
     """How many from the front are in Redis, also those that an earlier try with a lost reply had appended; and the
     reply that refused the next one."""
     known = [entry.checkpoint.encode() for entry in batch]
@@ -84,7 +84,7 @@ class LogTail:
     """What was appended last of a log that is published to its end. Its container may be gone."""
 
     source: LogSource
-    recent: RecentLog[Piece | Given]
+    recent: RecentLog[Chunk | Gap]
 
     @property
     def known(self) -> Mapping[str, str]:
@@ -93,14 +93,14 @@ class LogTail:
             return {}
         field, last = checkpoint_field(self.source.attempt, self.source.container), entries[-1]
         found = {field: last.checkpoint.encode()}
-        if isinstance(last, Given) and last.is_open:  # moves no checkpoint
+        if isinstance(last, Gap) and last.is_open:  # moves no checkpoint
             found[gap_field(field)] = last.checkpoint.encode()
         return found
 
     def is_in(self, there: Checkpoint) -> bool:
         """Whether a log that is published up to there has it (a gap of unknown length at its end cannot be seen so)."""
         last = self.recent.entries[-1] if self.recent.start is not None else None
-        return last is None or (there.end >= last.checkpoint.end and not (isinstance(last, Given) and last.is_open))
+        return last is None or (there.end >= last.checkpoint.end and not (isinstance(last, Gap) and last.is_open))
 
     async def append(self, fence: Fence, store: Store) -> bool:
         """Append it again; Redis refuses what it has. False: it was given up, because Redis lacks more than is kept, or

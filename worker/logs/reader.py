@@ -30,9 +30,9 @@ from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.back_off import BackOff
 from worker.cluster.client import Cluster
 from worker.failpoints import Failpoint, failpoint
-from worker.logs.entries import BATCH, Given, LogSource, LogTail, append_step, how_many_applied
+from worker.logs.entries import BATCH, Gap, LogSource, LogTail, append_step, how_many_applied
 from worker.logs.recent import RecentBytes, RecentLog
-from worker.logs.stream import LogLines, Piece
+from worker.logs.stream import Chunk, LogLines
 from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
@@ -129,7 +129,7 @@ class LogFollower:
         self._store = store
         self._buffers = buffers
         self.published = checkpoint  #: what Redis has
-        self._recent = RecentLog[Piece | Given](buffers.recent)
+        self._recent = RecentLog[Chunk | Gap](buffers.recent)
         self._lines = LogLines(checkpoint)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
         self._proofs = 0  # how many readings of the whole log lacked it
@@ -139,7 +139,7 @@ class LogFollower:
         self._read_run = 0  # the restarts before the run of which something was read
         self._followed: asyncio.Task[None] | None = None  # a stream that is read on until a read for the end begins
         self._gives_up = False
-        self._waiting: deque[Piece | Given] = deque()
+        self._waiting: deque[Chunk | Gap] = deque()
         self._waiting_bytes = 0
         self._has_ended = False
         self._is_gone = False
@@ -445,7 +445,7 @@ class LogFollower:
     def _tell_gap(self, why: str) -> None:
         """Nobody knows how much is missing here."""
         at = self._lines.checkpoint
-        self._waiting.append(Given(at.end, at, why, is_open=True))
+        self._waiting.append(Gap(at.end, at, why, is_open=True))
         self._work.set()
 
     def _rewind(self) -> None:
@@ -488,14 +488,14 @@ class LogFollower:
 
     def _give_up_oldest(self, *, keep_bytes: int, why: str) -> None:
         """Turn the oldest of what waits into one gap."""
-        given: list[Piece | Given] = []
+        given: list[Chunk | Gap] = []
         while self._waiting and self._waiting_bytes > keep_bytes:
             given.append(self._waiting.popleft())
             self._count(-given[-1].size_bytes)
         if given:
-            is_open = any(isinstance(entry, Given) and entry.is_open for entry in given)
+            is_open = any(isinstance(entry, Gap) and entry.is_open for entry in given)
             self._has_gap = True
-            self._waiting.appendleft(Given(given[0].start, given[-1].checkpoint, why, is_open))
+            self._waiting.appendleft(Gap(given[0].start, given[-1].checkpoint, why, is_open))
 
     def _discard_waiting(self) -> None:
         self._count(-self._waiting_bytes)
@@ -548,7 +548,7 @@ class LogFollower:
             self.published = entry.checkpoint
         return True
 
-    def _put_in_front(self, entries: Sequence[Piece | Given]) -> None:
+    def _put_in_front(self, entries: Sequence[Chunk | Gap]) -> None:
         self._waiting.extendleft(reversed(entries))
         self._count(sum(entry.size_bytes for entry in entries))
 

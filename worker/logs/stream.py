@@ -42,7 +42,7 @@ _MAX_FOREIGN_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Bytes of the container and the place after them: ``checkpoint.end`` is ``start + len(data)``, its chain includes
     ``data``."""
 
@@ -207,14 +207,14 @@ class LogLines:
         if is_empty_line or (first is None and _may_become_timestamp(self._raw[tail:])):
             del self._raw[tail:]
 
-    def take(self, max_bytes: int) -> Piece | None:
+    def take(self, max_bytes: int) -> Chunk | None:
         """The next at most ``max_bytes`` of payload, whole lines where one fits; None while there is nothing."""
         start = self._at.end
         data = self._advance(max_bytes)
         if not data:
             return None
         self._at = replace(self._at, chain=chain_next(self._at.chain, data))
-        return Piece(start, data, self._at)
+        return Chunk(start, data, self._at)
 
     def _advance(self, max_bytes: int) -> bytes:
         """Remove payload from the buffer and move the place."""

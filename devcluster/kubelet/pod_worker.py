@@ -152,7 +152,7 @@ class PodWorker:
         self._arm_deadline()
         await self._mount_volumes()
         await pause(self._host.latency.sandbox_s)
-        self._status.tell(has_sandbox=True)
+        self._status.publish(has_sandbox=True)
         if await self._run_init_containers():
             await self._run_main_containers()
         await self._sidecars.stop()
@@ -194,7 +194,7 @@ class PodWorker:
     def _finish(self) -> None:
         failed = outcome_failed(self._status.view)
         phase = "Failed" if failed else "Succeeded"
-        self._status.tell(phase=phase, has_sandbox=False, is_over=True, is_failed=failed)
+        self._status.publish(phase=phase, has_sandbox=False, is_over=True, is_failed=failed)
 
     # Being stopped.
 
@@ -225,7 +225,7 @@ class PodWorker:
         """The status of a stopped pod: all containers and the phase in one update, as recorded."""
         self._status.note(containers=tuple(_located(view) for view in self._status.view.containers))
         failed = bool(stop.reason) or outcome_failed(self._status.view)
-        self._status.tell(
+        self._status.publish(
             phase="Failed" if failed else "Succeeded",
             reason=stop.reason,
             message=stop.message,

@@ -1,6 +1,6 @@
 """Keeps the status of one pod on its node, and publishes it to the API server.
 
-``note`` changes what the node knows; ``tell`` publishes it as well. From a lost node, or while its kubelet restarts,
+``note`` changes what the node knows; ``publish`` tells the API server. From a lost node, or while its kubelet restarts,
 nothing is published until it is back.
 """
 
@@ -54,12 +54,9 @@ class StatusManager:
     def note(self, **changes: object) -> None:
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]  # names and types are PodView's
 
-    def tell(self, **changes: object) -> None:
+    def publish(self, **changes: object) -> None:
+        """Store a status, with these changes, if it says anything new."""
         self.note(**changes)
-        self.publish()
-
-    def publish(self) -> None:
-        """Store a status if it says anything new."""
         stored = self._store.find("pods", self.key)
         if self.node.is_silent or stored is None or stored.object["metadata"]["uid"] != self.uid:
             return

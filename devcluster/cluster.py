@@ -135,11 +135,11 @@ class PocketCluster:
             application, access_log=None, handler_cancellation=True, shutdown_timeout=0.2, keepalive_timeout=75
         )
         await self._runner.setup()
-        await self._open_door()
+        await self._bind()
         host, self._port = self._runner.addresses[0][:2]
         self._url = f"http://{host}:{self._port}"
 
-    async def _open_door(self) -> None:
+    async def _bind(self) -> None:
         assert self._runner is not None
         await web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=1024).start()
 
@@ -225,7 +225,7 @@ class PocketCluster:
             if connection.transport is not None:
                 connection.transport.abort()
         await asyncio.sleep(seconds)
-        await self._open_door()
+        await self._bind()
 
     def answer_as_proxy(self, status: int, seconds: float, kind: str = "html") -> None:
         """What stands before the API server answers in its place, and all streams are cut."""

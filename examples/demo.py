@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from devcluster.local.processes import Child, ChildFailedError, Processes, ended_by_signals, hear_no_more_signals
+from devcluster.local.processes import Child, ChildFailedError, Processes, ignore_signals, sigterm_interrupts
 from devcluster.local.stack import LocalStack, start_local_stack
 from dispatcher import names
 from dispatcher.cli import words
@@ -146,7 +146,7 @@ def wait_for(child: Child, timeout_s: float, watcher: Watcher | None = None) -> 
     deadline = time.monotonic() + timeout_s
     while child.process.poll() is None:
         if time.monotonic() > deadline:
-            raise ChildFailedError(child.last_words(f"has not ended after {timeout_s:g} s"))
+            raise ChildFailedError(child.report(f"has not ended after {timeout_s:g} s"))
         if watcher is not None:
             watcher.look()
         time.sleep(DISCOVERY_S)
@@ -202,7 +202,7 @@ def run(screen: Screen, processes: Processes) -> list[str]:
     introduce(screen, stack)
     screen.tell("airflow", "makes its database", "dim")
     if wait_for(migration, AIRFLOW_WITHIN_S):
-        raise ChildFailedError(migration.last_words("could not make its database"))
+        raise ChildFailedError(migration.report("could not make its database"))
     settings = ClientSettings.from_environment({}, redis_url=stack.redis_url, queue=queue)
     with Dispatcher(settings) as client:
         watcher = Watcher(client, queue, screen)
@@ -268,7 +268,7 @@ def main() -> int:
             log.flush()
 
     try:
-        with ended_by_signals(), Processes(sink) as processes:
+        with sigterm_interrupts(), Processes(sink) as processes:
             try:
                 problems = run(screen, processes)
             except KeyboardInterrupt:
@@ -277,7 +277,7 @@ def main() -> int:
             except (ChildFailedError, PodrelayError) as error:
                 problems = [str(error)]
                 screen.say(f"\n{error}", "red")
-            hear_no_more_signals()
+            ignore_signals()
     finally:
         log.close()
     if problems:

@@ -110,7 +110,7 @@ def _decode_scalar(value: Any, declared: str, path: str) -> Any:
 
 def _mismatch(value: Any, declared: str, path: str) -> Exception:
     got = _JSON_NAMES.get(type(value), "null")
-    place = re.sub(r"\[\d+\]", "", path)
+    where = re.sub(r"\[\d+\]", "", path)
     return _cannot(
-        f"json: cannot unmarshal {got} into Go struct field Pod.{place} of type {_GO_TYPES.get(declared, declared)}"
+        f"json: cannot unmarshal {got} into Go struct field Pod.{where} of type {_GO_TYPES.get(declared, declared)}"
     )

@@ -6,7 +6,7 @@ POST /pocket/nodes/{node}/lose[?kill=true]       the node is heard of no more
 POST /pocket/nodes/{node}/restore
 POST /pocket/namespaces/{ns}/pods/{name}/evict   through the eviction API
 POST /pocket/namespaces/{ns}/pods/{name}/preempt
-POST /pocket/namespaces/{ns}/pods/{name}/press-out   by a kubelet short of memory
+POST /pocket/namespaces/{ns}/pods/{name}/evict-for-pressure   by a kubelet short of memory
 POST /pocket/namespaces/{ns}/quota?pods=N        without ``pods``: lifted
 POST /pocket/history/trim                        watches from the past are told 410
 POST /pocket/watches/end                         all watches are cut
@@ -144,7 +144,7 @@ class ControlRoutes:
                 self._controls.evict(namespace, name)
             case "preempt":
                 self._controls.preempt(namespace, name)
-            case "press-out":
+            case "evict-for-pressure":
                 self._controls.evict_for_pressure(namespace, name)
             case _:
                 raise no_such_path()

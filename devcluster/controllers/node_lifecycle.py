@@ -50,7 +50,7 @@ class NodeLifecycle:
         timer = self._timers.pop(name, None)
         if timer is not None:
             timer.cancel()
-        self._hear_again(node)
+        self._reconnect(node)
         self._on_restored()
 
     def restart_kubelet(self, name: str, seconds: float) -> None:
@@ -77,8 +77,8 @@ class NodeLifecycle:
 
     def _set_kubelet(self, node: Node, kubelet: Literal["running", "dead", "starting"]) -> None:
         node.kubelet = kubelet
-        node.note()
-        self._hear_again(node)
+        node.signal()
+        self._reconnect(node)
 
     def _after(self, timer: str, seconds: float, act: Callable[..., None], *arguments: Any) -> None:
         """Call once; a timer of this name that runs is given up."""
@@ -86,10 +86,10 @@ class NodeLifecycle:
             self._timers[timer].cancel()
         self._timers[timer] = asyncio.get_running_loop().call_later(seconds, act, *arguments)
 
-    def _hear_again(self, node: Node) -> None:
-        if not node.is_silent:
+    def _reconnect(self, node: Node) -> None:
+        if not node.is_unreachable:
             for worker in self._pods.workers_on(node):
-                worker.node_is_back()
+                worker.reconnect()
 
     def _mark_not_ready(self, key: Key) -> None:
         stored = self._store.find("pods", key)

@@ -19,7 +19,7 @@ class Nodes:
             name = f"pocket-{number}"
             labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
             node = self.by_name[name] = Node(name, f"10.99.0.{number + 1}", labels)
-            node.note()
+            node.signal()
             store.create("nodes", _node_object(node))
 
     def cut_log_readers(self) -> None:
@@ -35,7 +35,7 @@ class Nodes:
         """
         node = self.by_name[name]
         node.is_lost = lost
-        node.note()
+        node.signal()
         stored = self._store.read("nodes", ("", name))
         self._store.update("nodes", ("", name), {**stored.object, "status": _node_object(node)["status"]})
         return node

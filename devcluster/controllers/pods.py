@@ -51,7 +51,7 @@ class Pods:
         entry = self._journal.pods[uid]
         entry.node = node.name
         worker = self.workers[uid] = PodWorker(self._host, pod, node, entry)
-        worker.begin(lambda: self._forget_removed(uid))
+        worker.start(lambda: self._forget_removed(uid))
 
     def workers_on(self, node: Node) -> list[PodWorker]:
         """List the workers of the pods of a node."""

@@ -17,7 +17,7 @@ from devcluster.kubelet.status_manager import StatusManager
 from devcluster.kubelet.views import ContainerView, waiting
 from devcluster.runtime.journal import JournalEntry
 from devcluster.runtime.logs import LogFile
-from devcluster.runtime.process import Container, Exit, Plan, StartError
+from devcluster.runtime.process import Container, ContainerConfig, Exit, StartError
 
 _MESSAGE_BYTES = 4096
 _FALLBACK_BYTES = 2048
@@ -50,30 +50,30 @@ class Containers:
         spec, status = self._specs[name], self._status
         await pause(self._host.latency.start_s)
         image = await pull_image(self._host, status, name, spec["image"], policy=spec["imagePullPolicy"])
-        plan = await self._configured(name, spec, image)
+        config = await self._container_config(name, spec, image)
         status.event("Normal", "Created", "Container created")
         view = self._next_instance(name, image)
         try:
-            running = self.launcher.launch(spec, image, plan, self.logs[name])
+            running = self.launcher.launch(spec, image, config, self.logs[name])
         except StartError as error:
             status.event("Warning", "Failed", f"Error: {error}")
             self._failed_to_start(view, str(error))
             return None
         self._running[name] = running
         status.event("Normal", "Started", "Container started")
-        status.tell_started(view.moved({"running": {"startedAt": now_text()}}))
+        status.publish_start(view.with_state({"running": {"startedAt": now_text()}}))
         return running
 
-    async def _configured(self, name: str, spec: Json, image: Image) -> Plan:
+    async def _container_config(self, name: str, spec: Json, image: Image) -> ContainerConfig:
         status = self._status
         while True:
             status.event("Normal", "Pulled", image_is_present(spec["image"]))
             try:
-                return self.launcher.plan(status.look_again(), spec, image)
+                return self.launcher.container_config(status.refresh(), spec, image)
             except ConfigError as error:
                 status.event("Warning", "Failed", f"Error: {error}")
                 state = waiting("CreateContainerConfigError", str(error))
-                status.tell_container(status.container(name).moved(state))
+                status.publish_container(status.container(name).with_state(state))
                 await asyncio.sleep(self._host.latency.config_retry_s)
 
     def _next_instance(self, name: str, image: Image) -> ContainerView:
@@ -82,10 +82,10 @@ class Containers:
         starts = self._entry.starts[name] = self._entry.starts.get(name, 0) + 1
         if name in self.logs:
             self.previous_logs[name] = self.logs[name]
-        written = self._entry.container(name)
+        output = self._entry.output_of(name)
         path = self._directories.log(name, starts - 1)
-        written.paths.append(str(path))
-        self.logs[name] = LogFile(path, written, rotate_bytes=self._host.rotate_bytes)
+        output.paths.append(str(path))
+        self.logs[name] = LogFile(path, output, rotate_bytes=self._host.rotate_bytes)
         return replace(
             view,
             image=image.reference,
@@ -99,7 +99,7 @@ class Containers:
         self.logs[view.name].close()
         terminated = {"exitCode": 128, "reason": "StartError", "message": message}
         times = {"startedAt": "1970-01-01T00:00:00Z", "finishedAt": now_text(), "containerID": view.container_id}
-        self._status.tell_container(view.moved({"terminated": terminated | times}))
+        self._status.publish_container(view.with_state({"terminated": terminated | times}))
 
     # The end of a container.
 
@@ -132,7 +132,7 @@ class Containers:
             terminated["message"] = message
         terminated |= {"startedAt": view.state["running"]["startedAt"], "finishedAt": now_text()}
         terminated["containerID"] = view.container_id
-        self._status.tell_end(view.moved({"terminated": terminated}))
+        self._status.publish_end(view.with_state({"terminated": terminated}))
         log = self.logs[name]
         asyncio.get_running_loop().call_later(self._host.latency.log_eof_s, log.close)
 

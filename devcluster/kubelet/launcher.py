@@ -8,8 +8,8 @@ from devcluster.kubelet.environment import environment_of, expand
 from devcluster.kubelet.host import Host, PodDirectories
 from devcluster.kubelet.images import Image
 from devcluster.runtime.logs import LogFile
-from devcluster.runtime.mounts import Rewriting
-from devcluster.runtime.process import Container, Plan, ProcessContainer
+from devcluster.runtime.mounts import Mounts
+from devcluster.runtime.process import Container, ContainerConfig, ProcessContainer
 from devcluster.runtime.simulated import SimulatedContainer
 
 
@@ -22,46 +22,46 @@ class Launcher:
         #: The directories that stand for the pod's volumes, by name; empty until these are set up.
         self.volumes: dict[str, Path] = {}
 
-    def plan(self, pod: Json, spec: Json, image: Image) -> Plan:
+    def container_config(self, pod: Json, spec: Json, image: Image) -> ContainerConfig:
         """All that is needed to start a container of this pod; raises ConfigError."""
         given = environment_of(self._host.store, pod, spec)
-        rewriting = self._rewriting(spec)
+        mounts = self._mounts(spec)
         search_path = "" if image.kind == "simulated" else self._host.images.search_path(image)
         home = self._directories.container(spec["name"])
         own = {"PATH": search_path, "HOSTNAME": pod["metadata"]["name"], "HOME": str(home), "TMPDIR": str(home / "tmp")}
         if image.kind == "python":
             own["LANG"] = "C.UTF-8"
         working = spec.get("workingDir")
-        return Plan(
-            command=[rewriting.apply(expand(word, given)) for word in _command(spec, image)],
-            environment=own | {key: rewriting.apply(value) for key, value in given.items()},
+        return ContainerConfig(
+            command=[mounts.rewrite(expand(word, given)) for word in _command(spec, image)],
+            environment=own | {key: mounts.rewrite(value) for key, value in given.items()},
             search_path=search_path,
             directory=home,
-            working_directory=rewriting.apply(working) if working else str(home),
+            working_directory=mounts.rewrite(working) if working else str(home),
             memory_limit_bytes=_memory_limit_bytes(spec),
         )
 
-    def launch(self, spec: Json, image: Image, plan: Plan, log: LogFile) -> Container:
+    def launch(self, spec: Json, image: Image, config: ContainerConfig, log: LogFile) -> Container:
         """Start what was planned; raises StartError."""
         if image.kind == "simulated":
-            return SimulatedContainer(spec["name"], plan, log, self._rewriting(spec))
-        (plan.directory / "tmp").mkdir(parents=True, exist_ok=True)
-        Path(plan.working_directory).mkdir(parents=True, exist_ok=True)
+            return SimulatedContainer(spec["name"], config, log, self._mounts(spec))
+        (config.directory / "tmp").mkdir(parents=True, exist_ok=True)
+        Path(config.working_directory).mkdir(parents=True, exist_ok=True)
         self._directories.termination_message(spec["name"]).write_bytes(b"")
-        running = ProcessContainer(plan, log, self._host.reaper)
-        if plan.memory_limit_bytes:
-            self._host.oom_killer.watch(running, plan.memory_limit_bytes)
+        running = ProcessContainer(config, log, self._host.reaper)
+        if config.memory_limit_bytes:
+            self._host.oom_killer.watch(running, config.memory_limit_bytes)
         return running
 
-    def _rewriting(self, spec: Json) -> Rewriting:
+    def _mounts(self, spec: Json) -> Mounts:
         paths = {}
         for mount in spec.get("volumeMounts", []):
-            place = self.volumes.get(mount["name"])
-            if place is not None:
-                target = place / mount["subPath"] if mount.get("subPath") else place
+            directory = self.volumes.get(mount["name"])
+            if directory is not None:
+                target = directory / mount["subPath"] if mount.get("subPath") else directory
                 paths[mount["mountPath"].rstrip("/") or "/"] = str(target)
         paths[spec["terminationMessagePath"]] = str(self._directories.termination_message(spec["name"]))
-        return Rewriting(paths)
+        return Mounts(paths)
 
 
 def _command(spec: Json, image: Image) -> list[str]:

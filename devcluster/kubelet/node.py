@@ -14,20 +14,20 @@ class Node:
     labels: dict[str, str] = field(default_factory=dict)
     is_lost: bool = False
     kubelet: Literal["running", "dead", "starting"] = "running"
-    is_back: asyncio.Event = field(default_factory=asyncio.Event)
+    reachable: asyncio.Event = field(default_factory=asyncio.Event)
     log_readers: set["asyncio.Task[object]"] = field(default_factory=set)
 
     @property
-    def is_silent(self) -> bool:
+    def is_unreachable(self) -> bool:
         """Nothing is heard of its pods, which go on."""
         return self.is_lost or self.kubelet != "running"
 
-    def note(self) -> None:
+    def signal(self) -> None:
         """Tell those who wait for it whether it is back."""
-        if self.is_silent:
-            self.is_back.clear()
+        if self.is_unreachable:
+            self.reachable.clear()
         else:
-            self.is_back.set()
+            self.reachable.set()
 
     def cut_log_readers(self) -> None:
         """End all reads of its logs, as an API server or kubelet that goes away does."""

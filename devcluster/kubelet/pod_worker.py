@@ -55,16 +55,16 @@ class PodWorker:
         self._held_stop: Stop | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._is_walking = False
+        self._is_syncing = False
         self.task: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] = lambda: None
 
     # What others ask of a pod worker.
 
-    def begin(self, on_end: Callable[[], None]) -> None:
+    def start(self, on_end: Callable[[], None]) -> None:
         """Start the walk; ``on_end`` is called when nothing is left to be done for this pod."""
         self._on_end = on_end
-        self._spawn(self._live())
+        self._spawn(self._run())
 
     def _spawn(self, steps: Coroutine[Any, Any, None]) -> None:
         self.task = asyncio.get_running_loop().create_task(steps)
@@ -72,14 +72,14 @@ class PodWorker:
 
     def stop(self, stop: Stop) -> None:
         """End the pod; a later, shorter grace shortens what is under way."""
-        if self.node.is_silent:
+        if self.node.is_unreachable:
             self._held_stop = stop
             return
         if self.task is None or self.task.done():
             return
         if self._stop is None:
             self._set_stop(stop)
-            if self._is_walking:
+            if self._is_syncing:
                 self.task.cancel()
         elif stop.grace_s < self._stop.grace_s or stop.is_deletion != self._stop.is_deletion:
             grace_s = min(stop.grace_s, self._stop.grace_s)
@@ -91,7 +91,7 @@ class PodWorker:
         self._stop = stop
         self._status.holds_ends = stop is not None
 
-    def node_is_back(self) -> None:
+    def reconnect(self) -> None:
         """Publish what could not be told, and obey what could not be heard."""
         self._status.publish()
         if self._held_stop is not None:
@@ -126,28 +126,28 @@ class PodWorker:
         if self.task is not None and not self.task.done():
             self._set_stop(None)
             self.task.cancel()
-        self._sidecars.forsake()
+        self._sidecars.stop_restarting()
         await self._containers.close()
 
     # The walk.
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         try:
             # A task that is cancelled before its first step never runs at all, so a stop that early only leaves a note.
             if self._stop is None:
-                self._is_walking = True
-                await self._work()
+                self._is_syncing = True
+                await self._sync()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._stop is None or task is None:
                 raise
             task.uncancel()
         if self._stop is not None:
-            await self._obey(self._stop)
+            await self._sync_terminating(self._stop)
         self._cancel_timers()
 
-    async def _work(self) -> None:
-        await self.node.is_back.wait()
+    async def _sync(self) -> None:
+        await self.node.reachable.wait()
         self._status.publish()
         self._arm_deadline()
         await self._mount_volumes()
@@ -198,32 +198,32 @@ class PodWorker:
 
     # Being stopped.
 
-    async def _obey(self, stop: Stop) -> None:
-        self._sidecars.forsake()
-        self._announce(stop)
+    async def _sync_terminating(self, stop: Stop) -> None:
+        self._sidecars.stop_restarting()
+        self._report_stop(stop)
         self._arm_kill(stop.grace_s)
         view = self._status.view
         await self._containers.end([one.name for one in view.of_role("init", "main")])
         for sidecar in reversed(view.of_role("sidecar")):
             await self._containers.end([sidecar.name])
-        self._conclude(stop)
+        self._finish_stopped(stop)
         # Asked anew, for a pod over its deadline may meanwhile have been deleted as well.
         if self._stop is not None and self._stop.is_deletion:
             await pause(self._host.latency.removal_s)
             await self._remove()
 
-    def _announce(self, stop: Stop) -> None:
-        current = self._status.look_again()
-        self._status.note(generation=current["metadata"].get("generation", 1))
+    def _report_stop(self, stop: Stop) -> None:
+        current = self._status.refresh()
+        self._status.update(generation=current["metadata"].get("generation", 1))
         if stop.reason:
-            self._status.note(is_over=True, is_failed=True)
+            self._status.update(is_over=True, is_failed=True)
             kind = "Normal" if stop.reason == "DeadlineExceeded" else "Warning"
             self._status.event(kind, stop.reason, stop.message)
         self._status.publish()
 
-    def _conclude(self, stop: Stop) -> None:
+    def _finish_stopped(self, stop: Stop) -> None:
         """The status of a stopped pod: all containers and the phase in one update, as recorded."""
-        self._status.note(containers=tuple(_located(view) for view in self._status.view.containers))
+        self._status.update(containers=tuple(_not_located(view) for view in self._status.view.containers))
         failed = bool(stop.reason) or outcome_failed(self._status.view)
         self._status.publish(
             phase="Failed" if failed else "Succeeded",
@@ -235,7 +235,7 @@ class PodWorker:
         )
 
     async def _remove(self) -> None:
-        await self.node.is_back.wait()
+        await self.node.reachable.wait()
         store = self._host.store
         stored = store.find("pods", self.key)
         if stored is None or stored.object["metadata"]["uid"] != self.uid:
@@ -265,10 +265,11 @@ class PodWorker:
                 timer.cancel()
 
 
-def _located(view: ContainerView) -> ContainerView:
+def _not_located(view: ContainerView) -> ContainerView:
     """A container that never came to run before its pod was stopped."""
     if view.role != "main" or view.has_terminated:
         return view
     message = "The container could not be located when the pod was terminated"
     times = {"startedAt": None, "finishedAt": None}
-    return view.moved({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message} | times})
+    terminated: Json = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}
+    return view.with_state({"terminated": terminated | times})

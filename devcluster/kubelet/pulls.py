@@ -23,13 +23,13 @@ async def pull_image(host: Host, status: StatusManager, name: str, image: str, *
 async def _wait_out(status: StatusManager, name: str, image: str, error: ImageError, *, wait_s: float) -> None:
     for kind, reason, message in _failure_events(image, error):
         status.event(kind, reason, message)
-    status.tell_container(status.container(name).moved(waiting(error.reason, error.message)))
+    status.publish_container(status.container(name).with_state(waiting(error.reason, error.message)))
     if error.reason == "ErrImagePull":
         await asyncio.sleep(wait_s / 2)
         status.event("Normal", "BackOff", f'Back-off pulling image "{image}"')
         status.event("Warning", "Failed", "Error: ImagePullBackOff")
         words = f'Back-off pulling image "{image}": ErrImagePull: {error.message}'
-        status.tell_container(status.container(name).moved(waiting("ImagePullBackOff", words)))
+        status.publish_container(status.container(name).with_state(waiting("ImagePullBackOff", words)))
         await asyncio.sleep(wait_s / 2)
     else:
         await asyncio.sleep(wait_s)

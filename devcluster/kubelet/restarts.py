@@ -46,7 +46,7 @@ class Restarts:
         words = f"back-off {_go_duration(told_s)} restarting failed container={name} pod={where}"
         view = status.container(name)
         last = view.state if view.has_terminated else view.last_state
-        status.tell_container(replace(view, state=waiting("CrashLoopBackOff", words), last_state=last))
+        status.publish_container(replace(view, state=waiting("CrashLoopBackOff", words), last_state=last))
         await asyncio.sleep(wait_s / 2)
 
 
@@ -86,10 +86,10 @@ class Sidecars:
                 exit_ = await asyncio.shield(running.ended)
                 timer.cancel()
                 # The sandbox goes with the last sidecar, before the phase (recording ``native-sidecar-return-value``).
-                self._status.note(has_sandbox=left < 0)
+                self._status.update(has_sandbox=left < 0)
                 self._containers.ended(name, exit_)
 
-    def forsake(self) -> None:
+    def stop_restarting(self) -> None:
         """None is restarted from now on."""
         for keeper in self._keepers.values():
             keeper.cancel()

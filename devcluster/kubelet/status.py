@@ -10,7 +10,7 @@ from devcluster.kubelet.views import ContainerView, PodView
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class _PodCondition:
     kind: str
     holds: bool
     reason: str = ""
@@ -21,7 +21,8 @@ def pod_status(view: PodView, before: Json, now: str) -> Json:
     """The status to publish; ``before`` gives the transition times and the conditions that others have set."""
     status: Json = {"observedGeneration": view.generation, "phase": view.phase}
     old = before.get("conditions") or []
-    status["conditions"] = [*_foreign(old), *(_condition(claim, old, view.generation, now) for claim in _claims(view))]
+    own = [_condition(wanted, old, view.generation, now) for wanted in _conditions(view)]
+    status["conditions"] = [*_foreign(old), *own]
     if view.message:
         status["message"] = view.message
     if view.reason:
@@ -64,51 +65,51 @@ def _foreign(old: list[Json]) -> list[Json]:
     return [condition for condition in old if condition["type"] not in ours]
 
 
-def _condition(claim: _Claim, old: list[Json], generation: int, now: str) -> Json:
-    value = "True" if claim.holds else "False"
-    earlier = next((condition for condition in old if condition["type"] == claim.kind), None)
+def _condition(wanted: _PodCondition, old: list[Json], generation: int, now: str) -> Json:
+    value = "True" if wanted.holds else "False"
+    earlier = next((condition for condition in old if condition["type"] == wanted.kind), None)
     changed = earlier is None or earlier["status"] != value
     condition: Json = {
-        "type": claim.kind,
+        "type": wanted.kind,
         "observedGeneration": generation,
         "status": value,
         "lastProbeTime": None,
         "lastTransitionTime": now if earlier is None or changed else earlier["lastTransitionTime"],
     }
-    if claim.reason:
-        condition["reason"] = claim.reason
-    if claim.message:
-        condition["message"] = claim.message
+    if wanted.reason:
+        condition["reason"] = wanted.reason
+    if wanted.message:
+        condition["message"] = wanted.message
     return condition
 
 
-def _claims(view: PodView) -> list[_Claim]:
-    ready = _ready_claim(view)
+def _conditions(view: PodView) -> list[_PodCondition]:
+    ready = _ready(view)
     return [
-        _Claim("PodReadyToStartContainers", view.has_sandbox),
-        _initialized_claim(view),
-        _Claim("Ready", *ready),
-        _Claim("ContainersReady", *ready),
-        _Claim("PodScheduled", True),
+        _PodCondition("PodReadyToStartContainers", view.has_sandbox),
+        _initialized(view),
+        _PodCondition("Ready", *ready),
+        _PodCondition("ContainersReady", *ready),
+        _PodCondition("PodScheduled", True),
     ]
 
 
-def _initialized_claim(view: PodView) -> _Claim:
+def _initialized(view: PodView) -> _PodCondition:
     over = view.is_over and not view.is_failed
     pending = [] if over else [container.name for container in view.of_role("init") if not container.has_succeeded]
     pending += [] if view.is_over else [c.name for c in view.of_role("sidecar") if not _was_started(c)]
     if pending:
         listed = " ".join(pending)
         message = f"containers with incomplete status: [{listed}]"
-        return _Claim("Initialized", False, "ContainersNotInitialized", message)
-    return _Claim("Initialized", True, "PodCompleted" if over else "")
+        return _PodCondition("Initialized", False, "ContainersNotInitialized", message)
+    return _PodCondition("Initialized", True, "PodCompleted" if over else "")
 
 
 def _was_started(container: ContainerView) -> bool:
     return container.is_running or container.has_terminated or container.restarts > 0
 
 
-def _ready_claim(view: PodView) -> tuple[bool, str, str]:
+def _ready(view: PodView) -> tuple[bool, str, str]:
     if view.is_over:
         return False, "PodFailed" if view.is_failed else "PodCompleted", ""
     unready = [container.name for container in view.of_role("sidecar", "main") if not container.is_ready]

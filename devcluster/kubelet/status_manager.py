@@ -1,7 +1,6 @@
 """Keeps the status of one pod on its node, and publishes it to the API server.
 
-``note`` changes what the node knows; ``publish`` tells the API server. From a lost node, or while its kubelet restarts,
-nothing is published until it is back.
+``update`` changes what the node knows, ``publish`` tells the API server. From an unreachable node nothing is published.
 """
 
 from dataclasses import replace
@@ -42,7 +41,7 @@ class StatusManager:
     def container(self, name: str) -> ContainerView:
         return next(view for view in self.view.containers if view.name == name)
 
-    def look_again(self) -> Json:
+    def refresh(self) -> Json:
         """The pod as it stands in the store, or as it last stood there."""
         stored = self._store.find("pods", self.key)
         if stored is not None and stored.object["metadata"]["uid"] == self.uid:
@@ -51,44 +50,44 @@ class StatusManager:
 
     # The pod.
 
-    def note(self, **changes: object) -> None:
+    def update(self, **changes: object) -> None:
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]  # names and types are PodView's
 
     def publish(self, **changes: object) -> None:
         """Store a status, with these changes, if it says anything new."""
-        self.note(**changes)
+        self.update(**changes)
         stored = self._store.find("pods", self.key)
-        if self.node.is_silent or stored is None or stored.object["metadata"]["uid"] != self.uid:
+        if self.node.is_unreachable or stored is None or stored.object["metadata"]["uid"] != self.uid:
             return
         status = pod_status(self.view, stored.object.get("status", {}), now_text())
         if status != stored.object.get("status"):
             self._store.update("pods", self.key, {**stored.object, "status": status})
 
     def event(self, kind: str, reason: str, message: str) -> None:
-        if not self.node.is_silent:
+        if not self.node.is_unreachable:
             self._events.from_kubelet(self.pod, kind, reason, message)
 
     # Its containers.
 
-    def tell_container(self, view: ContainerView) -> None:
-        self._note_container(view)
+    def publish_container(self, view: ContainerView) -> None:
+        self._update_container(view)
         self.publish()
 
-    def tell_started(self, view: ContainerView) -> None:
+    def publish_start(self, view: ContainerView) -> None:
         """A container runs; main containers are started in one go, and told together."""
         self._has_run = self._has_run or view.role == "main"
-        self._note_container(view)
+        self._update_container(view)
         if not (view.role == "main" and self._others_are_starting()):
             self.publish()
 
-    def tell_end(self, view: ContainerView) -> None:
+    def publish_end(self, view: ContainerView) -> None:
         """A container has ended; told at once, unless the pod is being stopped."""
         if self.holds_ends:
             self.view = self.view.with_container(view)
         else:
-            self.tell_container(view)
+            self.publish_container(view)
 
-    def _note_container(self, view: ContainerView) -> None:
+    def _update_container(self, view: ContainerView) -> None:
         changed = self.view.with_container(view)
         over = outcome_stands(changed, self.spec["restartPolicy"])
         self.view = replace(

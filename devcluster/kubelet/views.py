@@ -41,7 +41,7 @@ class ContainerView:
     def is_ready(self) -> bool:
         return self.has_succeeded if self.role == "init" else self.is_running
 
-    def moved(self, state: ContainerState) -> "ContainerView":
+    def with_state(self, state: ContainerState) -> "ContainerView":
         return replace(self, state=state)
 
 

@@ -26,7 +26,7 @@ def set_up_volumes(store: Store, pod: Json, directory: Path) -> dict[str, Path]:
     }
 
 
-def _set_up(store: Store, pod: Json, volume: Json, place: Path) -> Path:
+def _set_up(store: Store, pod: Json, volume: Json, directory: Path) -> Path:
     kind = next((name for name in volume if name != "name"), "emptyDir")
     if kind not in _KINDS:
         why = (
@@ -35,15 +35,15 @@ def _set_up(store: Store, pod: Json, volume: Json, place: Path) -> Path:
             else "not known to the pocket cluster"
         )
         raise MountError(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {kind}: {why}')
-    place.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     try:
         for path, content in _files(store, pod, kind, volume[kind] or {}):
-            target = place / path
+            target = directory / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
     except ConfigError as error:
         raise MountError(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}') from error
-    return place
+    return directory
 
 
 def _files(store: Store, pod: Json, kind: str, source: Json) -> Iterator[tuple[str, bytes]]:

@@ -34,9 +34,9 @@ class Child:
     def __init__(self, name: str, module: Sequence[str], *, env: Mapping[str, str], sink: Sink, ready: str) -> None:
         self.name = name
         self._sink = sink
-        self._ready_sign = ready
-        self._last = deque[str](maxlen=20)
-        self._news = threading.Condition()
+        self._ready_mark = ready
+        self._last_lines = deque[str](maxlen=20)
+        self._changed = threading.Condition()
         self._ready_line: str | None = None
         self._is_over = False
         self.process = subprocess.Popen(
@@ -56,16 +56,16 @@ class Child:
         Raises:
             ChildFailedError: the process ended before, or the time is over.
         """
-        with self._news:
-            self._news.wait_for(lambda: self._ready_line is not None or self._is_over, timeout_s)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready_line is not None or self._is_over, timeout_s)
             if self._ready_line is not None:
                 return self._ready_line
             what = f"ended with code {self.process.wait()}" if self._is_over else f"is not ready after {timeout_s:g} s"
-        raise ChildFailedError(self.last_words(what))
+        raise ChildFailedError(self.report(what))
 
-    def last_words(self, what: str) -> str:
+    def report(self, what: str) -> str:
         """What happened to it, and what it said last."""
-        return "\n".join([f"{self.name} {what}; it said:", *(f"  {line}" for line in self._last)])
+        return "\n".join([f"{self.name} {what}; it said:", *(f"  {line}" for line in self._last_lines)])
 
     def stop(self) -> None:
         """Ask it to end, and kill it and whatever it left in its session if it does not."""
@@ -82,15 +82,15 @@ class Child:
         with self.process.stdout as output:
             for raw in output:
                 line = raw.decode(errors="replace").rstrip()
-                self._last.append(line)
+                self._last_lines.append(line)
                 self._sink(self.name, line)
-                if self._ready_line is None and self._ready_sign and self._ready_sign in line:
-                    with self._news:
+                if self._ready_line is None and self._ready_mark and self._ready_mark in line:
+                    with self._changed:
                         self._ready_line = line
-                        self._news.notify_all()
-        with self._news:
+                        self._changed.notify_all()
+        with self._changed:
             self._is_over = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
 
 class Processes:
@@ -120,7 +120,7 @@ class Processes:
 
     def enter(self, server: AbstractContextManager[object]) -> None:
         """Start a server that is a context manager of its own. Ctrl-C does not reach its process either."""
-        with _deaf_to_interrupts():
+        with _sigint_blocked():
             self._exits.enter_context(server)
 
     def hold(self, pid: int) -> None:
@@ -139,7 +139,7 @@ class Processes:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _sigint_blocked() -> Iterator[None]:
     """What is started meanwhile inherits a blocked SIGINT: Ctrl-C must not end Redis before the worker has let go of
     its jobs."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -150,7 +150,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def sigterm_interrupts() -> Iterator[None]:
     """SIGTERM ends the context as Ctrl-C does: with KeyboardInterrupt."""
 
     def interrupt(*_: object) -> None:
@@ -163,7 +163,7 @@ def ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def hear_no_more_signals() -> None:
+def ignore_signals() -> None:
     """From here on everything is being ended, each step within its limit: a second Ctrl-C must not break that off."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from devcluster.local.processes import Child, ChildFailedError, Processes, Sink, ended_by_signals, hear_no_more_signals
+from devcluster.local.processes import Child, ChildFailedError, Processes, Sink, ignore_signals, sigterm_interrupts
 
 __all__ = ["ChildFailedError", "LocalStack", "run_local_stack", "start_local_stack"]
 
@@ -54,14 +54,14 @@ def run_local_stack(
     Raises:
         ChildFailedError: something did not start, or ended by itself.
     """
-    with ended_by_signals(), Processes(sink) as processes:
+    with sigterm_interrupts(), Processes(sink) as processes:
         try:
             stack = start_local_stack(processes, redis_url=redis_url, kubeconfig=kubeconfig)
             on_ready(stack)
             ended = stack.wait_for_an_end()
-            raise ChildFailedError(ended.last_words(f"ended with code {ended.process.returncode}"))
+            raise ChildFailedError(ended.report(f"ended with code {ended.process.returncode}"))
         except KeyboardInterrupt:
-            hear_no_more_signals()
+            ignore_signals()
             on_interrupt()
 
 

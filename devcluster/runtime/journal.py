@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from devcluster.apimachinery.errors import Json
-from devcluster.runtime.logs import Written
+from devcluster.runtime.logs import ContainerOutput
 
 
 @dataclass(slots=True)
@@ -18,11 +18,11 @@ class JournalEntry:
     created_at: str
     node: str = ""
     starts: dict[str, int] = field(default_factory=dict)
-    written: dict[str, Written] = field(default_factory=dict)
+    outputs: dict[str, ContainerOutput] = field(default_factory=dict)
     deleted_at: str | None = None
 
-    def container(self, name: str) -> Written:
-        return self.written.setdefault(name, Written())
+    def output_of(self, name: str) -> ContainerOutput:
+        return self.outputs.setdefault(name, ContainerOutput())
 
     def as_json(self) -> Json:
         return {
@@ -34,15 +34,15 @@ class JournalEntry:
             "created_at": self.created_at,
             "deleted_at": self.deleted_at,
             "node": self.node,
-            "containers": {name: self._container_json(name, written) for name, written in self.written.items()},
+            "containers": {name: self._container_json(name, output) for name, output in self.outputs.items()},
         }
 
-    def _container_json(self, name: str, written: Written) -> Json:
+    def _container_json(self, name: str, output: ContainerOutput) -> Json:
         return {
             "starts": self.starts.get(name, 0),
-            "bytes": written.bytes,
-            "sha256": written.digest.hexdigest(),
-            "log_paths": list(written.paths),
+            "bytes": output.bytes,
+            "sha256": output.digest.hexdigest(),
+            "log_paths": list(output.paths),
         }
 
 

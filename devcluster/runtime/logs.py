@@ -22,7 +22,7 @@ _NOTHING = b""
 
 
 @dataclass(slots=True)
-class Written:
+class ContainerOutput:
     """What one container wrote, over all its starts: the witness tests ask."""
 
     bytes: int = 0
@@ -33,11 +33,11 @@ class Written:
 class LogFile:
     """The log of one container instance."""
 
-    def __init__(self, path: Path, written: Written, *, rotate_bytes: int = 0) -> None:
+    def __init__(self, path: Path, output: ContainerOutput, *, rotate_bytes: int = 0) -> None:
         self.path = path
         self.closed = False
         self.generation = 0
-        self._written = written
+        self._output = output
         self._rotate_bytes = rotate_bytes
         self._size = 0
         self._fd: int | None = None
@@ -105,8 +105,8 @@ class LogFile:
         out.append(b"%s %s %s %s\n" % (self._clock.stamp(), tag, last, line))
 
     def _account(self, data: bytes) -> None:
-        self._written.bytes += len(data)
-        self._written.digest.update(data)
+        self._output.bytes += len(data)
+        self._output.digest.update(data)
 
     def _write(self, out: list[bytes]) -> None:
         if not out:
@@ -247,9 +247,9 @@ def _tail_start(fd: int, lines: int) -> int:
     data = os.pread(fd, os.fstat(fd).st_size, 0)
     if lines <= 0:
         return len(data)
-    place = len(data)
+    position = len(data)
     for _ in range(lines + 1):
-        place = data.rfind(b"\n", 0, place)
-        if place < 0:
+        position = data.rfind(b"\n", 0, position)
+        if position < 0:
             return 0
-    return place + 1
+    return position + 1

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rewriting:
+class Mounts:
     """Which absolute paths stand for which directories of this machine."""
 
     paths: Mapping[str, str]
 
-    def apply(self, text: str) -> str:
+    def rewrite(self, text: str) -> str:
         """Replace every mention of a path, longest first, at path boundaries only."""
         if not self.paths or "/" not in text:
             return text

@@ -24,7 +24,7 @@ def resident(pid):
             return pages * PAGE + sum(resident(int(child)) for child in f.read().split())
     except (OSError, IndexError):
         return 0
-def tell(pid, number):
+def send(pid, number):
     try:
         os.killpg(pid, number)
     except OSError:
@@ -40,12 +40,12 @@ while True:
             pid, limit = map(int, line.split())
             if limit:
                 limits[pid] = limit
-                tell(pid, signal.SIGCONT)
+                send(pid, signal.SIGCONT)
             else:
                 limits.pop(pid, None)
     for pid, limit in list(limits.items()):
         if resident(pid) > limit:
-            tell(pid, signal.SIGSTOP)
+            send(pid, signal.SIGSTOP)
             del limits[pid]
             os.write(1, b"%d\\n" % pid)
 """
@@ -68,7 +68,7 @@ class OomKiller:
             os.killpg(pid, signal.SIGSTOP)
             # On a busy machine the looks come late: what they look at must come later still.
             os.setpriority(os.PRIO_PGRP, pid, 19)
-        self._tell(pid, limit_bytes)
+        self._send(pid, limit_bytes)
 
     def stop(self) -> None:
         """End the process."""
@@ -85,9 +85,9 @@ class OomKiller:
 
     def _forget(self, pid: int) -> None:
         if self._watched.pop(pid, None) is not None:
-            self._tell(pid, 0)
+            self._send(pid, 0)
 
-    def _tell(self, pid: int, limit_bytes: int) -> None:
+    def _send(self, pid: int, limit_bytes: int) -> None:
         process = self._process or self._start()
         assert process.stdin is not None
         with suppress(BrokenPipeError):
@@ -103,10 +103,10 @@ class OomKiller:
             cwd="/",
         )
         assert self._process.stdout is not None
-        asyncio.get_running_loop().add_reader(self._process.stdout.fileno(), self._hear)
+        asyncio.get_running_loop().add_reader(self._process.stdout.fileno(), self._receive)
         return self._process
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), 4096)

@@ -55,7 +55,7 @@ class Container(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ContainerConfig:
     """All that is needed to start a container."""
 
     command: Sequence[str]
@@ -66,14 +66,14 @@ class Plan:
     memory_limit_bytes: int = 0
 
 
-def _executable(plan: Plan) -> str:
-    name = plan.command[0]
+def _executable(config: ContainerConfig) -> str:
+    name = config.command[0]
     if "/" not in name:
-        found = shutil.which(name, path=plan.environment.get("PATH", plan.search_path))
+        found = shutil.which(name, path=config.environment.get("PATH", config.search_path))
         if found is None:
             raise StartError(f'exec: "{name}": executable file not found in $PATH')
         return found
-    path = name if name.startswith("/") else os.path.join(plan.working_directory, name)
+    path = name if name.startswith("/") else os.path.join(config.working_directory, name)
     if not os.path.exists(path):
         raise StartError(f'exec: "{name}": stat {name}: no such file or directory')
     if os.path.isdir(path) or not os.access(path, os.X_OK):
@@ -84,7 +84,7 @@ def _executable(plan: Plan) -> str:
 class ProcessContainer:
     """A process in a session of its own, with its output going to a log."""
 
-    def __init__(self, plan: Plan, log: LogFile, reaper: Reaper) -> None:
+    def __init__(self, config: ContainerConfig, log: LogFile, reaper: Reaper) -> None:
         """Start the process; raises StartError."""
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
@@ -93,13 +93,13 @@ class ProcessContainer:
         self._reaper = reaper
         self.out_of_memory = False
         self._pipes: dict[int, str] = {}
-        executable = _executable(plan)
+        executable = _executable(config)
         try:
             self._process = subprocess.Popen(
-                list(plan.command),
+                list(config.command),
                 executable=executable,
-                env=dict(plan.environment),
-                cwd=plan.working_directory,
+                env=dict(config.environment),
+                cwd=config.working_directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -107,7 +107,7 @@ class ProcessContainer:
                 close_fds=False,
             )
         except OSError as error:
-            raise StartError(f'exec: "{plan.command[0]}": {(error.strerror or str(error)).lower()}') from error
+            raise StartError(f'exec: "{config.command[0]}": {(error.strerror or str(error)).lower()}') from error
         self.pid = self._process.pid
         reaper.hold(self.pid)
         self._open_pipes()

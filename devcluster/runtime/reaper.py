@@ -63,11 +63,11 @@ class Reaper:
 
     def hold(self, pid: int) -> None:
         """End this process when the starter is gone."""
-        self._tell(b"+%d\n" % pid)
+        self._send(b"+%d\n" % pid)
 
     def release(self, pid: int) -> None:
         """No longer: the process is dead, and its number may be used again."""
-        self._tell(b"-%d\n" % pid)
+        self._send(b"-%d\n" % pid)
 
     def close(self) -> None:
         """End what is still held, and wait for the helper to have done so."""
@@ -81,7 +81,7 @@ class Reaper:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, line: bytes) -> None:
+    def _send(self, line: bytes) -> None:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._process.stdin.fileno(), line)

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster.runtime.logs import LogFile
-from devcluster.runtime.mounts import Rewriting
-from devcluster.runtime.process import Exit, Plan, StartError
+from devcluster.runtime.mounts import Mounts
+from devcluster.runtime.process import ContainerConfig, Exit, StartError
 
 RETURN_VALUE_PATH = "/airflow/xcom/return.json"
 _TICK_S = 0.05
@@ -79,13 +79,13 @@ def parse_script(arguments: Sequence[str]) -> Script:
 class SimulatedContainer:
     """One running simulation."""
 
-    def __init__(self, name: str, plan: Plan, log: LogFile, rewriting: Rewriting) -> None:
+    def __init__(self, name: str, config: ContainerConfig, log: LogFile, mounts: Mounts) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         self._name = name.encode()
-        self._script = parse_script(plan.command)
+        self._script = parse_script(config.command)
         self._log = log
-        self._rewriting = rewriting
+        self._mounts = mounts
         self._began_at = self._loop.time()
         self._done = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -144,7 +144,7 @@ class SimulatedContainer:
         self._end(Exit.of(self._script.exit_code))
 
     def _mounted(self, path: str) -> Path | None:
-        real = self._rewriting.apply(path)
+        real = self._mounts.rewrite(path)
         return Path(real) if real != path else None
 
     def _end(self, exit_: Exit) -> None:

@@ -105,7 +105,7 @@ class StandaloneAirflow:
 
     def start(self) -> None:
         """Start the components; returns when the API answers."""
-        assert self._migration.process.wait(WITHIN_S) == 0, self._migration.last_words("failed")
+        assert self._migration.process.wait(WITHIN_S) == 0, self._migration.report("failed")
         self._run("api-server", "api-server")
         self._run("dag-processor", "dag-processor")
         self.start_scheduler()

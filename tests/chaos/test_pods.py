@@ -56,7 +56,7 @@ async def test_a_pod_that_is_taken_away_is_reported_for_what_happened_to_it(*, h
             await start(site, "bob", **QUICK)
             if not has_owner:
                 await asyncio.to_thread(ada.kill)
-            deeds = {"evict": "evicted", "preempt": "preempted", "press-out": "evicted"}
+            deeds = {"evict": "evicted", "preempt": "preempted", "evict-for-pressure": "evicted"}
             for job, deed in zip(jobs, deeds, strict=False):
                 site.pocket.control(f"namespaces/default/pods/{(await caller.record(job)).pod}/{deed}")
             site.pocket.delete_pod((await caller.record(jobs[3])).pod or "")

@@ -1,4 +1,4 @@
-"""What containers of the pocket cluster run on: logs, environment, path rewriting, simulations, latencies."""
+"""What containers of the pocket cluster run on: logs, environment, mounts, simulations, latencies."""
 
 import asyncio
 from pathlib import Path
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from devcluster.kubelet.environment import expand
 from devcluster.kubelet.latency import QUICK, parse_latency
-from devcluster.runtime.logs import PIECE_BYTES, LogFile, LogQuery, Written, parse_since, read_log
-from devcluster.runtime.mounts import Rewriting
+from devcluster.runtime.logs import PIECE_BYTES, ContainerOutput, LogFile, LogQuery, parse_since, read_log
+from devcluster.runtime.mounts import Mounts
 from devcluster.runtime.process import StartError
 from devcluster.runtime.simulated import Script, parse_script
 
@@ -25,7 +25,7 @@ async def read_all(log: LogFile, query: LogQuery) -> bytes:
 @_OWN_DIRECTORY
 @given(chunks=_CHUNKS)
 def test_a_log_gives_back_the_bytes_of_one_stream(tmp_path: Path, chunks: list[bytes]) -> None:
-    written = Written()
+    written = ContainerOutput()
     path = tmp_path / "log"
     path.unlink(missing_ok=True)
 
@@ -41,7 +41,7 @@ def test_a_log_gives_back_the_bytes_of_one_stream(tmp_path: Path, chunks: list[b
 
 
 async def test_a_line_waits_for_its_newline(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log", Written())
+    log = LogFile(tmp_path / "log", ContainerOutput())
     log.append("stdout", b"half")
     assert await read_all(log, LogQuery()) == b""
     log.append("stdout", b" and whole\n")
@@ -53,14 +53,14 @@ async def test_a_line_waits_for_its_newline(tmp_path: Path) -> None:
     ("lines", "expected"), [(0, b""), (1, b"c\n"), (2, b"b\nc\n"), (3, b"a\nb\nc\n"), (9, b"a\nb\nc\n")]
 )
 async def test_tail(tmp_path: Path, lines: int, expected: bytes) -> None:
-    log = LogFile(tmp_path / "log", Written())
+    log = LogFile(tmp_path / "log", ContainerOutput())
     log.append("stdout", b"a\nb\nc\n")
     log.close()
     assert await read_all(log, LogQuery(tail_lines=lines)) == expected
 
 
 async def test_a_follower_that_lags_a_whole_file_never_sees_it(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log", Written(), rotate_bytes=100)
+    log = LogFile(tmp_path / "log", ContainerOutput(), rotate_bytes=100)
     log.append("stdout", b"first\n")
     follower = read_log(log, LogQuery(follow=True))
     assert await anext(follower) == b"first\n"
@@ -89,7 +89,7 @@ def test_since_is_cut_to_whole_seconds() -> None:
     ],
 )
 def test_paths_are_rewritten_where_they_are_paths(text: str, expected: str) -> None:
-    assert Rewriting({"/w": "/t/1", "/w/deep": "/t/2"}).apply(text) == expected
+    assert Mounts({"/w": "/t/1", "/w/deep": "/t/2"}).rewrite(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from devcluster.local.redis_server import RedisServer
-from tests.redis_servers import emptied, redis_binaries
+from tests.support.redis_servers import emptied, redis_binaries
 
 # A busy machine is no failure; laws that need more examples say so themselves.
 settings.register_profile("podrelay", deadline=None, max_examples=50)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog.testing
-from task_run import TaskLog, TaskRun
 
 from devcluster.local.redis_server import RedisServer
+from tests.support.task_run import TaskLog, TaskRun
 
 
 @pytest.fixture

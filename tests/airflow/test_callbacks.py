@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
-from scripted_worker import PlayedJob, Script, ScriptedWorker
-from task_run import TaskLog, TaskRun, fired_by
 
 from airflow_bridge.callbacks import AsyncJobClient, JobClient, PodRelayCallback, path_of, thing_at
 from airflow_bridge.outcome import PodRelayFailure
+from tests.support.scripted_worker import PlayedJob, Script, ScriptedWorker
+from tests.support.task_run import TaskLog, TaskRun, fired_by
 
 HOOKS = [name for name in vars(PodRelayCallback) if not name.startswith("__")]
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from scripted_worker import ScriptedWorker
-from task_run import TaskRun, fired_by
 
 from devcluster.local.redis_server import RedisServer
-from tests.clocks import WrongClock, why_not
+from tests.support.clocks import WrongClock, why_not
+from tests.support.scripted_worker import ScriptedWorker
+from tests.support.task_run import TaskRun, fired_by
 
 
 @pytest.fixture(params=[300, -300], ids=["ahead", "behind"])

@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 import pytest
 from airflow.sdk import DAG, task
-from scripted_worker import PlayedJob, ScriptedWorker
-from task_run import TaskRun, run
 
 from airflow_bridge.operator import PodRelayOperator
 from dispatcher.events import ReturnValueOutcome
+from tests.support.scripted_worker import PlayedJob, ScriptedWorker
+from tests.support.task_run import TaskRun, run
 
 
 def hello(job: PlayedJob) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
-from processes import QUICK, Site, running_site
-from task_run import TaskLog, TaskRun, fired_by
-from test_what_ends_a_task import Triggerer, term, term_calls_on_kill
 
 from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.task_identity import safe_label_value
+from tests.airflow.test_what_ends_a_task import Triggerer, term, term_calls_on_kill
+from tests.support.installation import QUICK, Site, running_site
+from tests.support.task_run import TaskLog, TaskRun, fired_by
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.definitions.connection import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
-from scripted_worker import ScriptedWorker
 
 from airflow_bridge.hook import PodRelayHook, redis_url
 from airflow_bridge.provider import get_provider_info
 from devcluster.local.redis_server import free_port
 from dispatcher.settings import ClientSettings
+from tests.support.scripted_worker import ScriptedWorker
 
 
 def set_connection(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:

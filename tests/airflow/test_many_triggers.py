@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio
-from scripted_worker import PlayedJob, ScriptedWorker
 
 from airflow_bridge.trigger import PodRelayTrigger
 from dispatcher import connection, names, steps
 from dispatcher.spec import JobSpec
+from tests.support.scripted_worker import PlayedJob, ScriptedWorker
 
 TRIGGERS = 2_000
 MOST_MEMORY_BYTES = 20_000

@@ -3,17 +3,17 @@
 import re
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from migrating_tables import PAGE, renewed
-from task_run import TaskRun
-from test_callbacks import HOOKS
 
 from airflow_bridge.operator import PodRelayOperator
+from tests.airflow.migrating_tables import PAGE, renewed
+from tests.airflow.test_callbacks import HOOKS
+from tests.support.task_run import TaskRun
 
 TEXT = PAGE.read_text()
 
 
 def test_the_tables_are_those_of_the_code() -> None:
-    assert renewed(TEXT) == TEXT, "run: python tests/airflow/migrating_tables.py"
+    assert renewed(TEXT) == TEXT, "run: python -m tests.airflow.migrating_tables"
 
 
 def test_every_hook_stands_in_the_table_of_hooks() -> None:

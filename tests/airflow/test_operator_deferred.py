@@ -1,7 +1,7 @@
 """The operator that waits in the triggerer: what trigger and operator do to the log, the job and the outcome."""
 
-from scripted_worker import PlayedJob, ScriptedWorker
-from task_run import TaskLog, TaskRun, fired_by
+from tests.support.scripted_worker import PlayedJob, ScriptedWorker
+from tests.support.task_run import TaskLog, TaskRun, fired_by
 
 
 def hello(job: PlayedJob) -> None:

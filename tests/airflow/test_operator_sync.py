@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
-from scripted_worker import NAMESPACE, PlayedJob, Script, ScriptedWorker
-from task_run import TaskLog, TaskRun
 
 from airflow_bridge.outcome import PodRelayFailure
 from dispatcher.errors import InvalidSpecError
 from dispatcher.events import ClusterEvent, ContainerEnd, ReturnValueOutcome
 from dispatcher.status import Blame, FailureReason, Status
+from tests.support.scripted_worker import NAMESPACE, PlayedJob, Script, ScriptedWorker
+from tests.support.task_run import TaskLog, TaskRun
 
 
 def hello(job: PlayedJob) -> None:

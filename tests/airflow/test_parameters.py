@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import BaseOperator
-from task_run import TaskRun
 
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.parameters import (
@@ -20,6 +19,7 @@ from airflow_bridge.parameters import (
     JobField,
     PodField,
 )
+from tests.support.task_run import TaskRun
 
 
 def parameters_of(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:

@@ -9,9 +9,9 @@ import pytest
 from airflow.sdk import DAG, TaskGroup, task
 from airflow.serialization.serialized_objects import DagSerialization
 from kubernetes import client as k8s
-from task_run import TaskLog, TaskRun
 
 from airflow_bridge.operator import PodRelayOperator
+from tests.support.task_run import TaskLog, TaskRun
 
 
 def rendered(task_run: TaskRun, **arguments: Any) -> PodRelayOperator:
@@ -97,7 +97,8 @@ def test_a_pod_mutation_hook_is_not_applied_and_that_is_said(
     task_run: TaskRun, task_log: TaskLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.settings import get_policy_plugin_manager
-    from scripted_worker import ScriptedWorker
+
+    from tests.support.scripted_worker import ScriptedWorker
 
     site = types.SimpleNamespace(pod_mutation_hook=pluggy.HookimplMarker("airflow.policy")(lambda pod: None))
     manager = get_policy_plugin_manager()

@@ -17,13 +17,13 @@ from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.sdk import DAG
 from hypothesis import HealthCheck, given, settings
 from kubernetes import client as k8s
-from task_run import StandInTaskInstance
 
 from airflow_bridge.kpo_merge import without_empty
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.parameters import arguments_of
 from airflow_bridge.pod_arguments import job_spec
 from airflow_bridge.task_identity import TaskIdentity
+from tests.support.task_run import StandInTaskInstance
 from worker.rules.manifest import manifest
 
 TI = StandInTaskInstance(map_index=3, try_number=2, run_id="scheduled__2026-01-01T00:00:00+00:00")

@@ -7,9 +7,9 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from hypothesis import given
 from hypothesis import strategies as st
-from task_run import StandInTaskInstance
 
 from airflow_bridge.task_identity import MAX_KEY_LENGTH, TaskIdentity, safe_label_value
+from tests.support.task_run import StandInTaskInstance
 
 ME = TaskIdentity("prod", "dag", "task", "run", -1, 1, "3.3.2+local")
 

@@ -6,9 +6,6 @@ import threading
 
 import pytest
 from airflow.triggers.base import TriggerEvent
-from scripted_worker import PlayedJob, ScriptedWorker
-from task_run import TaskLog, TaskRun, anew, fired_by
-from test_what_ends_a_task import Triggerer
 
 from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.outcome import PodRelayFailure
@@ -16,6 +13,9 @@ from airflow_bridge.shared_client import borrowed_client
 from airflow_bridge.trigger import PodRelayTrigger
 from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
 from devcluster.local.redis_server import RedisServer
+from tests.airflow.test_what_ends_a_task import Triggerer
+from tests.support.scripted_worker import PlayedJob, ScriptedWorker
+from tests.support.task_run import TaskLog, TaskRun, anew, fired_by
 
 
 def shout(container: str, line: str) -> str:
@@ -50,7 +50,7 @@ def test_the_deferred_tasks_arguments_reach_it(task_run: TaskRun) -> None:
         "on_kill_action": "keep_pod",
         "container_name_log_prefix_enabled": False,
         "log_events_on_startup": False,
-        "log_formatter": "test_trigger:shout",
+        "log_formatter": "tests.airflow.test_trigger:shout",
         "callbacks": [],
         "trigger_kwargs": {"mine": 1},
     }

@@ -13,14 +13,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 from airflow.sdk.execution_time.task_runner import _run_execute_callable
 from airflow.triggers.base import BaseTrigger
-from scripted_worker import PlayedJob, Script, ScriptedWorker
-from task_run import TaskLog, TaskRun, anew, fired_by, run
 
 from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.task_identity import BY_A_USER
 from dispatcher.status import Status
+from tests.support.scripted_worker import PlayedJob, Script, ScriptedWorker
+from tests.support.task_run import TaskLog, TaskRun, anew, fired_by, run
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A whole Airflow as real processes, seen only as a user sees it: through its REST API.
 
 The components run one by one instead of under ``airflow standalone``, so that each can be killed and started alone.
-They belong to a :class:`tests.processes.Site`, which ends them, also when the test itself is killed.
+They belong to a :class:`tests.support.installation.Site`, which ends them, also when the test itself is killed.
 """
 
 import json
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from processes import Site, clean_environment
 
 from devcluster.local.processes import Child
 from devcluster.local.redis_server import free_port
+from tests.support.installation import Site, clean_environment
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import QUICK, Site, running_site
-from standalone import StandaloneAirflow, TaskAddress
 
 from airflow_bridge.shared_client import KEEP_CURSORS_S
 from dispatcher.client import Dispatcher
 from dispatcher.events import JobResult
+from tests.airflow_standalone.standalone import StandaloneAirflow, TaskAddress
+from tests.support.installation import QUICK, Site, running_site
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(180)]
 

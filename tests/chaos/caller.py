@@ -13,8 +13,8 @@ from dispatcher.aio import AsyncDispatcher
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.status import Status
-from tests.laws import Told, broken_laws
-from tests.processes import Site, Worker
+from tests.support.installation import Site, Worker
+from tests.support.laws import Told, broken_laws
 
 WITHIN_S = 30.0
 #: For what shows another side of what a quicker test shows.

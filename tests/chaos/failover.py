@@ -7,8 +7,8 @@ import redis
 
 from devcluster.local.redis_server import RedisServer
 from tests.chaos.caller import until
-from tests.processes import Site
-from tests.redis_door import RedisDoor
+from tests.support.installation import Site
+from tests.support.redis_proxy import RedisDoor
 
 
 async def fail_over(site: Site, door: RedisDoor, meanwhile: Callable[[], Awaitable[object]]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher import names
-from tests.chaos.api_door import PAGES, ApiDoor, Page
 from tests.chaos.failover import fail_over
-from tests.processes import Site, Worker
-from tests.redis_door import RedisDoor
+from tests.support.api_proxy import PAGES, ApiDoor, Page
+from tests.support.installation import Site, Worker
+from tests.support.redis_proxy import RedisDoor
 
 #: Short, so that a run sees many takeovers; what is promised of the defaults has tests of its own.
 SETTINGS: dict[str, Any] = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}

@@ -17,12 +17,12 @@ from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.status import FailureReason, Status
-from tests.chaos.api_door import ApiDoor
 from tests.chaos.faults import LOSSY, LOST_NODE_S, REBUILT_AFTER_S, Crew, Faults, schedule
 from tests.chaos.kinds import Asked, Deed, make_jobs
-from tests.laws import Told, broken_laws
-from tests.processes import Site, running_site
-from tests.redis_door import RedisDoor
+from tests.support.api_proxy import ApiDoor
+from tests.support.installation import Site, running_site
+from tests.support.laws import Told, broken_laws
+from tests.support.redis_proxy import RedisDoor
 
 WORKERS = ("ada", "bob", "cyd")
 SUBMITTED_EVERY_S = 0.12

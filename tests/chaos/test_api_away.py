@@ -11,9 +11,9 @@ from devcluster.apiserver.kubeconfig import write_kubeconfig
 from dispatcher.client import Dispatcher
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from tests.chaos.api_door import ApiDoor
 from tests.chaos.caller import a_caller, start, until
-from tests.processes import QUICK, Site, Worker, clean_environment, running_site
+from tests.support.api_proxy import ApiDoor
+from tests.support.installation import QUICK, Site, Worker, clean_environment, running_site
 
 AWAY_S = 60.0
 

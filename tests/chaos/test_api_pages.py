@@ -12,9 +12,9 @@ import yaml
 
 from devcluster.apiserver.kubeconfig import write_kubeconfig
 from dispatcher.status import FailureReason, Status
-from tests.chaos.api_door import PAGES, TOO_LARGE, ApiDoor, Page, in_time
 from tests.chaos.caller import Caller, a_caller, slow, start, until
-from tests.processes import Site, running_site
+from tests.support.api_proxy import PAGES, TOO_LARGE, ApiDoor, Page, in_time
+from tests.support.installation import Site, running_site
 
 #: Longer than a worker waits for the last look at a pod that a 404 says is gone.
 PAGE_S = 12.0

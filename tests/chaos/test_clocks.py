@@ -17,9 +17,9 @@ import pytest
 
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import Caller, a_caller, slow, start, until
-from tests.clocks import WrongClock, remove_traces, why_not
-from tests.laws import Told
-from tests.processes import QUICK, Site, Worker, running_site
+from tests.support.clocks import WrongClock, remove_traces, why_not
+from tests.support.installation import QUICK, Site, Worker, running_site
+from tests.support.laws import Told
 
 #: So long a limit is in these tests, and so late at most it may be noticed (seconds).
 LIMIT_S = 2.0

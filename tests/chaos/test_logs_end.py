@@ -4,7 +4,7 @@ import asyncio
 
 from dispatcher.status import Status
 from tests.chaos.caller import a_caller, start
-from tests.processes import running_site
+from tests.support.installation import running_site
 
 
 async def test_kubelets_that_restart_under_running_pods_cost_not_one_line() -> None:

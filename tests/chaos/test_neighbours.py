@@ -14,8 +14,8 @@ from dispatcher import names
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import Caller, a_caller, slow, start, until
 from tests.chaos.their_celery_app import RESULTS
-from tests.laws import Told
-from tests.processes import QUICK, Site, clean_environment, running_site
+from tests.support.installation import QUICK, Site, clean_environment, running_site
+from tests.support.laws import Told
 
 #: A job that writes while its worker dies and the next one starts.
 LONG = ("--lines=120", "--rate=20", "--duration=8")

@@ -8,9 +8,9 @@ from functools import partial
 from dispatcher import names
 from dispatcher.status import Status
 from tests.chaos.caller import Caller, a_caller, start, until, was_taken_over
-from tests.laws import Told
-from tests.processes import QUICK, Worker, running_site
-from tests.redis_door import RedisDoor
+from tests.support.installation import QUICK, Worker, running_site
+from tests.support.laws import Told
+from tests.support.redis_proxy import RedisDoor
 
 
 async def test_workers_are_restarted_one_by_one_and_then_killed_and_two_hundred_jobs_do_not_notice() -> None:

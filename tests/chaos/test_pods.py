@@ -7,7 +7,7 @@ import pytest
 from dispatcher import names
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import a_caller, start, until
-from tests.processes import QUICK, running_site
+from tests.support.installation import QUICK, running_site
 
 LABELS = (names.LABEL_INSTALLATION, names.LABEL_QUEUE, names.LABEL_JOB, names.LABEL_ATTEMPT)
 

@@ -8,9 +8,9 @@ from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from tests.chaos.caller import a_caller, start, until
 from tests.chaos.failover import fail_over
-from tests.laws import Told
-from tests.processes import QUICK, running_site
-from tests.redis_door import RedisDoor
+from tests.support.installation import QUICK, running_site
+from tests.support.laws import Told
+from tests.support.redis_proxy import RedisDoor
 
 PYTHON = ["python", "-c"]
 #: Says something when it may, then nothing until it may end.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import a_caller, start
-from tests.processes import Worker, running_site
+from tests.support.installation import Worker, running_site
 
 AWAY_S = 60.0
 

@@ -5,8 +5,8 @@ import pytest
 from dispatcher.errors import RedisUnavailableError
 from dispatcher.status import Status
 from tests.chaos.caller import Caller, a_caller, start, until
-from tests.laws import Told
-from tests.processes import QUICK, Site, Worker, running_site
+from tests.support.installation import QUICK, Site, Worker, running_site
+from tests.support.laws import Told
 
 MIB = 1024 * 1024
 #: 5 MB that do not compress well, as fast as they can be written (simulated lines are all alike).

@@ -1,5 +1,5 @@
 """A Celery application for the message tests: its one task writes what it was given to a list. Started as
-``celery -A celery_echo_app worker``."""
+``celery -A tests.contract.celery_echo_app worker``."""
 
 import json
 import os

@@ -8,16 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from job_driver import NOTICE, RedisDriver, Worker, a_spec
-from real_redis import (
-    clients_of,
-    eventually,
-    own_server,
-    own_store,
-    real_store,
-    settings_for,
-    url,
-)
 
 from devcluster.local.redis_server import RedisServer, free_port
 from dispatcher import connection, names, steps
@@ -27,7 +17,17 @@ from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap, Notice, Si
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import CancelOutcome, Fence, SubmitOutcome
-from tests.redis_door import RedisDoor
+from tests.support.job_driver import NOTICE, RedisDriver, Worker, a_spec
+from tests.support.real_redis import (
+    clients_of,
+    eventually,
+    own_server,
+    own_store,
+    real_store,
+    settings_for,
+    url,
+)
+from tests.support.redis_proxy import RedisDoor
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import threading
 import time
 
 import pytest
-from job_driver import NOTICE, RedisDriver, a_spec
-from real_redis import in_thread, own_server, own_store, real_store, settings_for, url
 
 from devcluster.local.redis_server import RedisServer, free_port
 from dispatcher import names, steps
@@ -18,6 +16,8 @@ from dispatcher.events import Cursor, Ended, LogChunk, LogGap, Silence, SilenceK
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import CancelOutcome, Fence, SubmitOutcome
+from tests.support.job_driver import NOTICE, RedisDriver, a_spec
+from tests.support.real_redis import in_thread, own_server, own_store, real_store, settings_for, url
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from aiohttp import test_utils, web
 from devcluster.apiserver.kubeconfig import write_kubeconfig
 from devcluster.cluster import PocketCluster
 from dispatcher import names
-from tests.chaos.api_door import LOG_PAGES, PAGES, TOO_LARGE, ApiDoor, Page
+from tests.support.api_proxy import LOG_PAGES, PAGES, TOO_LARGE, ApiDoor, Page
 from worker.cluster import client as cluster_module
 from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.client import Cluster

@@ -17,9 +17,9 @@ import pytest_asyncio
 import yaml
 
 from devcluster.cluster import PocketCluster
-from tests.certificates import Authority, Certified
-from tests.chaos.api_door import ApiDoor, in_time
-from tests.contract.http_proxy import HttpProxy
+from tests.support.api_proxy import ApiDoor, in_time
+from tests.support.certificates import Authority, Certified
+from tests.support.http_proxy import HttpProxy
 from worker.cluster import credentials, exec_plugin, kubeconfig
 from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError, CredentialsError
 from worker.cluster.client import Cluster, ConfigurationError

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import fakeredis
 import pytest
 import redis
-from job_driver import RedisDriver
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, dead_letter, names
 from dispatcher.dead_letter import encode_letter, set_aside
 from dispatcher.settings import ClientSettings
-from tests.redis_servers import emptied, redis_binaries
+from tests.support.job_driver import RedisDriver
+from tests.support.redis_servers import emptied, redis_binaries
 from worker.queue.dead_letters import DeadLetters
 from worker.queue.gate import Refusal
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_driver import RedisDriver, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import FailureReason, Status
+from tests.support.job_driver import RedisDriver, a_spec
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation, observe
 from worker.context import Context

@@ -8,19 +8,8 @@ from collections.abc import Callable, Iterator
 
 import fakeredis
 import pytest
-from forged_records import (
-    FORGERIES,
-    HARMLESS,
-    MISTYPED,
-    WORKER_ENTRIES,
-    Forgery,
-    a_record,
-    forge,
-    mistype,
-)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from job_driver import NOTICE, RedisDriver, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -32,7 +21,18 @@ from dispatcher.record import CHECKPOINT, Checkpoint, JobRecord, checkpoint_fiel
 from dispatcher.script import script_text
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import AppendOutcome, CancelOutcome, ClaimOutcome, MoveOutcome, SubmitOutcome
-from tests.redis_servers import emptied, redis_binaries
+from tests.support.forged_records import (
+    FORGERIES,
+    HARMLESS,
+    MISTYPED,
+    WORKER_ENTRIES,
+    Forgery,
+    a_record,
+    forge,
+    mistype,
+)
+from tests.support.job_driver import NOTICE, RedisDriver, a_spec
+from tests.support.redis_servers import emptied, redis_binaries
 
 
 @pytest.fixture(params=["fakeredis", *redis_binaries()])

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import redis
-from job_driver import RedisDriver
-from real_redis import eventually, own_server, own_store
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.steps import ClaimOutcome, claim
+from tests.support.job_driver import RedisDriver
+from tests.support.real_redis import eventually, own_server, own_store
 from worker.context import Context
 from worker.guard import Guard
 from worker.lease import Heartbeat

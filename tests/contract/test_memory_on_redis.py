@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from job_driver import RedisDriver, Worker, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -13,7 +12,8 @@ from dispatcher.errors import RedisUnavailableError
 from dispatcher.events import Notice
 from dispatcher.status import Status
 from dispatcher.steps import AppendOutcome, ClaimOutcome, Fence, MoveOutcome
-from tests.redis_servers import redis_binaries
+from tests.support.job_driver import RedisDriver, Worker, a_spec
+from tests.support.redis_servers import redis_binaries
 
 MIB = 1024 * 1024
 

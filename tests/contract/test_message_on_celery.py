@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from job_driver import RedisDriver, a_spec
 
 from dispatcher import names, steps
 from dispatcher.message import PRIORITY_BUCKETS, encode_message
 from dispatcher.spec import Priority
+from tests.support.job_driver import RedisDriver, a_spec
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
 
 #: What differs from message to message, by path.
 VARYING = [
@@ -88,7 +89,6 @@ def test_a_message_may_carry_a_whole_spec() -> None:
 
 @pytest.fixture
 def echo_worker(redis_url: str, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    here = Path(__file__).parent
     worker = subprocess.Popen(
         [
             *(
@@ -96,7 +96,7 @@ def echo_worker(redis_url: str, tmp_path: Path) -> Iterator["subprocess.Popen[by
                 "-m",
                 "celery",
                 "-A",
-                "celery_echo_app",
+                "tests.contract.celery_echo_app",
                 "worker",
                 "--pool",
                 "solo",
@@ -105,7 +105,7 @@ def echo_worker(redis_url: str, tmp_path: Path) -> Iterator["subprocess.Popen[by
             ),
             *("--queues", "echo", "--without-gossip", "--without-mingle", "--without-heartbeat"),
         ],
-        env={**os.environ, "ECHO_REDIS_URL": redis_url, "PYTHONPATH": f"{here}:{here.parent.parent}"},
+        env={**os.environ, "ECHO_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
     )

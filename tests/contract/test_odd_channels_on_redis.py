@@ -7,9 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
 import pytest
-from forged_records import FORGERIES, Forgery, forge, mistype
-from job_driver import RedisDriver, a_spec
-from real_redis import eventually, real_store, settings_for, url
 
 from dispatcher import multiplexer, names
 from dispatcher.aio import AsyncDispatcher
@@ -17,6 +14,9 @@ from dispatcher.client import Dispatcher
 from dispatcher.errors import InvalidSpecError, PodrelayError, RedisUnavailableError
 from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap, Notice
 from dispatcher.status import FailureReason, Status
+from tests.support.forged_records import FORGERIES, Forgery, forge, mistype
+from tests.support.job_driver import RedisDriver, a_spec
+from tests.support.real_redis import eventually, real_store, settings_for, url
 
 ODD_LOG = [{"c": "base"}, {"x": "y"}, {"c": b"\xff", "a": 1, "s": 0}, {"c": "base", "a": "x", "s": 0, "r": "y"}]
 ODD_EVENTS = [{"e": "{"}, {"x": "y"}, {"e": b"\xff"}, {"e": "[" * 5000}, {"e": '{"kind":"status","status":"HALTED"}'}]

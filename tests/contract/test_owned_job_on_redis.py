@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_driver import RedisDriver, Worker
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -16,6 +15,7 @@ from dispatcher.events import Ended
 from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
+from tests.support.job_driver import RedisDriver, Worker
 from worker import context as workplace
 from worker.context import Context, Finished
 from worker.jobs.finisher import plain_result

@@ -5,8 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from cluster_driver import ClusterDriver, pods, process_end, simple_pod, state_of
-from cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
+
+from tests.support.cluster_driver import ClusterDriver, pods, process_end, simple_pod, state_of
+from tests.support.cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Json = dict[str, Any]

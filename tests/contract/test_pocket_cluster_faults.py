@@ -8,11 +8,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
-from cluster_recordings import recorded_logs, recorded_pod
 
 from devcluster.cluster import PocketCluster
 from devcluster.kubelet.latency import Latency
+from tests.support.cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
+from tests.support.cluster_recordings import recorded_logs, recorded_pod
 
 Json = dict[str, Any]
 STAMP = re.compile(rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ", re.MULTILINE)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
-from cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
-from cluster_recordings import recorded_logs, recorded_pod
+
+from tests.support.cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
+from tests.support.cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
+from tests.support.cluster_recordings import recorded_logs, recorded_pod
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Json = dict[str, Any]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_driver import ClusterDriver, pods, simple_pod, state_of
 
 from devcluster.cluster import PocketCluster
 from devcluster.kubelet.latency import Latency
+from tests.support.cluster_driver import ClusterDriver, pods, simple_pod, state_of
 
 Json = dict[str, Any]
 

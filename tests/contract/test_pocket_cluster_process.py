@@ -11,9 +11,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from cluster_driver import ClusterDriver, pods, process_end, simple_pod
 
 from devcluster.cluster import PocketCluster
+from tests.support.cluster_driver import ClusterDriver, pods, process_end, simple_pod
 
 
 @asynccontextmanager

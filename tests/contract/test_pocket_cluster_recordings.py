@@ -4,10 +4,18 @@ import asyncio
 
 import pytest
 import pytest_asyncio
-from cluster_driver import ClusterDriver, pods
-from cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
-from cluster_recordings import Seen, plain, recorded_events, recorded_logs, recorded_looks, recorded_requests
-from cluster_situations import SITUATIONS, Play, play
+
+from tests.support.cluster_driver import ClusterDriver, pods
+from tests.support.cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
+from tests.support.cluster_recordings import (
+    Seen,
+    plain,
+    recorded_events,
+    recorded_logs,
+    recorded_looks,
+    recorded_requests,
+)
+from tests.support.cluster_situations import SITUATIONS, Play, play
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,9 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
-from cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
-from cluster_recordings import recorded_requests
+
+from tests.support.cluster_driver import ClusterDriver, Reply, pods, simple_pod, state_of
+from tests.support.cluster_fixture import every_cluster  # noqa: F401  # the fixture `cluster`
+from tests.support.cluster_recordings import recorded_requests
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Json = dict[str, Any]

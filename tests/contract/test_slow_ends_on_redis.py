@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_driver import RedisDriver, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
+from tests.support.job_driver import RedisDriver, a_spec
 from worker.cluster.client import ClusterRefusedError
 from worker.context import Context
 from worker.jobs import controller as follower

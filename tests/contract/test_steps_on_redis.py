@@ -9,7 +9,6 @@ from functools import partial
 import fakeredis
 import pytest
 import redis
-from job_driver import NOTICE, RedisDriver, Worker, a_spec
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
@@ -18,7 +17,8 @@ from dispatcher.events import StatusChanged, decode_event
 from dispatcher.record import Checkpoint, checkpoint_field
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import AppendOutcome, CancelOutcome, ClaimOutcome, Fence, MoveOutcome, SubmitOutcome
-from tests.redis_servers import emptied, redis_binaries
+from tests.support.job_driver import NOTICE, RedisDriver, Worker, a_spec
+from tests.support.redis_servers import emptied, redis_binaries
 
 ACTIVE = [Status.QUEUED, Status.STARTING, Status.RUNNING]
 FINAL = [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
-from pages import ROOT, page, section
 
 from dispatcher.settings import READ_ELSEWHERE
+from tests.docs.pages import ROOT, page, section
 from worker.settings import WorkerSettings
 
 

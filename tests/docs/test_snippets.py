@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import ROOT, blocks, page, section
 
 from devcluster.local.processes import Processes
 from dispatcher.spec import parse_spec
+from tests.docs.pages import ROOT, blocks, page, section
 
 YAML = [(name, text) for name in ("docs/quickstart.md", "docs/spec.md") for text in blocks(page(name), "yaml")]
 

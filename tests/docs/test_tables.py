@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, page, rows, section
 
 from dispatcher.cli.exits import MEANING
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason
+from tests.docs.pages import PAGES, ROOT, page, rows, section
 from worker.cluster import kubeconfig
 from worker.settings import WorkerSettings
 

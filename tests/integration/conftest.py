@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from podrelay_process import PlayedWorker, Podrelay
+
+from tests.support.podrelay_process import PlayedWorker, Podrelay
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from podrelay_process import PODRELAY, Podrelay, environment
+
+from tests.support.podrelay_process import PODRELAY, Podrelay, environment
 
 
 @contextmanager

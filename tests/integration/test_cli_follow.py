@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 import pytest
-from podrelay_process import PlayedWorker, Podrelay
 
 from dispatcher.status import FailureReason, Status
+from tests.support.podrelay_process import PlayedWorker, Podrelay
 
 
 def read_until(stream: Any, needle: bytes) -> bytes:

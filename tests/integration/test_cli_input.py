@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from podrelay_process import Podrelay
+
+from tests.support.podrelay_process import Podrelay
 
 
 def _is_empty(url: str) -> bool:

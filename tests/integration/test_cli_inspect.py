@@ -3,9 +3,9 @@
 import json
 
 import redis
-from podrelay_process import PlayedWorker, Podrelay
 
 from dispatcher.status import FailureReason, Status
+from tests.support.podrelay_process import PlayedWorker, Podrelay
 
 
 def test_status_tells_who_has_the_job_and_how_it_ended(podrelay: Podrelay, played_worker: PlayedWorker) -> None:

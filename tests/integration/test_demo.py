@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from podrelay_process import environment
-from test_cli_dev import children_of, wait_for_the_end_of
 
 from dispatcher.events import JobResult
 from dispatcher.status import FailureReason, Status
 from examples import demo
+from tests.integration.test_cli_dev import children_of, wait_for_the_end_of
+from tests.support.podrelay_process import environment
 
 ROOT = Path(__file__).parents[2]
 

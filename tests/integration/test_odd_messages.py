@@ -19,7 +19,7 @@ from dispatcher.client import Dispatcher
 from dispatcher.dead_letter import sha256
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority, parse_spec
-from tests.processes import QUICK, Site, running_site
+from tests.support.installation import QUICK, Site, running_site
 from worker.queue.gate import DELIVERIES, DELIVERIES_HEADER, Refusal, admit, readmit
 
 QUEUE = names.message_list("default", 0)

@@ -2,22 +2,18 @@
 process, and nothing of theirs is changed."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
-from podrelay_process import Podrelay
 
 from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.spec import JobSpec
-from tests.processes import QUICK, Site, running_site
-
-sys.path.append(str(Path(__file__).parent.parent / "contract"))
-from forged_records import FORGERIES, HARMLESS, WORKER_ENTRIES, forge, mistype
+from tests.support.forged_records import FORGERIES, HARMLESS, WORKER_ENTRIES, forge, mistype
+from tests.support.installation import QUICK, Site, running_site
+from tests.support.podrelay_process import Podrelay
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from dispatcher.events import ReturnValueOutcome
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.status import FailureReason, Status
-from tests.laws import Told, broken_laws
-from tests.processes import QUICK, Site, running_site
+from tests.support.installation import QUICK, Site, running_site
+from tests.support.laws import Told, broken_laws
 from worker.failpoints import Failpoint
 
 LINES = ("--lines=400", "--line-bytes=100")

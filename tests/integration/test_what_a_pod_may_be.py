@@ -12,7 +12,7 @@ from dispatcher.client import Dispatcher
 from dispatcher.events import Ended, JobResult, StatusChanged
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from tests.processes import QUICK, Site, running_site
+from tests.support.installation import QUICK, Site, running_site
 
 GATED = {"spec": {"schedulingGates": [{"name": "example.com/wait"}]}}
 

@@ -20,7 +20,7 @@ from dispatcher.message import encode_message
 from dispatcher.script import script_text
 from dispatcher.spec import JobSpec, Priority
 from dispatcher.status import FailureReason, Status
-from tests.processes import QUICK, Site, clean_environment, running_site
+from tests.support.installation import QUICK, Site, clean_environment, running_site
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from podrelay_process import PODRELAY
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority
-from tests.processes import QUICK, Site, clean_environment, running_site
+from tests.support.installation import QUICK, Site, clean_environment, running_site
+from tests.support.podrelay_process import PODRELAY
 
 WORKER = (sys.executable, "-m", "worker")
 CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker")

@@ -14,7 +14,7 @@ from dispatcher.client import Dispatcher
 from dispatcher.message import encode_message
 from dispatcher.spec import JobSpec, Priority
 from dispatcher.status import Status
-from tests.processes import QUICK, Site, Worker, running_site
+from tests.support.installation import QUICK, Site, Worker, running_site
 
 
 @pytest.fixture(scope="module")

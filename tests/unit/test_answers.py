@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit import recorded
+from tests.support import recordings
 from worker.cluster.answers import (
     Answer,
     ClusterRefusedError,
@@ -232,8 +232,8 @@ def test_the_servers_wish_when_to_come_again_is_taken_within_reason(header: str,
 
 def test_each_recorded_refusal_is_taken_and_a_restarting_kubelets_is_not() -> None:
     seen = 0
-    for situation in recorded.SITUATIONS:
-        for line in recorded.lines(situation):
+    for situation in recordings.SITUATIONS:
+        for line in recordings.lines(situation):
             if line["kind"] not in ("request", "log") or line["status"] in (200, 201):
                 continue
             body = json.dumps(line["body"]).encode() if line["kind"] == "request" else line["text"].encode()
@@ -284,7 +284,7 @@ def test_a_line_that_is_no_event_is_unavailable(line: Any) -> None:
 
 
 def test_too_old_a_version_is_told_apart() -> None:
-    lines = [line["body"] for line in recorded.lines("watch-expired-410") if '"ERROR"' in line.get("body", "")]
+    lines = [line["body"] for line in recordings.lines("watch-expired-410") if '"ERROR"' in line.get("body", "")]
     for line in lines:
         with pytest.raises(ClusterRefusedError) as raised:
             watch_event(line.strip().encode(), "default")

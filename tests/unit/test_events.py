@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from golden_files import GOLDEN, golden
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from wire_samples import CURSOR, EVENTS, RESULT
 
 from dispatcher.events import Cursor, Ended, JobResult, decode_event, decode_result, encode_event
 from dispatcher.status import Status
+from tests.support.golden_files import GOLDEN, golden
+from tests.support.wire_samples import CURSOR, EVENTS, RESULT
 
 
 @pytest.mark.parametrize("name", EVENTS)

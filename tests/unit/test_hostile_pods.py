@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from junk import JUNK, places, replaced
-from recorded import SITUATIONS, steps
 
 from dispatcher.events import JobResult
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
+from tests.support.junk import JUNK, places, replaced
+from tests.support.recordings import SITUATIONS, steps
 from worker.cluster.observation import Observation, UnreadablePodError, container_ends, observe
 from worker.rules.history import PodHistory
 from worker.rules.judge import judge

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judging import EPOCH_S, JobController, record_of, spec_of
-from recorded import SITUATIONS, steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
+from tests.support.judging import EPOCH_S, JobController, record_of, spec_of
+from tests.support.recordings import SITUATIONS, steps
 from worker.cluster.observation import observe
 from worker.rules.history import PodHistory
 from worker.rules.judge import (
@@ -54,7 +54,7 @@ def told(verdict: Verdict) -> str:
 
 
 def render() -> str:
-    """The golden file: ``python tests/unit/test_judge.py`` prints it anew."""
+    """The golden file: ``python -m tests.unit.test_judge`` prints it anew."""
     out = []
     for situation in WATCHED:
         out.append(situation)

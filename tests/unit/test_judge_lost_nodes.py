@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 import pytest
-from judging import JobController, spec_of
-from recorded import steps
 
 from dispatcher.status import FailureReason
+from tests.support.judging import JobController, spec_of
+from tests.support.recordings import steps
 from worker.rules.judge import Ended, Running
 
 RUNNING = steps("force-deleted")[4].pod

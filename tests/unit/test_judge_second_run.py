@@ -4,11 +4,11 @@ import copy
 from typing import Any
 
 import pytest
-from judging import JobController, spec_of
-from recorded import steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
+from tests.support.judging import JobController, spec_of
+from tests.support.recordings import steps
 from worker.cluster.observation import observe
 from worker.cluster.reruns import reruns
 from worker.rules.judge import Ended, MustEnd, Running, Starting

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from judging import EPOCH_S, JobController, record_of, spec_of
-from recorded import steps
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason
+from tests.support.judging import EPOCH_S, JobController, record_of, spec_of
+from tests.support.recordings import steps
 from worker.rules.history import PodHistory
 from worker.rules.judge import MustEnd, Starting
 

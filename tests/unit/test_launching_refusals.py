@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dispatcher.status import FailureReason
-from tests.unit import recorded
+from tests.support import recordings
 from worker.cluster.client import ClusterRefusedError
 from worker.jobs.launcher import Later, Refused, refusal
 
@@ -17,7 +17,7 @@ def refused(code: int, reason: str, message: str) -> ClusterRefusedError:
 
 
 def recorded_refusal(situation: str) -> ClusterRefusedError:
-    lines = recorded.lines(situation)
+    lines = recordings.lines(situation)
     line = next(line for line in lines if line["kind"] == "request" and line["status"] >= 400 and "sent" in line)
     return ClusterRefusedError(line["status"], line["body"])
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import log
 
 from dispatcher.record import NO_CHAIN, Checkpoint, chain_next
+from tests.support.recordings import log
 from worker.logs.stream import Chunk, LogLines
 
 RECORDED = [

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from recorded import SITUATIONS, steps
 
+from tests.support.recordings import SITUATIONS, steps
 from worker.cluster.observation import Container, Observation, container_ends, observe
 
 GOLDEN = Path(__file__).parent / "golden" / "observations.txt"
@@ -47,7 +47,7 @@ def told(observation: Observation) -> str:
 
 
 def render() -> str:
-    """The golden file: ``python tests/unit/test_observation.py`` prints it anew."""
+    """The golden file: ``python -m tests.unit.test_observation`` prints it anew."""
     out = []
     for situation in SITUATIONS:
         if found := steps(situation):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from junk import JUNK, places, replaced
-from test_manifest import SPECS
 
 from dispatcher.errors import InvalidSpecError
 from dispatcher.pod_shape import SPEC
 from dispatcher.spec import JobSpec, decode_spec, parse_spec
+from tests.support.junk import JUNK, places, replaced
+from tests.unit.test_manifest import SPECS
 from worker.rules.manifest import manifest
 from worker.rules.policy import forbidden
 

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from recorded import steps
-
+from tests.support.recordings import steps
 from worker.cluster.client import WatchEvent
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch

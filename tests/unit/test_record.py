@@ -3,10 +3,8 @@
 import hashlib
 
 import pytest
-from golden_files import golden
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import CHECKPOINT, CHECKPOINT_AT_START, RESULT
 
 from dispatcher.record import (
     NO_CHAIN,
@@ -20,6 +18,8 @@ from dispatcher.record import (
 )
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
+from tests.support.golden_files import golden
+from tests.support.wire_samples import CHECKPOINT, CHECKPOINT_AT_START, RESULT
 
 SPEC = JobSpec(id="job-1", image="x")
 

@@ -6,7 +6,6 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from wire_samples import CHECKPOINT, RESULT
 
 from dispatcher.cli import jobs, words
 from dispatcher.cli import status as status_command
@@ -16,6 +15,7 @@ from dispatcher.script import script_text
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import claim
+from tests.support.wire_samples import CHECKPOINT, RESULT
 
 SPEC = JobSpec(id="job-1", image="x")
 WHOLE = {

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import log
 
 from dispatcher.events import Ended, JobResult, ReturnValueOutcome, decode_event, encode_event
 from dispatcher.names import MAX_RETURN_VALUE_BYTES, RETURN_VALUE_FILE
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
+from tests.support.recordings import log
 from worker.jobs.return_value import MAX_LOG_BYTES, parse_return_value
 from worker.rules.manifest import manifest
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from golden_files import golden
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from dispatcher import spec as spec_module
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import JobSpec, OnFinish, Priority, decode_spec, parse_spec
 from dispatcher.status import FailureReason
+from tests.support.golden_files import golden
 
 FULL = JobSpec(
     id="job-1",

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from junk import JUNK, places, replaced
-
 from dispatcher.events import JobResult
 from dispatcher.status import Status
+from tests.support.junk import JUNK, places, replaced
 from worker.cluster.client import ClusterUnavailableError
 from worker.jobs.finisher import MOST_WARNINGS, read_warnings
 

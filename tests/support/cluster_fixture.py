@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cluster_driver import ClusterDriver
 
 from devcluster.cluster import PocketCluster
+from tests.support.cluster_driver import ClusterDriver
 
 REAL = os.environ.get("PODRELAY_TEST_KUBECONFIG", "")
 

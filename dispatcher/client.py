@@ -193,8 +193,8 @@ class Dispatcher:
             PodrelayError: it has not ended.
         """
         with connection.translated(self._url):
-            reply = connection.run(self._redis, steps.acknowledge(job_id))
-        check_acknowledged(job_id, reply)
+            outcome = connection.run(self._redis, steps.acknowledge(job_id))
+        check_acknowledged(job_id, outcome)
 
     def get(self, job_id: str) -> JobRecord:
         """Return the job's record as it is now.

@@ -154,7 +154,7 @@ class JobReader:
         return [] if news is None else [JobUpdate(self.job_id, news, self._channel.cursor, at)]
 
 
-def after_look(job_id: str, present: Presence) -> steps.Step[str] | None:
+def after_look(job_id: str, present: Presence) -> steps.Step[steps.ExpireOutcome] | None:
     """Return the step to carry out after a look: it ends a job that has waited in its queue beyond its limit."""
     return steps.expire(job_id, present.queue) if present.is_overdue else None
 

@@ -7,7 +7,7 @@ from typing import Any
 from dispatcher import names
 from dispatcher.errors import JobUnknownError, PodrelayError
 from dispatcher.record import MAX_SECONDS, decode_worker
-from dispatcher.steps import CancelOutcome
+from dispatcher.steps import AcknowledgeOutcome, CancelOutcome
 
 #: Records per script: it must not hold up the server.
 RECORDS_AT_ONCE = 100
@@ -68,16 +68,19 @@ def _unreadable_record(job_id: str) -> PodrelayError:
     return PodrelayError(f"the record of job {job_id} cannot be read (see `podrelay status`): nothing was done")
 
 
-def check_acknowledged(job_id: str, reply: str) -> None:
+def check_acknowledged(job_id: str, outcome: AcknowledgeOutcome) -> None:
     """Make sure that the result is acknowledged.
 
     Raises:
         JobUnknownError: there is no such job.
         PodrelayError: it has not ended, or its record cannot be read.
     """
-    if reply == "missing":
-        raise JobUnknownError(job_id)
-    if reply == "unreadable":
-        raise _unreadable_record(job_id)
-    if reply == "illegal":
-        raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")
+    match outcome:
+        case AcknowledgeOutcome.MISSING:
+            raise JobUnknownError(job_id)
+        case AcknowledgeOutcome.UNREADABLE:
+            raise _unreadable_record(job_id)
+        case AcknowledgeOutcome.ILLEGAL:
+            raise PodrelayError(f"job {job_id} has not ended: only a result can be acknowledged")
+        case AcknowledgeOutcome.ACKNOWLEDGED:
+            pass

@@ -349,17 +349,38 @@ def log_room(memory_limit_bytes: int) -> Step[LogRoom]:
     return Step("log_room", (), (memory_limit_bytes,), lambda reply: LogRoom(int(reply[0]), int(reply[1])))
 
 
-def forget(job_id: str, fence: Fence, queue: str) -> Step[str]:
-    """Forget a job that has ended, as its owner's last step: applied, fenced, missing or illegal."""
-    return Step("forget", (names.job(job_id),), (job_id, fence.owner, fence.epoch, queue), _text)
+class ForgetOutcome(StrEnum):
+    """What a forget did."""
+
+    APPLIED = "applied"
+    FENCED = "fenced"
+    MISSING = "missing"
+    ILLEGAL = "illegal"  #: it has not ended
 
 
-def acknowledge(job_id: str) -> Step[str]:
-    """Note that the caller has the result.
+def forget(job_id: str, fence: Fence, queue: str) -> Step[ForgetOutcome]:
+    """Forget a job that has ended, as its owner's last step."""
+    args = (job_id, fence.owner, fence.epoch, queue)
+    return Step("forget", (names.job(job_id),), args, lambda reply: ForgetOutcome(_text(reply)))
 
-    The reply is the job's status, ``missing``, ``unreadable``, or ``illegal`` for a job that has not ended.
-    """
-    return Step("acknowledge", (names.job(job_id),), (job_id,), _text)
+
+class AcknowledgeOutcome(StrEnum):
+    """What an acknowledgement did."""
+
+    ACKNOWLEDGED = "acknowledged"  #: the script returns the job's status instead
+    MISSING = "missing"
+    UNREADABLE = "unreadable"  #: the record has no status or no queue: nothing was done
+    ILLEGAL = "illegal"  #: it has not ended
+
+
+def acknowledge(job_id: str) -> Step[AcknowledgeOutcome]:
+    """Note that the caller has the result."""
+
+    def decode(reply: Any) -> AcknowledgeOutcome:
+        text = _text(reply)
+        return AcknowledgeOutcome(text) if text in set(AcknowledgeOutcome) else AcknowledgeOutcome.ACKNOWLEDGED
+
+    return Step("acknowledge", (names.job(job_id),), (job_id,), decode)
 
 
 class CancelOutcome(StrEnum):
@@ -385,8 +406,16 @@ def cancel(job_id: str, by: str) -> Step[CancelOutcome]:
     )
 
 
-def expire(job_id: str, queue: str) -> Step[str]:
-    """End a job that waits beyond its queue timeout: expired, early or missing. Its result says what it waited for."""
+class ExpireOutcome(StrEnum):
+    """What an expire did."""
+
+    EXPIRED = "expired"
+    EARLY = "early"  #: it does not wait for a pod any more, its time is not over, or it cannot be read
+    MISSING = "missing"
+
+
+def expire(job_id: str, queue: str) -> Step[ExpireOutcome]:
+    """End a job that waits beyond its queue timeout. Its result says what it last waited for."""
 
     def ended(reason: FailureReason, message: str) -> tuple[str, str]:
         result = JobResult(job_id=job_id, status=Status.FAILED, reason=reason, message=message)
@@ -408,7 +437,7 @@ def expire(job_id: str, queue: str) -> Step[str]:
                 "other pods to end, or raise queue_timeout_s",
             ),
         ),
-        _text,
+        lambda reply: ExpireOutcome(_text(reply)),
     )
 
 

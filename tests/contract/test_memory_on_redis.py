@@ -104,7 +104,7 @@ def test_a_full_server_takes_every_step_of_a_jobs_life_but_its_log_and_new_jobs(
     assert store.run(steps.cancel(running, "me")) is steps.CancelOutcome.REQUESTED
     assert ada.end(ended).outcome is MoveOutcome.APPLIED
     assert ada.forget(ended) == "applied"
-    assert store.run(steps.acknowledge(ended)) == "SUCCEEDED"
+    assert store.run(steps.acknowledge(ended)) == "acknowledged"
     assert store.run(steps.release("ada", "default", [running])) == 1
     ada.die()
     assert bob.claim(running, former_owner="ada").outcome is ClaimOutcome.CLAIMED

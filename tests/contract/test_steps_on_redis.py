@@ -631,7 +631,7 @@ def test_an_acknowledgement_before_forgetting_shortens_retention_too(store: Redi
     assert store.run(steps.acknowledge(job_id)) == "illegal"
     worker.end(job_id)
     first, again = twice(store, steps.acknowledge(job_id))
-    assert first == again == "SUCCEEDED"
+    assert first == again == "acknowledged"
     assert store.record(job_id).acknowledged
     worker.forget(job_id)
     assert kept_s(store, job_id) <= {100, 101}

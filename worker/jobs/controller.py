@@ -19,7 +19,7 @@ from dispatcher.events import Ended as EndedEvent
 from dispatcher.record import DeletionIntent, JobRecord
 from dispatcher.spec import OnFinish
 from dispatcher.status import FailureReason, Status
-from dispatcher.steps import Fence, expire, forget, release
+from dispatcher.steps import ExpireOutcome, Fence, expire, forget, release
 from worker.cluster.client import BackOff, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.context import Context, Finished
@@ -313,7 +313,7 @@ class JobController:
         elif record.cancel_requested:
             await self._cancel_unlaunched()
         elif now >= record.deadline_to_queue():
-            if await self._ctx.store.run(expire(record.job_id, record.spec.queue)) == "early":
+            if await self._ctx.store.run(expire(record.job_id, record.spec.queue)) is ExpireOutcome.EARLY:
                 await self._wait(EARLY_LOOK_S)
             await self._job.reload()
         elif record.predecessor is not None and not await self._is_gone(record.predecessor):
@@ -671,7 +671,7 @@ class JobController:
     async def _forget(self) -> None:
         reply = await self._ctx.store.run(forget(self.record.job_id, self.fence, self.record.spec.queue))
         self._is_forgotten = True
-        self._log.info("forgotten", reply=reply)
+        self._log.info("forgotten", reply=reply.value)
         failpoint(Failpoint.FORGOTTEN)
 
     def _is_kept(self, pod: Observation) -> bool:

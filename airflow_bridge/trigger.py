@@ -5,7 +5,6 @@ cursor is kept in Redis, so that a triggerer that is restarted or replaced goes 
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, H
 from airflow_bridge.task_identity import BY_A_USER
 from airflow_bridge.task_log import Line, Style, TaskLog
 from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
+from dispatcher.backoff import JitteredBackoff
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class PodRelayTrigger(BaseTrigger):
     async def _follow_through_outages(self, limit: asyncio.Timeout) -> JobTriggerEvent:
         from airflow_bridge.shared_client import borrowed_client
 
-        failures = 0
+        backoff = JitteredBackoff(first_s=1.0, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
                 async with borrowed_client(self.podrelay_conn_id) as client:
@@ -124,10 +124,9 @@ class PodRelayTrigger(BaseTrigger):
                         limit.reschedule(asyncio.get_running_loop().time() + left_s)
                     return self._ended(*await self._follow(client))
             except RedisUnavailableError as error:
-                failures += 1
-                if failures == 1:
+                if backoff.failures == 0:
                     self.log.warning("%s; the job goes on meanwhile, waiting for Redis", error)
-                await asyncio.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(failures, 10)))
+                await asyncio.sleep(backoff.failed())
 
     async def _follow(self, client: "SharedClient") -> "tuple[JobResult, str]":
         from dispatcher.events import Ended, LogChunk

@@ -20,6 +20,7 @@ From the top, each knowing only what is below it:
 ``spec``, ``pod_shape``                   what a caller asks for
 ``events``, ``cursor``                    what a caller gets: updates, the log, the result; a place in it
 ``status``, ``names``                     statuses and failure reasons; keys, labels, annotations
-``bounded_json``, ``errors``              JSON that anybody may have written; the error tree
+``bounded_json``, ``backoff``             JSON that anybody may have written; pauses between tries
+``errors``                                the error tree
 ========================================  ============================================================
 """

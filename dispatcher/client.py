@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from dispatcher import connection, names, steps
+from dispatcher.backoff import JitteredBackoff
 from dispatcher.channel import WITHOUT_LOG, decode_xread, unreadable
 from dispatcher.cursor import Cursor
 from dispatcher.errors import (
@@ -20,7 +21,7 @@ from dispatcher.errors import (
     ResultTimeoutError,
 )
 from dispatcher.events import Ended, JobResult, JobUpdate
-from dispatcher.reader import JobReader, Next, after_look, check_known
+from dispatcher.reader import LONGEST_RETRY_S, RETRY_S, JobReader, Next, after_look, check_known
 from dispatcher.record import JobRecord
 from dispatcher.replies import (
     KEYS_AT_ONCE,
@@ -117,7 +118,7 @@ class Dispatcher:
 
     def _read_on(self, reader: JobReader, deadline: float = math.inf) -> Iterator[JobUpdate]:
         """Yield the updates up to the job's end, or to the deadline (monotonic seconds)."""
-        failures, lost_at = 0, 0.0
+        backoff, lost_at = JitteredBackoff(first_s=RETRY_S, longest_s=LONGEST_RETRY_S), 0.0
         while not reader.is_over and (left_s := deadline - time.monotonic()) > 0:
             try:
                 updates = self._read(reader, block_s=min(BLOCK_S, left_s) if reader.next is Next.WAIT else 0)
@@ -125,12 +126,12 @@ class Dispatcher:
                     asked = reader.position
                     updates += reader.on_look(asked, self._look(reader.job_id), time.monotonic())
             except RedisUnavailableError as error:
-                lost_at = lost_at if failures else time.monotonic()
-                failures += 1
+                lost_at = lost_at if backoff.failures else time.monotonic()
+                pause_s = backoff.failed()
                 yield from reader.on_unavailable(error, datetime.now(UTC), away_s=time.monotonic() - lost_at)
-                time.sleep(min(connection.backoff_s(failures), max(0.0, deadline - time.monotonic())))
+                time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
                 continue
-            failures = 0
+            backoff.succeeded()
             yield from updates
 
     def _read(self, reader: JobReader, *, block_s: float) -> list[JobUpdate]:

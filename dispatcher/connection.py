@@ -6,7 +6,6 @@ they are safe because every step that is sent twice has the effect of one.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -56,11 +55,6 @@ def _options(timeout_s: float) -> dict[str, Any]:
 
 def _backoff() -> redis.backoff.ExponentialWithJitterBackoff:
     return redis.backoff.ExponentialWithJitterBackoff(base=0.1, cap=2)
-
-
-def backoff_s(failures: int) -> float:
-    """How long to wait after so many failures in a row: jittered, doubling, at most some 5 s."""
-    return random.uniform(0.5, 1) * min(5.0, 0.1 * 2.0 ** min(failures, 10))
 
 
 def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":

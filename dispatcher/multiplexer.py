@@ -18,11 +18,12 @@ from typing import Any
 import redis.asyncio
 
 from dispatcher import connection, names, steps
+from dispatcher.backoff import JitteredBackoff
 from dispatcher.channel import Entry, unreadable
 from dispatcher.cursor import Cursor
 from dispatcher.errors import PodrelayError
 from dispatcher.events import JobUpdate
-from dispatcher.reader import AWAY_S, JobReader, Next, Position, after_look
+from dispatcher.reader import AWAY_S, LONGEST_RETRY_S, RETRY_S, JobReader, Next, Position, after_look
 from dispatcher.steps import Presence
 
 #: Jobs per round trip, entries per stream and job: at most some 8 MB in flight.
@@ -35,6 +36,8 @@ FIRST_LOOK_S = 4.0
 LOOK_S = 20.0
 #: A bell connection on which not even the answer to our PING came for this long is dead.
 PING_S = 5.0
+#: A loop that ran for this long had no failure in a row with the next.
+SOUND_S = 10.0
 
 
 class _Channel:
@@ -101,7 +104,7 @@ class Multiplexer:
 
         An unexpected error is a defect of ours: it is raised to whoever follows, who would else wait for ever.
         """
-        failures = 0
+        backoff = JitteredBackoff(first_s=RETRY_S, longest_s=LONGEST_RETRY_S)
         while True:
             started = time.monotonic()
             try:
@@ -110,8 +113,9 @@ class Multiplexer:
                 pass
             except Exception as error:  # noqa: BLE001
                 self._fail_all(PodrelayError(f"following jobs failed unexpectedly: {error!r}"))
-            failures = 1 if time.monotonic() - started > 10 else failures + 1
-            await asyncio.sleep(connection.backoff_s(failures))
+            if time.monotonic() - started > SOUND_S:
+                backoff.succeeded()
+            await asyncio.sleep(backoff.failed())
 
     def _fail_all(self, error: PodrelayError) -> None:
         for channels in self._channels.values():

@@ -190,6 +190,9 @@ def _ago(seconds: float | None, at: float) -> str:
 
 #: A Redis that is back within this was not away.
 AWAY_S = 4.0
+#: After how long a reader tries again where Redis does not answer: at first, and at last.
+RETRY_S = 0.2
+LONGEST_RETRY_S = 5.0
 
 
 class SilenceWatch:

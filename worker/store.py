@@ -6,7 +6,6 @@ the owner does.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from dispatcher import connection
+from dispatcher.backoff import JitteredBackoff
 from dispatcher.record import JobRecord
 from dispatcher.steps import Step, exists, read_record
 
@@ -90,15 +90,14 @@ class Store:
             return [error] if len(steps) == 1 else [(await self.run_each([step]))[0] for step in steps]
 
     async def _run(self, steps: Sequence[Step[T]], waited_out: tuple[type[Exception], ...]) -> list[T]:
-        failures = 0
+        backoff = JitteredBackoff(first_s=0.2, longest_s=3.0)
         while True:
             try:
                 return await self.run_once(steps)
             except waited_out as error:
-                if failures == 0:
+                if backoff.failures == 0:
                     log.warning("Redis unavailable, waiting", why=str(error) or type(error).__name__)
-                failures += 1
-                await asyncio.sleep(random.uniform(0.5, 1) * min(3.0, 0.1 * 2.0 ** min(failures, 8)))
+                await asyncio.sleep(backoff.failed())
 
     async def exists(self, key: str) -> bool:
         """Whether Redis has this key, however long it is away."""

@@ -1,7 +1,7 @@
 """The job record: one hash in Redis, which is the truth about a job.
 
-This module only reads what the atomic steps (``lua/*.lua``) wrote; it changes nothing. Times are seconds of Redis' own
-clock, so that no other machine's clock decides anything.
+The atomic steps (``lua/*.lua``) write it; this module reads its fields, and makes those that an owner changes. Times
+are seconds of Redis' own clock, so that no other machine's clock decides anything.
 
 Reading is total: whatever stands there gives a :class:`JobRecord` that can be shown, and says what in it cannot be
 read. A newer version's status or intent is such a thing, and so is junk: the job is left to whoever understands it.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypedDict, TypeVar, cast
 
 from dispatcher.bounded_json import loads_bounded
 from dispatcher.errors import InvalidSpecError
@@ -160,6 +160,62 @@ class JobRecord:
     def deadline_to_queue(self) -> float:
         """Until when (seconds, Redis' clock) the job may stay QUEUED. A later attempt's waiting counts anew."""
         return self.reached.get("queued", 0.0) + self.spec.queue_timeout_s
+
+
+class Changes(TypedDict, total=False):
+    """What of a record its owner changes, by the names of :class:`JobRecord`.
+
+    The steps themselves write the rest: the status and its time, the owner, how far the logs are published.
+    """
+
+    attempt: int
+    takeovers: int
+    detail: str
+    reason: FailureReason | None
+    namespace: str | None
+    pod: str | None
+    pod_uid: str | None
+    node: str | None
+    deletion_intent: DeletionIntent | None
+    intent_reason: FailureReason | None
+    intent_message: str
+    cancel_requested_by: str | None
+    predecessor: str | None
+    wait: str | None
+    not_before: float
+    result: JobResult | None
+
+
+#: The hash's fields that are called otherwise than the record's.
+_FIELD_OF: Final = {"deletion_intent": "intent", "cancel_requested_by": "cancel_by"}
+
+
+def encode_changes(changes: Changes) -> dict[str, str]:
+    """The hash's fields after these changes; '' deletes one."""
+    return {_FIELD_OF.get(name, name): _encode(value) for name, value in changes.items()}
+
+
+def encode_record(record: JobRecord) -> dict[str, str]:
+    """All fields that are the owner's to say, for a hash that has lost them: what may change, times, checkpoints."""
+    changes = cast(Changes, {name: getattr(record, name) for name in Changes.__annotations__})
+    return {
+        **{name: text for name, text in encode_changes(changes).items() if text},
+        **{f"{REACHED}{what}": f"{at:.6f}" for what, at in record.reached.items()},
+        **{checkpoint_field(a, c): point.encode() for (a, c), point in record.checkpoints.items()},
+    }
+
+
+def _encode(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.6f}" if value else ""
+        case JobResult():
+            without_times = value.model_copy(update={"times": {}})  # which a reader takes from the record
+            return without_times.model_dump_json(exclude_none=True)
+        case _:
+            return str(value)
 
 
 class _Fields:

@@ -28,7 +28,6 @@ class Finished:
 
     record: JobRecord
     ended: Ended
-    fields: dict[str, str]
     until: float
     redis_life: str
     tails: Tails

@@ -12,7 +12,7 @@ import pytest
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
 from dispatcher.events import Ended
-from dispatcher.record import Checkpoint, JobRecord
+from dispatcher.record import Checkpoint, DeletionIntent, JobRecord, encode_record
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from tests.support.job_driver import RedisDriver, Worker
@@ -25,6 +25,9 @@ from worker.logs.entries import Gap, LogSource, LogTail
 from worker.logs.reader import Buffers, LetGoError
 from worker.logs.recent import RecentBytes, RecentLog
 from worker.logs.stream import Chunk
+from worker.rules.history import PodHistory
+from worker.rules.judge import Ended as AttemptEnded
+from worker.rules.judge import judge
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -65,8 +68,7 @@ def owned(ctx: Context, store: RedisDriver, job_id: str) -> OwnedRecord:
 
 
 async def start(job: OwnedRecord) -> None:
-    fields = {"pod": "p", "pod_uid": "u", "attempt": "1"}
-    await job.move(target=Status.STARTING, fields=fields, pod="p", pod_uid="u", attempt=1)
+    await job.move(target=Status.STARTING, pod="p", pod_uid="u", attempt=1)
 
 
 async def tail_of(ledger: Store, job: OwnedRecord, *chunks: bytes) -> LogTail:
@@ -107,6 +109,65 @@ async def test_a_move_after_a_rollback_puts_back_what_was_lost_before_it(
     assert record.last_step == job.record.last_step
 
 
+async def test_the_copy_says_what_redis_has_after_each_change(ctx: Context, store: RedisDriver, worker: Worker) -> None:
+    job_id = store.owned(worker)
+    job = owned(ctx, store, job_id)
+
+    def same() -> bool:
+        found = store.record(job_id)
+        copy = (encode_record(job.record), job.record.status, job.record.last_step)
+        return copy == (encode_record(found), found.status, found.last_step)
+
+    await job.move(only_from=(Status.QUEUED,), wait="quota", detail="waiting for quota")
+    assert same()
+    await start(job)
+    assert same()
+    await job.move(deletion_intent=DeletionIntent.NEXT_ATTEMPT, not_before=12.5, intent_reason=FailureReason.EVICTED)
+    assert same()
+    await job.move(target=Status.QUEUED, pod=None, pod_uid=None, deletion_intent=None, intent_reason=None)
+    assert same()
+    await job.move(target=Status.STARTING, pod="q", pod_uid="v", attempt=2, wait=None, not_before=0.0, detail="")
+    assert same()
+    assert store.record(job_id).not_before == 0.0
+    await job.end(Ended(result=plain_result(job.record, "why")))
+    assert not same()  # one field is not copied:
+    job.record = replace(job.record, deletion_intent=DeletionIntent.FINISHED)
+    assert same()
+
+
+@pytest.mark.parametrize("ends", ["end", "end_plainly"])
+async def test_a_job_whose_result_redis_has_lost_is_not_put_back_as_one_whose_outcome_is_settled(
+    ctx: Context, store: RedisDriver, worker: Worker, ends: str
+) -> None:
+    """Whoever found it so would tell a success, whatever its pod shows."""
+    job = await started(ctx, store, worker)
+    job_id = job.record.job_id
+    before = store.client.dump(names.job(job_id))
+    await getattr(job, ends)(Ended(result=plain_result(job.record, "why")))
+    assert store.record(job_id).deletion_intent is DeletionIntent.FINISHED
+    for lose in (lambda: roll_back(store, job_id, before), lambda: store.client.delete(names.job(job_id))):
+        lose()
+        await job.reload()
+        found = store.record(job_id)
+        assert (found.status, found.deletion_intent, found.result) == (Status.RUNNING, None, None)
+        assert isinstance(judge(found.spec, found, None, ctx.store.now(), seen=PodHistory()), AttemptEnded)
+
+
+async def test_a_result_that_redis_has_lost_is_appended_again_with_all_that_belongs_to_it(
+    ctx: Context, store: RedisDriver, worker: Worker
+) -> None:
+    job = await started(ctx, store, worker)
+    job_id = job.record.job_id
+    before, event = store.client.dump(names.job(job_id)), Ended(result=plain_result(job.record, "why"))
+    await job.end(event)
+    first = encode_record(replace(store.record(job_id), reached={}))
+    roll_back(store, job_id, before)
+    await job.end(event)
+    found = store.record(job_id)
+    assert encode_record(replace(found, reached={})) == first
+    assert (found.status, found.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
+
+
 async def test_a_record_that_redis_never_keeps_is_not_put_back_without_end(
     ctx: Context, store: RedisDriver, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +183,7 @@ async def test_a_record_that_redis_never_keeps_is_not_put_back_without_end(
     with pytest.raises(NotKeptError):
         await start(job)
     with pytest.raises(NotKeptError):
-        await job.end_plainly(Ended(result=plain_result(job.record, "why")), {})
+        await job.end_plainly(Ended(result=plain_result(job.record, "why")))
 
 
 async def test_a_claim_that_was_lost_is_put_back(ctx: Context, store: RedisDriver, worker: Worker) -> None:
@@ -283,7 +344,7 @@ async def test_the_ends_of_finished_logs_leave_half_of_their_room_to_running_one
         tails[-1].recent.everybodys = ctx.buffers.recent
         ctx.buffers.recent.used += 4
         ended: Any = None
-        ctx.remember(Finished(job.record, ended, {}, 0.0, "", {(1, "base"): tails[-1]}))
+        ctx.remember(Finished(job.record, ended, 0.0, "", {(1, "base"): tails[-1]}))
     assert [bool(tail.known) for tail in tails] == [False, True, True]
     assert ctx.buffers.recent.used == 8
     ctx.forget_finished(job.record.job_id)

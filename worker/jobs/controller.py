@@ -167,11 +167,8 @@ class JobController:
             LetGoError: another incarnation owns the job.
             MovedElsewhereError: it has ended by now.
         """
-        result = finished.ended.result
         self._logs.tails = finished.tails
-        await self._job.move(
-            target=result.status, event=finished.ended, fields=finished.fields, reason=result.reason, result=result
-        )
+        await self._job.end(finished.ended)
 
     # The life of a job
 
@@ -233,7 +230,7 @@ class JobController:
         """The record speaks of a pod and does not name it (Redis has lost that): it is found where it would be made."""
         detail = "Redis has lost which pod it is"
         event = StatusChanged(status=Status.QUEUED, detail=detail, attempt=self.record.attempt)
-        await self._job.move(target=Status.QUEUED, event=event, fields={"detail": detail}, detail=detail)
+        await self._job.move(target=Status.QUEUED, event=event, detail=detail)
 
     def _ended_before(self) -> Finished | None:
         """The result of this very job, which ended here before Redis was emptied and its caller submitted it again."""
@@ -271,25 +268,18 @@ class JobController:
         event = StatusChanged(
             status=record.status, detail=text, attempt=record.attempt, pod=record.pod, namespace=record.namespace
         )
-        await self._job.move(event=event, fields={"detail": text}, only_from=(record.status,), detail=text)
+        await self._job.move(event=event, only_from=(record.status,), detail=text)
 
     async def _give_up(self, text: str) -> None:
         await self._logs.stop()
         result = plain_result(self.record, text)
-        reason = result.reason.value if result.reason else ""
-        fields = {
-            "result": result.model_dump_json(exclude_none=True),
-            "reason": reason,
-            "intent": DeletionIntent.FINISHED.value,
-            "wait": "",
-            "detail": "",
-        }
         try:
-            await self._job.end_plainly(EndedEvent(result=result), fields)
+            await self._job.end_plainly(EndedEvent(result=result))
         except MovedElsewhereError:
             await self._job.reload()
         else:
-            self._log.error("given up", status=result.status.value, reason=reason or None, why=text)
+            reason = result.reason.value if result.reason else None
+            self._log.error("given up", status=result.status.value, reason=reason, why=text)
 
     async def _leave(self) -> None:
         """Clean-up fails: ask for the pod's deletion by its name, and leave the rest to the sweep of stray pods."""
@@ -350,20 +340,20 @@ class JobController:
         return self._ctx.has_lease() and self._ctx.tenure == self._tenure
 
     async def _record_pod(self, pod: Observation, attempt: int, *, was_adopted: bool) -> None:
-        changes: dict[str, Any] = {"pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}
-        cleared = dict.fromkeys(("wait", "not_before", "predecessor", "detail"), "")
         event = StatusChanged(status=Status.STARTING, attempt=attempt, pod=pod.name, namespace=pod.namespace)
         self._pod.begin(pod)
         try:
             await self._job.move(
                 target=Status.STARTING,
                 event=event,
-                fields={"attempt": str(attempt), **changes, **cleared},
                 attempt=attempt,
+                pod=pod.name,
+                pod_uid=pod.uid,
+                namespace=pod.namespace,
                 wait=None,
+                not_before=0.0,
                 predecessor=None,
                 detail="",
-                **changes,
             )
         except MovedElsewhereError:
             # The job was ended while its pod was being made. Forgotten only when it is gone: a successor may wait.
@@ -411,8 +401,7 @@ class JobController:
         if self.record.wait == wait and self.record.detail == detail:
             return
         event = StatusChanged(status=Status.QUEUED, detail=detail, attempt=self.record.attempt)
-        fields = {"wait": wait, "detail": detail}
-        await self._job.move(event=event, fields=fields, only_from=(Status.QUEUED,), wait=wait, detail=detail)
+        await self._job.move(event=event, only_from=(Status.QUEUED,), wait=wait, detail=detail)
         self._log.info("waiting", wait=wait, detail=detail)
 
     # Following
@@ -497,8 +486,7 @@ class JobController:
             namespace=record.namespace,
             node=node,
         )
-        fields = {"detail": detail, "node": node or ""}
-        await self._job.move(target=status, event=event, fields=fields, detail=detail, node=node)
+        await self._job.move(target=status, event=event, detail=detail, node=node)
         if record.status is not status:
             self._log.info("status", status=status.value, pod=record.pod, node=node)
             if status is Status.RUNNING:
@@ -507,13 +495,7 @@ class JobController:
     async def _end_pod(self, verdict: MustEnd, pod: Observation | None) -> float:
         """Record the intent, then ask for the pod's deletion. Returns after how many seconds to ask again."""
         if self.record.deletion_intent is not verdict.intent:
-            reason = verdict.reason.value if verdict.reason else ""
             await self._job.move(
-                fields={
-                    "intent": verdict.intent.value,
-                    "intent_reason": reason,
-                    "intent_message": verdict.message,
-                },
                 deletion_intent=verdict.intent,
                 intent_reason=verdict.reason,
                 intent_message=verdict.message,
@@ -540,11 +522,9 @@ class JobController:
 
     async def _record_retry(self, attempt: int, back_off_s: float, why: str) -> None:
         not_before = self._ctx.store.now() + back_off_s
-        intent = DeletionIntent.NEXT_ATTEMPT
         await self._job.move(
             event=Notice(level="warning", text=f"{why} Attempt {attempt} follows in {back_off_s:.0f} s."),
-            fields={"intent": intent.value, "not_before": f"{not_before:.6f}"},
-            deletion_intent=intent,
+            deletion_intent=DeletionIntent.NEXT_ATTEMPT,
             not_before=not_before,
         )
         self._log.info("attempt failed", attempt=self.record.attempt, why=why)
@@ -554,11 +534,9 @@ class JobController:
         """Remove the failed attempt's pod; the job then waits for its next one."""
         await self._remove(await self._present())
         detail = f"backing off before attempt {self.record.attempt + 1}"
-        cleared = dict.fromkeys(("pod", "pod_uid", "node", "intent", "intent_reason", "intent_message"), "")
         await self._job.move(
             target=Status.QUEUED,
             event=StatusChanged(status=Status.QUEUED, detail=detail, attempt=self.record.attempt),
-            fields={**cleared, "wait": "back_off", "detail": detail},
             pod=None,
             pod_uid=None,
             node=None,
@@ -601,20 +579,12 @@ class JobController:
             logs=logs,
             log_url=self._log_url(),
         )
-        event, reason = EndedEvent(result=result), result.reason
-        fields = {
-            "result": result.model_dump_json(exclude_none=True),
-            "reason": reason.value if reason else "",
-            "intent": DeletionIntent.FINISHED.value,
-            "wait": "",
-            "detail": "",
-        }
-        await self._job.move(
-            target=result.status, event=event, fields=fields, reason=reason, result=result, wait=None, detail=""
-        )
+        event = EndedEvent(result=result)
+        await self._job.end(event)
         until = ctx.store.now() + FINISHED_KEPT_S
-        ctx.remember(Finished(self.record, event, fields, until, ctx.redis_life, self._logs.tails))
-        self._log.info("ended", status=result.status.value, reason=fields["reason"] or None, why=result.message)
+        ctx.remember(Finished(self.record, event, until, ctx.redis_life, self._logs.tails))
+        reason = result.reason.value if result.reason else None
+        self._log.info("ended", status=result.status.value, reason=reason, why=result.message)
         failpoint(Failpoint.RESULT_APPENDED)
 
     async def _drain_logs(self) -> dict[str, LogSummary]:

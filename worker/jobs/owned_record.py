@@ -6,16 +6,16 @@ copy is the truth, and is put back before anything else is done.
 """
 
 import asyncio
-import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Unpack
 
 import structlog
 
-from dispatcher.events import Ended, Notice, StatusChanged
-from dispatcher.record import Checkpoint, JobRecord, checkpoint_field
+from dispatcher.events import Ended, JobResult, Notice, StatusChanged
+from dispatcher.record import Changes, Checkpoint, DeletionIntent, JobRecord, encode_changes, encode_record
 from dispatcher.status import Status
 from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, move, restore
 from worker.context import Context
@@ -27,6 +27,10 @@ log = structlog.get_logger("podrelay.worker")
 
 #: How often in a row a record is put back for one move: Redis loses writes now and then, not again and again.
 MOST_PUT_BACK: Final = 5
+#: Redis is told with a result that from here on we delete the pod, and the copy is not. Where Redis loses the result,
+#: the record is put back as the copy tells it, and the job's outcome is what its pod shows. With this intent it would
+#: be settled without a look at the pod, and as succeeded, also where the job has failed.
+NOT_COPIED: Final = {"intent": DeletionIntent.FINISHED.value}
 
 
 class MovedElsewhereError(Exception):
@@ -73,11 +77,10 @@ class OwnedRecord:
         *,
         target: Status | None = None,
         event: StatusChanged | Notice | Ended | None = None,
-        fields: Mapping[str, str] | None = None,
         only_from: tuple[Status, ...] | None = None,
-        **changes: Any,
+        **changes: Unpack[Changes],
     ) -> None:
-        """Change the record: ``fields`` in Redis ('' deletes), ``changes`` in the copy; and tell the event.
+        """Change the record, and tell the event.
 
         Raises:
             LetGoError: another incarnation owns the job.
@@ -85,15 +88,35 @@ class OwnedRecord:
             LogLostError: what the attempt's outcome says of its logs does not hold any more.
             NotKeptError: the record contradicts itself, or somebody else writes it.
         """
+        step = partial(self._step, target=target, event=event, fields=encode_changes(changes), only_from=only_from)
+        await self._carry_out(step, target, changes)
+
+    async def end(self, event: Ended) -> None:
+        """Append the job's result.
+
+        Raises:
+            LetGoError, MovedElsewhereError, LogLostError, NotKeptError: as for :meth:`move`.
+        """
+        target, changes = event.result.status, _changes_at_end(event.result)
+        step = partial(self._step, target=target, event=event, fields={**encode_changes(changes), **NOT_COPIED})
+        await self._carry_out(step, target, changes)
+
+    async def end_plainly(self, event: Ended) -> None:
+        """End the job whatever else is known of it: for an owner that failed at everything else. Says nothing of its
+        logs, and asks for nothing but the fence.
+
+        Raises:
+            LetGoError, MovedElsewhereError, NotKeptError: as for :meth:`move`.
+        """
+        target, changes = event.result.status, _changes_at_end(event.result)
+        fields = {**encode_changes(changes), **NOT_COPIED}
+        step = partial(move, self.record.job_id, self.fence, target=target, event=event, fields=fields)
+        await self._carry_out(step, target, changes)
+
+    async def _carry_out(self, step: Callable[[], Step[Moved]], target: Status | None, changes: Changes) -> None:
+        """Move the record in Redis, then the copy."""
         async with self._turn:
-            for times_refused in itertools.count(1):
-                if self._logs.is_lacking:
-                    raise LogLostError
-                step = self._step(target=target, event=event, fields=fields, only_from=only_from)
-                moved = await self._store.run(step)
-                if moved.outcome is MoveOutcome.APPLIED:
-                    break
-                await self._make_good(moved.outcome, times_refused)
+            moved = await self._until_applied(step)
             times = dict(self.record.reached)
             status = target or self.record.status
             if status is not self.record.status:
@@ -105,36 +128,17 @@ class OwnedRecord:
         if moved.cancel_by:
             self.cancel_requested(moved.cancel_by)
 
-    async def end_plainly(self, event: Ended, fields: Mapping[str, str]) -> None:
-        """End the job whatever else is known of it: for an owner that failed at everything else. Says nothing of its
-        logs, and asks for nothing but the fence.
-
-        Raises:
-            LetGoError: another incarnation owns the job.
-            MovedElsewhereError: somebody has ended it.
-            NotKeptError: as for :meth:`move`.
-        """
-        async with self._turn:
-            result = event.result
-            for times_refused in itertools.count(1):
-                step = move(self.record.job_id, self.fence, target=result.status, event=event, fields=fields)
-                moved = await self._store.run(step)
-                if moved.outcome is MoveOutcome.APPLIED:
-                    break
-                await self._make_good(moved.outcome, times_refused)
-            reached_at = {**self.record.reached, result.status.value.lower(): moved.at}
-            self.record = replace(
-                self.record,
-                status=result.status,
-                reason=result.reason,
-                result=result,
-                reached=reached_at,
-                last_step=moved.step,
-                wait=None,
-                detail="",
-            )
+    async def _until_applied(self, step: Callable[[], Step[Moved]]) -> Moved:
+        """Try, and put right what it is refused for."""
+        times_refused = 0
+        while (moved := await self._store.run(step())).outcome is not MoveOutcome.APPLIED:
+            times_refused += 1
+            await self._make_good(moved.outcome, times_refused)
+        return moved
 
     def _step(self, **given: Any) -> Step[Moved]:
+        if self._logs.is_lacking:
+            raise LogLostError
         return move(self.record.job_id, self.fence, after=self.record.last_step, known=self._logs.known, **given)
 
     async def _make_good(self, refused: MoveOutcome, times_refused: int) -> None:
@@ -197,6 +201,7 @@ class OwnedRecord:
         record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.kept_from})
         if record.status.is_final:
             record = replace(record, status=Status.RUNNING)
+        record = replace(record, reason=None, result=None)
         event = StatusChanged(
             status=record.status,
             detail=record.detail,
@@ -205,7 +210,7 @@ class OwnedRecord:
             namespace=record.namespace,
             node=record.node,
         )
-        restored = await self._store.run(restore(record, self.fence, event=event, fields=_fields(record)))
+        restored = await self._store.run(restore(record, self.fence, event=event, fields=encode_record(record)))
         log.warning("record restored", job_id=record.job_id, outcome=restored.outcome.value)
         match restored.outcome:
             case RestoreOutcome.SUPERSEDED:
@@ -226,26 +231,5 @@ class OwnedRecord:
             self.record = replace(self.record, checkpoints=found.checkpoints)
 
 
-def _fields(record: JobRecord) -> dict[str, str]:
-    """The hash's fields, as far as the owner knows them."""
-    optional = {
-        "detail": record.detail,
-        "pod": record.pod,
-        "pod_uid": record.pod_uid,
-        "namespace": record.namespace,
-        "node": record.node,
-        "intent": record.deletion_intent,
-        "intent_reason": record.intent_reason,
-        "intent_message": record.intent_message,
-        "cancel_by": record.cancel_requested_by,
-        "predecessor": record.predecessor,
-        "wait": record.wait,
-        "not_before": f"{record.not_before:.6f}" if record.not_before else None,
-    }
-    return {
-        "attempt": str(record.attempt),
-        "takeovers": str(record.takeovers),
-        **{name: str(value) for name, value in optional.items() if value},
-        **{f"at:{what}": f"{at:.6f}" for what, at in record.reached.items()},
-        **{checkpoint_field(a, c): point.encode() for (a, c), point in record.checkpoints.items()},
-    }
+def _changes_at_end(result: JobResult) -> Changes:
+    return {"reason": result.reason, "result": result, "wait": None, "detail": ""}

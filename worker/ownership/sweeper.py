@@ -16,7 +16,7 @@ from dispatcher import connection, names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.events import Notice
 from dispatcher.message import MESSAGE_BUCKETS
-from dispatcher.record import JobRecord
+from dispatcher.record import JobRecord, encode_record
 from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
 from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
@@ -237,10 +237,20 @@ class Sweeper:
                 log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))
             self._beyond.add(pod.uid)
             return
-        record = JobRecord(job_id=pod.job_id, spec=spec, digest=pod.digest, status=Status.STARTING)
-        fields = {"attempt": str(pod.attempt), "pod": pod.name, "pod_uid": pod.uid, "namespace": pod.namespace}
+        record = JobRecord(
+            pod.job_id,
+            spec,
+            pod.digest,
+            Status.STARTING,
+            attempt=pod.attempt,
+            pod=pod.name,
+            pod_uid=pod.uid,
+            namespace=pod.namespace,
+        )
         event = Notice(level="warning", text="Redis was emptied: this record was made again from the job's pod")
-        (restored,) = await self._ctx.store.run_once([restore(record, Fence("", 1), event=event, fields=fields)])
+        (restored,) = await self._ctx.store.run_once(
+            [restore(record, Fence("", 1), event=event, fields=encode_record(record))]
+        )
         if restored.outcome is RestoreOutcome.RESTORED:
             log.warning("record rebuilt from its pod", job_id=pod.job_id, pod=pod.name)
             await self._jobs.claim_many({pod.job_id: ""})

@@ -17,8 +17,9 @@ from dispatcher.spec import QueueName, nearest
 
 PREFIX = "PODRELAY_"
 
-#: Variables that another part of podrelay reads (the worker's settings, the test suite): known here, not used here.
-#: A test holds this to those parts' own fields.
+#: Variables that another part of podrelay reads: the worker, the compose file, the tests. They have the same prefix, as
+#: users' manifests have these names, so a client in the same environment must know them from misspelled ones. A test
+#: holds the list equal to what those parts read.
 READ_ELSEWHERE = frozenset(
     {
         "PODRELAY_API_AWAY_S",
@@ -45,6 +46,7 @@ READ_ELSEWHERE = frozenset(
         "PODRELAY_TEST_KUBECONFIG",
         "PODRELAY_TEST_REDIS_SERVERS",
         "PODRELAY_TEST_DIE_AFTER",
+        "PODRELAY_TEST_SLOW",
     }
 )
 

@@ -1,18 +1,28 @@
 """Settings come from PODRELAY_* variables, checked whole."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import SettingsError
 from dispatcher.settings import PREFIX, READ_ELSEWHERE, ClientSettings, mask_url
+from tests.docs.pages import ROOT, page
 from worker.settings import WorkerSettings
 
-#: What is read by neither settings class: `docker-compose.yml`, the test suite and the kill points.
-OTHER_READERS = {
-    *(f"PODRELAY_{name}" for name in ("IMAGE", "REDIS_IMAGE", "K3S_IMAGE", "PYTHON_IMAGE")),
-    *(f"PODRELAY_TEST_{name}" for name in ("KUBECONFIG", "REDIS_SERVERS", "DIE_AFTER")),
-}
+
+def variables_of_the_worker() -> set[str]:
+    return {PREFIX + name.upper() for name in WorkerSettings.model_fields.keys() - ClientSettings.model_fields.keys()}
+
+
+def variables_of_the_compose_file() -> set[str]:
+    return set(re.findall(r"^PODRELAY_[A-Z0-9_]+", page(".env"), re.MULTILINE))
+
+
+def variables_of_the_tests() -> set[str]:
+    texts = (path.read_text() for folder in ("tests", "worker") for path in (ROOT / folder).rglob("*.py"))
+    return {name for text in texts for name in re.findall(r"PODRELAY_TEST_[A-Z0-9_]*[A-Z0-9]", text)}
 
 
 @pytest.fixture(autouse=True)
@@ -92,10 +102,18 @@ def test_an_unusable_url_is_named_without_its_password(monkeypatch: pytest.Monke
 
 
 def test_variables_read_elsewhere_are_exactly_those_of_the_other_parts() -> None:
-    of_worker = {
-        PREFIX + name.upper() for name in WorkerSettings.model_fields.keys() - ClientSettings.model_fields.keys()
+    of_others = variables_of_the_worker() | variables_of_the_compose_file() | variables_of_the_tests()
+    assert of_others == READ_ELSEWHERE
+
+
+def test_every_variable_that_the_code_names_is_a_setting() -> None:
+    named = {
+        name
+        for folder in ("worker", "airflow_bridge", "devcluster")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r"(?<![A-Z_])PODRELAY_[A-Z0-9_]*[A-Z0-9]", path.read_text())
     }
-    assert of_worker | OTHER_READERS == READ_ELSEWHERE
+    assert named <= READ_ELSEWHERE | {PREFIX + name.upper() for name in ClientSettings.model_fields}
 
 
 def test_the_worker_knows_the_callers_variables_too() -> None:

@@ -23,7 +23,7 @@ import yaml
 from devcluster.local.processes import Child, Processes
 from devcluster.local.stack import LocalStack, start_local_stack
 from dispatcher.aio import AsyncDispatcher
-from dispatcher.events import Ended, Heard, LogChunk, Notice, StatusChanged
+from dispatcher.events import Ended, JobUpdate, LogChunk, Notice, StatusChanged
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
@@ -131,10 +131,10 @@ async def end_latency(to: Bench, jobs: int) -> None:
             spec = JobSpec(image="python:3", command=("python", "-c"), args=(script,))
             await client.submit(spec)
             text = b""
-            async for heard in client.follow(spec.id):
-                if isinstance(heard.event, LogChunk):
-                    text += heard.event.data
-                if isinstance(heard.event, Ended):
+            async for update in client.follow(spec.id):
+                if isinstance(update.event, LogChunk):
+                    text += update.event.data
+                if isinstance(update.event, Ended):
                     lags.append(1000 * (time.time() - float(text)))
     median = statistics.median(lags)
     tell(
@@ -153,15 +153,15 @@ async def followed(to: Bench, jobs: int) -> None:
 
         async def follow(spec: JobSpec) -> None:
             is_running = False
-            async for heard in client.follow(spec.id):
-                if isinstance(heard.event, LogChunk):
-                    counts["bytes"] += len(heard.event.data)
+            async for update in client.follow(spec.id):
+                if isinstance(update.event, LogChunk):
+                    counts["bytes"] += len(update.event.data)
                     if not is_running:
                         is_running = True
                         counts["running"] += 1
                         if counts["running"] == jobs:
                             running.set()
-                counts["ended"] += isinstance(heard.event, Ended)
+                counts["ended"] += isinstance(update.event, Ended)
 
         began = time.monotonic()
         for spec in specs:
@@ -184,18 +184,18 @@ async def takeover(to: Bench, jobs: int) -> None:
     reached: dict[str, float] = {}
     everywhere = asyncio.Event()
 
-    def reach(heard: Heard) -> None:
-        reached[heard.job_id] = heard.at.timestamp()
+    def reach(update: JobUpdate) -> None:
+        reached[update.job_id] = update.at.timestamp()
         if len(reached) == jobs:
             everywhere.set()
 
     async def follow(client: AsyncDispatcher, job_id: str) -> None:
-        async for heard in client.follow(job_id):
-            match heard.event:
+        async for update in client.follow(job_id):
+            match update.event:
                 case StatusChanged(status=Status.RUNNING):
-                    reach(heard)
+                    reach(update)
                 case Notice(text=text) if "took over" in text:
-                    reach(heard)
+                    reach(update)
 
     async with AsyncDispatcher(to.settings) as client:
         specs = [simulated("--lines=6000", "--rate=10", "--line-bytes=80") for _ in range(jobs)]

@@ -31,8 +31,8 @@ from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.steps import CancelOutcome, Submitted
 
-#: How long a reader's place is kept when it is not renewed.
-KEEP_PLACE_S = 7 * 86400.0
+#: How long a reader's cursor is kept when it is not renewed.
+KEEP_CURSOR_S = 7 * 86400.0
 
 
 class AsyncDispatcher:
@@ -89,16 +89,16 @@ class AsyncDispatcher:
             return record.result
         try:
             async with asyncio.timeout(timeout_s):
-                async with aclosing(self._multiplexer.follow(job_id, WITHOUT_LOG)) as following:
-                    async for heard in following:
-                        if isinstance(heard.event, Ended):
-                            return heard.event.result
+                async with aclosing(self._multiplexer.follow(job_id, WITHOUT_LOG)) as updates:
+                    async for update in updates:
+                        if isinstance(update.event, Ended):
+                            return update.event.result
         except TimeoutError:
             raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s} s; it goes on") from None
         raise PodrelayError(f"the channel of job {job_id} ended without a result")
 
     async def cancel(self, job_id: str, by: str) -> CancelOutcome:
-        """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself is heard on the channel.
+        """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself comes as an event.
 
         Raises:
             JobUnknownError: there is no such job.
@@ -172,22 +172,22 @@ class AsyncDispatcher:
         found = [await connection.run_async(self._redis, steps.existing(portion)) for portion in portions]
         return set().union(*found)
 
-    async def keep_places(self, places: Mapping[tuple[str, str], Cursor], *, keep_s: float = KEEP_PLACE_S) -> None:
+    async def keep_places(self, cursors: Mapping[tuple[str, str], Cursor], *, keep_s: float = KEEP_CURSOR_S) -> None:
         """Keep the cursors of named readers, by job id and reader, for ``keep_s`` seconds.
 
         Another process that reads for the same reader goes on from there.
         """
-        if not places:
+        if not cursors:
             return
         async with connection.translated_async(self._url), self._redis.pipeline(transaction=False) as pipe:
-            for (job_id, reader), cursor in places.items():
-                pipe.set(names.place(job_id, reader), cursor.encode(), ex=math.ceil(keep_s))
+            for (job_id, reader), cursor in cursors.items():
+                pipe.set(names.cursor(job_id, reader), cursor.encode(), ex=math.ceil(keep_s))
             await pipe.execute()
 
     async def place(self, job_id: str, reader: str) -> Cursor | None:
         """Return this reader's cursor; None where none was kept, or none that can be read: begin at the beginning."""
         async with connection.translated_async(self._url):
-            kept: Any = await self._redis.get(names.place(job_id, reader))
+            kept: Any = await self._redis.get(names.cursor(job_id, reader))
         try:
             return Cursor.decode(kept.decode()) if kept else None
         except ValueError:

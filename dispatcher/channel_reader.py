@@ -26,7 +26,7 @@ from dispatcher.channel import (
     status_at_end,
     time_of,
 )
-from dispatcher.cursor import MOST_PLACES, Cursor
+from dispatcher.cursor import MAX_ENDS, Cursor
 from dispatcher.events import Ended, JobUpdate, LogChunk, LogGap, Notice, StatusChanged, unreadable_result
 from dispatcher.record import NO_CHAIN, chain_next
 from dispatcher.status import Status
@@ -47,9 +47,9 @@ class ChannelReader:
         self.status: Status | None = None
         self.is_done = False
         self._event_id = self.cursor.event_id
-        self._places = {(attempt, container): (attempt, container, end) for attempt, container, end in self.cursor.ends}
-        self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._places}
-        self._unread: set[tuple[int, str]] = set()  # a gap was told whose end the next chunk shows
+        self._ends = {(attempt, container): (attempt, container, end) for attempt, container, end in self.cursor.ends}
+        self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._ends}
+        self._unread: set[tuple[int, str]] = set()  # a gap was returned whose end the next chunk shows
         self._ended: tuple[bytes, Ended, datetime] | None = None
         self._reads_log_again = False  # the read under way is still after the place that was given up
         self._has_read_log_again = False
@@ -107,16 +107,16 @@ class ChannelReader:
 
     def take(self, events: Iterable[Entry], log: Iterable[Entry]) -> list[JobUpdate]:
         """Turn the next entries of both streams (each in order, after ``event_id`` and ``log_id``) into updates."""
-        heard: list[JobUpdate] = []
+        updates: list[JobUpdate] = []
         queue = list(log)
         for entry_id, fields in events:
             # Keep the two streams roughly in the order of time: ids are times of one clock.
             while queue and id_order(queue[0][0]) < id_order(entry_id):
-                heard += self._take_log(*queue.pop(0))
-            heard += self._take_event(entry_id, fields)
+                updates += self._take_log(*queue.pop(0))
+            updates += self._take_event(entry_id, fields)
         for entry in queue:
-            heard += self._take_log(*entry)
-        return heard + self._release_ended()
+            updates += self._take_log(*entry)
+        return updates + self._release_ended()
 
     def _take_event(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[JobUpdate]:
         self._event_id = entry_id.decode()
@@ -125,25 +125,25 @@ class ChannelReader:
         at = time_of(entry_id)
         if b"e" not in fields and b"l" not in fields:
             self._step(event_id=self._event_id)
-            return []  # a newer writer's kind of entry: nothing this reader was built to tell
+            return []  # a newer writer's kind of entry: nothing this reader knows
         try:
             event = read_event(fields)
         except ValueError as error:
             if b"l" not in fields:
                 self._step(event_id=self._event_id)
-                return self._tell_unreadable(f"event {self._event_id}", error, at)
-            # Only a job's end is told with the log's end beside it: whatever it says, there will be no other.
+                return self._note_unreadable(f"event {self._event_id}", error, at)
+            # Only a job's end is written with the log's end beside it: whatever it says, there will be no other.
             event = Ended(result=unreadable_result(self.job_id, status_at_end(fields), first_line(error)))
         if isinstance(event, Ended):
             self._ended = (entry_id, complete_ended(event, fields), at)
             return []
         self._step(event_id=self._event_id)
-        return [self._tell(event, at)]
+        return [self._update(event, at)]
 
-    def _tell_unreadable(self, what: str, error: ValueError, at: datetime) -> list[JobUpdate]:
+    def _note_unreadable(self, what: str, error: ValueError, at: datetime) -> list[JobUpdate]:
         if isinstance(error, ValidationError) and error.errors()[0]["type"] == "union_tag_invalid":
             return []  # a newer writer's kind of event
-        return [self._tell(Notice(level="warning", text=f"{what} cannot be read: {first_line(error)}"), at)]
+        return [self._update(Notice(level="warning", text=f"{what} cannot be read: {first_line(error)}"), at)]
 
     def _take_log(self, entry_id: bytes, fields: dict[bytes, bytes]) -> list[JobUpdate]:
         at = time_of(entry_id)
@@ -151,7 +151,7 @@ class ChannelReader:
         try:
             key, start = read_place(fields)
         except ValueError as error:
-            return self._tell_unreadable(f"log entry {self.log_id}", error, at)
+            return self._note_unreadable(f"log entry {self.log_id}", error, at)
         try:
             if b"g" in fields:
                 return self._take_gap(key, start, read_gap_end(fields, start), shown_text(fields[b"g"]), at)
@@ -160,41 +160,43 @@ class ChannelReader:
             self._chains[key] = None
             self._unread.add(key)
             why = f"log entry {self.log_id} cannot be read: {first_line(error)}"
-            return [self._tell(LogGap(key[1], key[0], self._end_of(key), None, why), at)]
+            return [self._update(LogGap(key[1], key[0], self._end_of(key), None, why), at)]
 
     def _take_gap(self, key: tuple[int, str], start: int, end: int | None, why: str, at: datetime) -> list[JobUpdate]:
         known = self._end_of(key)
         self._chains[key] = None
-        self._come_to(key, max(known, end or start))
-        return [self._tell(LogGap(key[1], key[0], start, end, why), at)] if end is None or end > known else []
+        self._note_end(key, max(known, end or start))
+        return [self._update(LogGap(key[1], key[0], start, end, why), at)] if end is None or end > known else []
 
     def _take_chunk(self, key: tuple[int, str], start: int, data: bytes, chain: str, at: datetime) -> list[JobUpdate]:
-        (attempt, container), known, heard = key, self._end_of(key), list[JobUpdate]()
+        (attempt, container), known, updates = key, self._end_of(key), list[JobUpdate]()
         if start > known:
             if key not in self._unread:
                 why = "trimmed to the job's log limit, or lost by Redis, before this reader came to it"
-                heard.append(self._tell(LogGap(container, attempt, known, start, why), at))
+                updates.append(self._update(LogGap(container, attempt, known, start, why), at))
         elif start + len(data) <= known:
             # Written anew, perhaps cut into other chunks: the chain goes on from here, or is not known.
             self._chains[key] = chain if start + len(data) == known else None
             return []
         elif self._chain_is_broken(key, data, chain) and start == known:
-            heard.append(self._tell(LogGap(container, attempt, start, start, "the chained digest does not match"), at))
+            updates.append(
+                self._update(LogGap(container, attempt, start, start, "the chained digest does not match"), at)
+            )
         self._chains[key] = chain
         self._unread.discard(key)
-        self._come_to(key, start + len(data))
+        self._note_end(key, start + len(data))
         skip = max(0, known - start)
-        return [*heard, self._tell(LogChunk(container, attempt, start + skip, data[skip:]), at)]
+        return [*updates, self._update(LogChunk(container, attempt, start + skip, data[skip:]), at)]
 
     def _end_of(self, key: tuple[int, str]) -> int:
-        return self._places[key][2] if key in self._places else 0
+        return self._ends[key][2] if key in self._ends else 0
 
-    def _come_to(self, key: tuple[int, str], end: int) -> None:
+    def _note_end(self, key: tuple[int, str], end: int) -> None:
         """Note up to where a container's log was read. Beyond the most that a job can have, the first are dropped."""
-        self._places[key] = (*key, end)
-        if len(self._places) > MOST_PLACES:
-            oldest = next(iter(self._places))
-            del self._places[oldest]
+        self._ends[key] = (*key, end)
+        if len(self._ends) > MAX_ENDS:
+            oldest = next(iter(self._ends))
+            del self._ends[oldest]
             self._chains.pop(oldest, None)
             self._unread.discard(oldest)
         self._step()
@@ -237,23 +239,23 @@ class ChannelReader:
     def _end_now(self, entry_id: bytes, event: Ended, at: datetime) -> list[JobUpdate]:
         self._ended, self.is_done, self.status = None, True, event.result.status
         self._step(event_id=entry_id.decode())
-        heard = []
+        updates = []
         for container, summary in ({} if self._is_without_log else event.result.logs).items():
             key = (event.result.attempt, container)
             known = self._end_of(key)
             if known < summary.bytes and key in self._unread:
-                pass  # told already
+                pass  # there was a gap for it already
             elif known < summary.bytes:
                 why = "trimmed to the job's log limit, or lost by Redis"
-                heard.append(self._tell(LogGap(container, event.result.attempt, known, summary.bytes, why), at))
+                updates.append(self._update(LogGap(container, event.result.attempt, known, summary.bytes, why), at))
             elif known > summary.bytes and not summary.is_complete:
                 pass  # Redis has lost what this reader has: there is nothing to check it against
             elif self._chains.get(key) not in (None, summary.sha256):
                 why = "the chained digest of what was read is not the result's"
-                heard.append(self._tell(LogGap(container, event.result.attempt, known, known, why), at))
-        return [*heard, self._tell(event, at)]
+                updates.append(self._update(LogGap(container, event.result.attempt, known, known, why), at))
+        return [*updates, self._update(event, at)]
 
-    def _tell(self, event: StatusChanged | Notice | Ended | LogChunk | LogGap, at: datetime) -> JobUpdate:
+    def _update(self, event: StatusChanged | Notice | Ended | LogChunk | LogGap, at: datetime) -> JobUpdate:
         if isinstance(event, StatusChanged):
             self.status = event.status
         return JobUpdate(self.job_id, event, self.cursor, at)
@@ -263,5 +265,5 @@ class ChannelReader:
             self.cursor.generation,
             event_id or self.cursor.event_id,
             log_id or self.cursor.log_id,
-            tuple(self._places.values()),
+            tuple(self._ends.values()),
         )

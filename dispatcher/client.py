@@ -169,15 +169,15 @@ class Dispatcher:
         if record.result is not None:
             return record.result
         reader = JobReader(job_id, WITHOUT_LOG)
-        for heard in self._read_on(reader, deadline):
-            if isinstance(heard.event, Ended):
-                return heard.event.result
+        for update in self._read_on(reader, deadline):
+            if isinstance(update.event, Ended):
+                return update.event.result
         if not reader.is_over:
             raise ResultTimeoutError(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
         return _result_of(self.get(job_id))
 
     def cancel(self, job_id: str, by: str) -> CancelOutcome:
-        """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself is heard on the channel.
+        """Ask for the job's end; ``by`` says who asks. Idempotent; the end itself comes as an event.
 
         Raises:
             JobUnknownError: there is no such job.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from dispatcher.errors import InvalidCursorError
 
-#: Of how many containers' logs (each attempt's count anew) a cursor holds the place.
-MOST_PLACES = 4096
-#: How a container may be named where its log is told: a cursor has to hold it.
+#: Of how many containers' logs (each attempt's count anew) a cursor holds the end.
+MAX_ENDS = 4096
+#: How a container may be named where its log is published: a cursor has to hold it.
 CONTAINER_NAME = r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}"
 _CURSOR = re.compile(r"(?P<generation>[-A-Za-z0-9]{0,64})/(?P<event>[0-9]+-[0-9]+)/(?P<log>[0-9]+-[0-9]+)/(?P<ends>.*)")
 _CURSOR_END = re.compile(rf"([0-9]{{1,9}}):({CONTAINER_NAME}):([0-9]{{1,16}})", re.ASCII)
@@ -45,10 +45,10 @@ class Cursor:
         """
         parts = _CURSOR.fullmatch(text)
         ends = parts["ends"].split(",") if parts and parts["ends"] else []
-        found = [_CURSOR_END.fullmatch(end) for end in ends[: MOST_PLACES + 1]]
-        if not parts or len(found) > MOST_PLACES or not (_is_id(parts["event"]) and _is_id(parts["log"])):
+        found = [_CURSOR_END.fullmatch(end) for end in ends[: MAX_ENDS + 1]]
+        if not parts or len(found) > MAX_ENDS or not (_is_id(parts["event"]) and _is_id(parts["log"])):
             raise InvalidCursorError(text)
         if any(end is None for end in found):
             raise InvalidCursorError(text)
-        places = tuple((int(end[1]), end[2], int(end[3])) for end in found if end)
-        return cls(parts["generation"], parts["event"], parts["log"], places)
+        ends_read = tuple((int(end[1]), end[2], int(end[3])) for end in found if end)
+        return cls(parts["generation"], parts["event"], parts["log"], ends_read)

@@ -16,7 +16,7 @@ from dispatcher.script import Step
 KEPT: Final = 1000
 KEPT_BYTES: Final = 16 * 1024 * 1024
 KEPT_S: Final = 7 * 86400
-#: Of one message; ``size`` and ``sha256`` tell of the rest.
+#: Of one message; ``size`` and ``sha256`` describe all of it.
 MESSAGE_BYTES: Final = 64 * 1024
 REASON_CHARACTERS: Final = 4000
 

@@ -31,8 +31,8 @@ class InvalidCursorError(PodrelayError, ValueError):
     """A text that is no cursor."""
 
     def __init__(self, text: str) -> None:
-        told = ascii(text[:80]) + ("…" if len(text) > 80 else "")
-        super().__init__(f"{told} is no cursor: give one as it was told, or none to begin at the beginning")
+        shown = ascii(text[:80]) + ("…" if len(text) > 80 else "")
+        super().__init__(f"{shown} is no cursor: give one as it was told, or none to begin at the beginning")
 
 
 class SettingsError(PodrelayError):

@@ -144,7 +144,7 @@ class Ended(_Wire):
     log_end: str = "0-0"
 
 
-#: The longest event or result that is read: a return value of the greatest length, and all that is told beside it.
+#: The longest event or result that is read: a return value of the greatest length, and all that stands beside it.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 #: What pydantic's own JSON reader reads.
 MAX_EVENT_DEPTH = 200
@@ -242,7 +242,7 @@ class LogGap:
 
 
 class SilenceKind(StrEnum):
-    """Why nothing is heard."""
+    """Why nothing comes."""
 
     JOB_UNKNOWN = "job_unknown"
     NO_WORKER = "no_worker"  #: no worker is alive on the job's queue

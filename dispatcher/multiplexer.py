@@ -53,11 +53,11 @@ class _Channel:
         self.is_dirty = False
         self.heard_at = time.monotonic()
 
-    def deliver(self, heard: list[JobUpdate]) -> None:
-        if heard:
-            self.buffer.extend(heard)
+    def deliver(self, updates: list[JobUpdate]) -> None:
+        if updates:
+            self.buffer.extend(updates)
             self.heard_at = time.monotonic()
-        if heard or self.reader.is_over:
+        if updates or self.reader.is_over:
             self.news.set()
 
     def fail(self, error: PodrelayError) -> None:

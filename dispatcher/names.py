@@ -69,7 +69,7 @@ def key(idempotency_key: str) -> str:
     return f"podrelay:key:{idempotency_key}"
 
 
-def place(job_id: str, reader: str) -> str:
+def cursor(job_id: str, reader: str) -> str:
     """Key of a named reader's cursor (string), from which another process of the same reader goes on."""
     return f"podrelay:place:{{{job_id}}}:{reader}"
 

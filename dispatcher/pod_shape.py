@@ -145,7 +145,7 @@ SPEC: Final[Mapping[str, Shape]] = {
     "pod_template": _TEMPLATE,
 }
 
-#: How many problems are told at once.
+#: How many problems are listed.
 _MOST: Final = 10
 
 

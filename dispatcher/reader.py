@@ -122,7 +122,7 @@ class JobReader:
             return []
         self._heed(present, asked)
         self._unknown_since = missing_since(self.job_id, present, self._unknown_since, now)
-        return self._told(self._silence.look(present), as_datetime(present.at))
+        return self._updates_of(self._silence.look(present), as_datetime(present.at))
 
     def _heed(self, present: Presence, asked: Position) -> None:
         self._is_final = present.is_final
@@ -140,7 +140,7 @@ class JobReader:
     def on_unavailable(self, error: RedisUnavailableError, at: datetime, *, away_s: float) -> list[JobUpdate]:
         """Take that Redis has not answered for ``away_s`` seconds. Pause before what is next."""
         self.next = self._after_pause()
-        return self._told(self._silence.redis_away(error, away_s), at)
+        return self._updates_of(self._silence.redis_away(error, away_s), at)
 
     def _after_pause(self) -> Next:
         if self.is_over:
@@ -150,7 +150,7 @@ class JobReader:
     def _is_still_at(self, asked: Position) -> bool:
         return (asked.event_id, asked.log_id) == (self._channel.event_id, self._channel.log_id)
 
-    def _told(self, news: Silence | None, at: datetime) -> list[JobUpdate]:
+    def _updates_of(self, news: Silence | None, at: datetime) -> list[JobUpdate]:
         return [] if news is None else [JobUpdate(self.job_id, news, self._channel.cursor, at)]
 
 
@@ -199,23 +199,22 @@ class SilenceWatch:
     """Reports each kind of silence once, until it is over."""
 
     def __init__(self) -> None:
-        self._told: SilenceKind | None = None
+        self._reported: SilenceKind | None = None
 
     def look(self, found: Presence) -> Silence | None:
         """Return the silence to report now, if it is news."""
-        heard = explain(found)
-        return self._tell(heard)
+        return self._if_new(explain(found))
 
     def redis_away(self, error: RedisUnavailableError, for_s: float = AWAY_S) -> Silence | None:
         """Return the silence of a Redis that has not answered for ``for_s``, if it is news. A short one is none."""
         if for_s < AWAY_S:
             return None
         text = f"{error}; the job goes on, and is read on when Redis is back"
-        return self._tell(Silence(SilenceKind.REDIS_AWAY, "", None, text))
+        return self._if_new(Silence(SilenceKind.REDIS_AWAY, "", None, text))
 
-    def _tell(self, heard: Silence | None) -> Silence | None:
-        told, self._told = self._told, heard.kind if heard else None
-        return heard if heard and heard.kind is not told else None
+    def _if_new(self, silence: Silence | None) -> Silence | None:
+        before, self._reported = self._reported, silence.kind if silence else None
+        return silence if silence and silence.kind is not before else None
 
 
 #: How long Redis may have no record of a job (it was emptied, and the job's worker makes it again) before a reader
@@ -230,7 +229,7 @@ def check_known(job_id: str, found: Presence, cursor: Cursor | None) -> None:
 
     Raises:
         JobUnknownError: there is no record.
-        PodrelayError: what is there tells no status.
+        PodrelayError: what is there has no status.
     """
     if found.status is None and cursor is None:
         raise JobUnknownError(job_id)

@@ -35,9 +35,9 @@ _DEPTH_LIMIT: Final = 90
 _FIELDS_LIMIT: Final = 200
 #: Of all fields together, at most.
 _ENTRIES_LIMIT: Final = 10_000
-#: How many mistakes are told, and for how many a near name is looked for, which is slow.
-_PROBLEMS_TOLD: Final = 10
-_HINTS_TOLD: Final = 3
+#: How many mistakes are listed, and for how many a near name is looked for, which is slow.
+_MAX_PROBLEMS: Final = 10
+_MAX_HINTS: Final = 3
 #: Of a foreign name or text in a problem.
 _SHOWN_CHARACTERS: Final = 100
 #: All annotations of a pod together, names and values, at most (``apimachinery``'s ``TotalAnnotationSizeLimitB``).
@@ -291,9 +291,9 @@ def _validated(data: Mapping[str, Any], source: str) -> JobSpec:
         return JobSpec.model_validate(dict(data))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        problems = [_problem(e, has_hint=i < _HINTS_TOLD) for i, e in enumerate(found[:_PROBLEMS_TOLD])]
-        if len(found) > _PROBLEMS_TOLD:
-            problems.append(f"and {len(found) - _PROBLEMS_TOLD} more")
+        problems = [_problem(e, has_hint=i < _MAX_HINTS) for i, e in enumerate(found[:_MAX_PROBLEMS])]
+        if len(found) > _MAX_PROBLEMS:
+            problems.append(f"and {len(found) - _MAX_PROBLEMS} more")
         raise InvalidSpecError(problems, source) from None
 
 
@@ -304,7 +304,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _problem(error: Any, *, has_hint: bool) -> str:
-    path = ".".join(_shown(str(part)) for part in error["loc"][:_PROBLEMS_TOLD])
+    path = ".".join(_shown(str(part)) for part in error["loc"][:_MAX_PROBLEMS])
     if error["type"] == "extra_forbidden":
         owner = EnvVar if error["loc"][0] == "env" and len(error["loc"]) > 1 else JobSpec
         return f"{path}: unknown field{nearest(str(error['loc'][-1]), owner.model_fields) if has_hint else ''}"

@@ -104,7 +104,7 @@ class ClaimOutcome(StrEnum):
     OWNED = "owned"
     FINAL = "final"
     MISSING = "missing"
-    REDIS_CHANGED = "redis_changed"  #: Redis has lost writes, perhaps the job's end: not before its owner could tell
+    REDIS_CHANGED = "redis_changed"  #: Redis has lost writes, perhaps the job's end: its owner goes first
     NO_LEASE = "no_lease"  #: this worker's own lease is over: renew it first
     NOT_SERVED = "not_served"  #: its namespace is not among this worker's
     UNREADABLE = "unreadable"  #: this version cannot read the record (a newer one's, or junk): leave the job alone
@@ -141,13 +141,13 @@ def claim(
         is_granted = outcome in (ClaimOutcome.CLAIMED, ClaimOutcome.MINE)
         return Claimed(outcome, _decode_whole(job_id, reply[1]) if is_granted else None)
 
-    told = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
+    text = f"worker {incarnation} took over" + (f" from {former_owner}" if former_owner else "")
     unserved = StatusChanged(status=Status.QUEUED)
     return Step(
         "claim",
         (names.job(job_id), names.worker(incarnation)),
         (
-            *(job_id, incarnation, former_owner, encode_event(Notice(text=told))),
+            *(job_id, incarnation, former_owner, encode_event(Notice(text=text))),
             *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace, redis_life),
         ),
         decode,
@@ -390,7 +390,7 @@ class CancelOutcome(StrEnum):
     REQUESTED = "requested"  #: its worker ends it
     FINAL = "final"  #: it had ended before
     MISSING = "missing"
-    UNREADABLE = "unreadable"  #: the record tells no status or no queue: nothing was done
+    UNREADABLE = "unreadable"  #: the record has no status or no queue: nothing was done
 
 
 def cancel(job_id: str, by: str) -> Step[CancelOutcome]:

@@ -25,7 +25,7 @@ from dispatcher import names
 from dispatcher.cli import words
 from dispatcher.client import Dispatcher
 from dispatcher.errors import PodrelayError
-from dispatcher.events import Ended, Heard, JobResult, LogChunk
+from dispatcher.events import Ended, JobResult, JobUpdate, LogChunk
 from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings, mask_url
 from dispatcher.status import FailureReason, Status
@@ -93,15 +93,15 @@ class Watcher:
 
     def _follow(self, task: str, seen: Seen) -> None:
         try:
-            for heard in self._client.follow(seen.job_id):
-                self._note(seen, heard)
-                self._show(task, heard)
+            for update in self._client.follow(seen.job_id):
+                self._note(seen, update)
+                self._show(task, update)
         except PodrelayError as error:
             self._screen.tell(task, str(error), "red")
 
     @staticmethod
-    def _note(seen: Seen, heard: Heard) -> None:
-        match heard.event:
+    def _note(seen: Seen, update: JobUpdate) -> None:
+        match update.event:
             case LogChunk(data=data):
                 seen.log += data
             case Ended(result=result):
@@ -109,15 +109,15 @@ class Watcher:
             case _:
                 pass
 
-    def _show(self, task: str, heard: Heard) -> None:
-        match heard.event:
+    def _show(self, task: str, update: JobUpdate) -> None:
+        match update.event:
             case LogChunk(data=data):
                 for line in data.decode(errors="replace").splitlines():
                     self._screen.tell(task, f"│ {line}", "cyan")
             case Ended(result=result):
                 self._screen.tell(task, words.end(result), STYLE[result.status])
             case _:
-                line = words.line(heard) or ""
+                line = words.line(update) or ""
                 self._screen.tell(task, line.partition(" ")[2] if line[:2].isdigit() else line)
 
 

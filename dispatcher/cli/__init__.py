@@ -1,7 +1,7 @@
 """The `podrelay` command.
 
 One module a command: `submit`, `logs`, `status`, `jobs` (list), `cancel` (and acknowledge), `workers`, `worker`, `dev`;
-`app` lists them. Below them: `following` (a job to its end), `screens` and `progress` (where it is shown), `words` (as
+`app` lists them. Below them: `follow` (a job to its end), `screens` and `progress` (where it is shown), `words` (as
 text and as JSON), `output` and `tables` (how that is written), `session` (settings, the client, errors as exit codes),
 `spec_source` (file and flags), `exits` (exit codes).
 

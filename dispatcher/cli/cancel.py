@@ -17,14 +17,14 @@ def cancel(
     with session.dispatcher() as client:
         from dispatcher.steps import CancelOutcome
 
-        told = {
+        said = {
             CancelOutcome.CANCELLED: "cancelled",
             CancelOutcome.REQUESTED: "cancel requested: its worker ends the pod",
             CancelOutcome.FINAL: "had ended before",
         }
         for job in jobs:
             outcome = client.cancel(job, session.me())
-            print(f"{job}: {told[outcome]}", flush=True)
+            print(f"{job}: {said[outcome]}", flush=True)
         for job in jobs if wait else ():
             print(f"{job}: {client.result(job).status.value}", flush=True)
 

@@ -25,23 +25,23 @@ def dev(
         if not quiet:
             print(f"{name:<7} | {line}", file=sys.stderr, flush=True)
 
-    def tell(stack: LocalStack) -> None:
-        told = environment(
+    def show(stack: LocalStack) -> None:
+        text = environment(
             redis_url=stack.redis_url,
             redis_binary=stack.redis_binary,
             kubeconfig=stack.kubeconfig,
             cluster_url=stack.cluster_url,
         )
-        print(told, flush=True)
+        print(text, flush=True)
 
-    with session.told():
+    with session.reported_errors():
         session.settings()
         try:
             run_local_stack(
                 sink,
                 redis_url=session.redis_url_given(),
                 kubeconfig=os.environ.get("KUBECONFIG"),
-                on_ready=tell,
+                on_ready=show,
                 on_interrupt=lambda: session.complain("ending everything that was started here"),
             )
         except ChildFailedError as error:

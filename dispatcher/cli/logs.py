@@ -23,21 +23,22 @@ def logs(
     Its bytes go to stdout as the containers wrote them, everything else to stderr.
     """
     with session.dispatcher() as client:
-        from dispatcher.cli import following, screens
+        from dispatcher.cli import screens
+        from dispatcher.cli.follow import follow_to_end, of_container
         from dispatcher.events import LogChunk, LogGap
 
-        place, wanted = _place(cursor), following.of_container(container)
+        start, wanted = _decoded(cursor), of_container(container)
         if follow:
             with screens.screen(as_json=as_json) as screen:
-                code = following.follow_to_end(client, job, screen, place, wanted=wanted)
+                code = follow_to_end(client, job, screen, start, wanted=wanted)
             raise typer.Exit(code)
         plain = screens.JsonScreen() if as_json else screens.PlainScreen()
-        for heard in client.read_so_far(job, place):
-            if wanted(heard) and (as_json or isinstance(heard.event, LogChunk | LogGap)):
-                plain.show(heard)
+        for update in client.read_so_far(job, start):
+            if wanted(update) and (as_json or isinstance(update.event, LogChunk | LogGap)):
+                plain.show(update)
 
 
-def _place(cursor: str | None) -> "Cursor | None":
+def _decoded(cursor: str | None) -> "Cursor | None":
     from dispatcher.cursor import Cursor
 
     try:

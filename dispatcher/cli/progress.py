@@ -65,10 +65,10 @@ class ProgressScreen:
             self._end_line()
 
     def submitted(self, found: Submitted, queue: str) -> None:
-        self.tell(words.submitted(found, queue))
+        self.say(words.submitted(found, queue))
 
-    def show(self, heard: JobUpdate) -> None:
-        event = heard.event
+    def show(self, update: JobUpdate) -> None:
+        event = update.event
         if isinstance(event, LogChunk):
             self._write(event.data)
         elif isinstance(event, StatusChanged):
@@ -79,9 +79,9 @@ class ProgressScreen:
             self._print(f"{mark} {words.end(event.result)}", _style(event.result.status))
         else:
             is_warning = isinstance(event, LogGap | Silence)
-            self._print(words.line(heard) or "", "yellow" if is_warning else "dim")
+            self._print(words.line(update) or "", "yellow" if is_warning else "dim")
 
-    def tell(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self._print(text, "dim")
 
     def _write(self, data: bytes) -> None:

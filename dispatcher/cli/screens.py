@@ -22,10 +22,10 @@ class Screen(Protocol):
     def submitted(self, found: Submitted, queue: str) -> None:
         """Show what the submit did."""
 
-    def show(self, heard: JobUpdate) -> None:
+    def show(self, update: JobUpdate) -> None:
         """Show what happened to the job."""
 
-    def tell(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Show a line of our own."""
 
 
@@ -47,17 +47,17 @@ class PlainScreen:
     """Log to stdout, one line for everything else to stderr."""
 
     def submitted(self, found: Submitted, queue: str) -> None:
-        self.tell(words.submitted(found, queue))
+        self.say(words.submitted(found, queue))
 
-    def show(self, heard: JobUpdate) -> None:
-        if isinstance(heard.event, LogChunk):
-            write_bytes(heard.event.data)
+    def show(self, update: JobUpdate) -> None:
+        if isinstance(update.event, LogChunk):
+            write_bytes(update.event.data)
             return
-        text = words.line(heard)
+        text = words.line(update)
         if text is not None:
-            self.tell(text)
+            self.say(text)
 
-    def tell(self, text: str) -> None:
+    def say(self, text: str) -> None:
         print(f"podrelay: {text}", file=sys.stderr, flush=True)
 
 
@@ -67,14 +67,14 @@ class JsonScreen:
     def submitted(self, found: Submitted, queue: str) -> None:
         write_object(submitted_object(found))
 
-    def show(self, heard: JobUpdate) -> None:
-        write_object(words.as_object(heard))
+    def show(self, update: JobUpdate) -> None:
+        write_object(words.as_object(update))
 
-    def tell(self, text: str) -> None:
+    def say(self, text: str) -> None:
         print(f"podrelay: {text}", file=sys.stderr, flush=True)
 
 
-def tell_submitted(found: Submitted, *, as_json: bool) -> None:
+def print_submitted(found: Submitted, *, as_json: bool) -> None:
     """Write the whole output of a submit that does not follow: the id alone, for ``$(…)``."""
     if as_json:
         write_object(submitted_object(found))

@@ -42,7 +42,7 @@ def redis_url_given() -> str | None:
 @contextmanager
 def dispatcher(**flags: Any) -> Iterator["Dispatcher"]:
     """Make a client. Whatever podrelay raises inside ends the command with one line and its exit code."""
-    with told():
+    with reported_errors():
         from dispatcher.client import Dispatcher
 
         known = settings(**flags)
@@ -55,7 +55,7 @@ def dispatcher(**flags: Any) -> Iterator["Dispatcher"]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def reported_errors() -> Iterator[None]:
     """Turn what podrelay raises into one line each on stderr and an exit code: never a traceback."""
     from dispatcher import errors
 

@@ -45,7 +45,7 @@ def submit(
       podrelay submit --image python:3.12 --follow -- python -c 'print("hello")'
       podrelay submit -f job.yaml --key nightly-2026-11-22
     """  # noqa: D301 -- click looks for this very character
-    with session.told():
+    with session.reported_errors():
         flags = {
             "image": image,
             "name": name,
@@ -85,9 +85,9 @@ def _submit(data: dict[str, Any], *, source: str, follow: bool, as_json: bool) -
     with session.dispatcher() as client:
         submitted = client.submit(spec)
         if not follow:
-            screens.tell_submitted(submitted, as_json=as_json)
+            screens.print_submitted(submitted, as_json=as_json)
             return
-        from dispatcher.cli.following import follow_to_end
+        from dispatcher.cli.follow import follow_to_end
 
         with screens.screen(as_json=as_json) as screen:
             screen.submitted(submitted, spec.queue)

@@ -14,13 +14,13 @@ from dispatcher.record import JobRecord, as_datetime
 from dispatcher.steps import SubmitOutcome, Submitted
 
 
-def line(heard: JobUpdate) -> str | None:
+def line(update: JobUpdate) -> str | None:
     """Write an update as one line for a person; None for log bytes, which are none."""
-    match heard.event:
+    match update.event:
         case StatusChanged() as event:
-            return f"{heard.at.astimezone():%H:%M:%S} {move(event)}"
+            return f"{update.at.astimezone():%H:%M:%S} {move(event)}"
         case Notice(level=level, text=text):
-            return f"{heard.at.astimezone():%H:%M:%S} {text}" if level == "info" else f"{level}: {text}"
+            return f"{update.at.astimezone():%H:%M:%S} {text}" if level == "info" else f"{level}: {text}"
         case LogGap() as gap:
             return gap_line(gap)
         case Silence(text=text):
@@ -101,13 +101,13 @@ def submitted(found: Submitted, queue: str) -> str:
             return f"job {found.job_id} submitted to queue {queue}, after the former job of its key"
 
 
-def as_object(heard: JobUpdate) -> dict[str, Any]:
+def as_object(update: JobUpdate) -> dict[str, Any]:
     """Make the JSON object of an update: its kind, job, time and cursor, and what the kind has.
 
     Log bytes are ``text``. Where they are no UTF-8, it has replacement characters, and ``base64`` holds the bytes.
     """
-    common = {"job_id": heard.job_id, "at": heard.at.isoformat(), "cursor": heard.cursor.encode()}
-    match heard.event:
+    common = {"job_id": update.job_id, "at": update.at.isoformat(), "cursor": update.cursor.encode()}
+    match update.event:
         case LogChunk(container=container, attempt=attempt, start=start, data=data):
             body: dict[str, Any] = {"kind": "log", "container": container, "attempt": attempt, "start": start}
             body |= _text_of(data)

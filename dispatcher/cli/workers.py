@@ -46,10 +46,10 @@ def _is_named(view: "WorkerView", name: str) -> bool:
 def _trouble(info: dict[str, Any]) -> str:
     slow = info.get("slow")
     count = slow.get("count") if isinstance(slow, dict) else None
-    told = [str(info["blind"])] if info.get("blind") else []
+    found = [str(info["blind"])] if info.get("blind") else []
     if isinstance(slow, dict) and count:
-        told.append(f"{count} pods do not go, the oldest for {slow.get('oldest_s', '?')} s")
-    return "; ".join(told)
+        found.append(f"{count} pods do not go, the oldest for {slow.get('oldest_s', '?')} s")
+    return "; ".join(found)
 
 
 def _why_none(views: "Sequence[WorkerView]") -> str:

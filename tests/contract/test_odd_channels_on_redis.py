@@ -138,7 +138,7 @@ async def test_a_result_that_cannot_be_read_is_an_answer_nevertheless(
 
 async def test_a_place_that_is_none_begins_at_the_beginning(many: AsyncDispatcher, real_store: RedisDriver) -> None:
     for junk in (b"junk", b"\xff", b"g/1-0/1-0/1:base:-5", b""):
-        real_store.client.set(names.place("j", "me"), junk)
+        real_store.client.set(names.cursor("j", "me"), junk)
         assert await many.place("j", "me") is None
     await many.keep_places({("j", "me"): Cursor("g", "1-0", "2-0", ((1, "base", 5),))})
     assert await many.place("j", "me") == Cursor("g", "1-0", "2-0", ((1, "base", 5),))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dispatcher.channel import MAX_CHUNK_BYTES, Entry, encode_chunk
 from dispatcher.channel_reader import ChannelReader
 from dispatcher.cli import words
-from dispatcher.cursor import MOST_PLACES, Cursor
+from dispatcher.cursor import MAX_ENDS, Cursor
 from dispatcher.errors import InvalidCursorError
 from dispatcher.events import (
     MAX_EVENT_BYTES,
@@ -184,13 +184,13 @@ def test_a_log_end_that_is_no_id_holds_no_end_back() -> None:
 
 def test_more_containers_than_a_job_can_have_take_no_more_places() -> None:
     reader = ChannelReader("j")
-    for first in range(0, 3 * MOST_PLACES, 256):
+    for first in range(0, 3 * MAX_ENDS, 256):
         chunks = (
             encode_chunk(container=f"c{n}", attempt=1, start=0, data=b"x", chain="0" * 64)
             for n in range(first, first + 256)
         )
         heard = reader.take([], [entry(first + i, *chunk) for i, chunk in enumerate(chunks, 1)])
-    assert len(reader.cursor.ends) == MOST_PLACES
+    assert len(reader.cursor.ends) == MAX_ENDS
     assert Cursor.decode(heard[-1].cursor.encode()) == reader.cursor
 
 

@@ -20,27 +20,27 @@ def follow_to_end(
         RedisUnavailableError: at the start only; later the client waits until Redis is back.
         JobUnknownError: there is no such job (any more).
     """
-    place = cursor
+    reached = cursor
     try:
-        for heard in client.follow(job_id, cursor):
-            place = heard.cursor
-            if wanted(heard):
-                screen.show(heard)
-            if isinstance(heard.event, Ended):
-                return exit_code(heard.event.result)
+        for update in client.follow(job_id, cursor):
+            reached = update.cursor
+            if wanted(update):
+                screen.show(update)
+            if isinstance(update.event, Ended):
+                return exit_code(update.event.result)
     except KeyboardInterrupt:
-        screen.tell(detached(job_id, place))
+        screen.say(detached(job_id, reached))
         return ExitCode.INTERRUPTED
     # The cursor stood behind the end: there was nothing to show.
     return exit_code(client.result(job_id))
 
 
-def detached(job_id: str, place: Cursor | None) -> str:
+def detached(job_id: str, reached: Cursor | None) -> str:
     """Say what a person who pressed Ctrl-C should know."""
     lines = [
         f"detached; job {job_id} goes on",
         f"  see it again:      podrelay logs -f {job_id}",
-        f"  only what is new:  podrelay logs -f {job_id} --cursor '{place.encode()}'" if place else "",
+        f"  only what is new:  podrelay logs -f {job_id} --cursor '{reached.encode()}'" if reached else "",
         f"  end it:            podrelay cancel {job_id}",
     ]
     return "\n".join(filter(None, lines))
@@ -49,8 +49,8 @@ def detached(job_id: str, place: Cursor | None) -> str:
 def of_container(container: str | None) -> Wanted:
     """Make a filter that passes the log of one container, and everything that is no log."""
 
-    def wanted(heard: JobUpdate) -> bool:
-        match heard.event:
+    def wanted(update: JobUpdate) -> bool:
+        match update.event:
             case LogChunk(container=name) | LogGap(container=name):
                 return container is None or name == container
             case _:

@@ -8,14 +8,12 @@ from typing import Any, Final
 import structlog
 
 from dispatcher import connection
-from dispatcher.steps import heartbeat, log_room
+from dispatcher.steps import heartbeat
 from worker.cluster.client import BackOff
 from worker.context import Context
 
 log = structlog.get_logger("podrelay.worker")
 
-#: Suspended log is resumed when there is room for this share of Redis' memory limit: not for a chunk now and then.
-RESUME_SHARE: Final = 0.02
 #: The own lease counts for a little less than Redis grants, from before the renewal was sent.
 OWN_LEASE_SHARE: Final = 0.9
 #: How many lease times the jobs' owners have to make lost records again themselves, from more than the pods tell.
@@ -69,7 +67,6 @@ class Heartbeat:
                     log.info("heartbeat resumed")
                     self.trusted_since = self._ctx.store.now()
                     back_off.succeeded()
-                await self._check_memory()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(settings.heartbeat_s):
                         await self._is_due.wait()
@@ -120,12 +117,3 @@ class Heartbeat:
         if policy != "noeviction":
             log.error("Redis may evict keys and lose jobs: set maxmemory-policy noeviction", policy=policy)
         return self._ctx.store.now() - float(info.get("uptime_in_seconds", 0)) - 1
-
-    async def _check_memory(self) -> None:
-        """Each append looks for itself (append_log.lua); this is for what else fills Redis, and for its end."""
-        store = self._ctx.store
-        (found,) = await store.run_once([log_room(store.memory_limit_bytes)])
-        if found.room_bytes < 0:
-            store.suspend_log()
-        elif found.room_bytes > RESUME_SHARE * found.limit_bytes:
-            store.resume_log()

@@ -8,7 +8,7 @@ the owner does.
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import redis.asyncio
 import structlog
@@ -17,10 +17,13 @@ from redis.exceptions import ResponseError
 from dispatcher import connection
 from dispatcher.backoff import JitteredBackoff
 from dispatcher.record import JobRecord
-from dispatcher.steps import Step, exists, read_record
+from dispatcher.steps import Step, exists, log_room, read_record
 
 T = TypeVar("T")
 log = structlog.get_logger("podrelay.worker")
+
+#: Suspended log is resumed when there is room for this share of Redis' memory limit: not for a chunk now and then.
+RESUME_SHARE: Final = 0.02
 
 
 class Store:
@@ -63,6 +66,19 @@ class Store:
             log.warning("log resumed: Redis has memory again")
             for news in self._wait_for_memory:
                 news.set()
+
+    async def watch_log_room(self, every_s: float) -> NoReturn:
+        """Suspend log where something else fills Redis, and resume it where there is room again.
+
+        Each append looks for itself (append_log.lua).
+        """
+        while True:
+            found = await self.run(log_room(self.memory_limit_bytes))
+            if found.room_bytes < 0:
+                self.suspend_log()
+            elif found.room_bytes > RESUME_SHARE * found.limit_bytes:
+                self.resume_log()
+            await asyncio.sleep(every_s)
 
     async def until_log_resumed_or(self, news: asyncio.Event) -> None:
         """Wait for this event, which is also set when log is resumed."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -276,6 +277,7 @@ class Supervisor:
         return [
             keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),
             keep("control", control.run),
+            keep("log room", partial(self._ctx.store.watch_log_room, settings.heartbeat_s)),
             keep("sweep", self._sweeper.run),
             keep("sight", self._health.run),
             *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._ctx.watches),

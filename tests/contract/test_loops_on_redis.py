@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -240,3 +241,12 @@ async def test_a_step_that_redis_refuses_costs_its_batch_mates_nothing(ctx: Cont
     outcomes = await ctx.store.run_each(steps)
     told = [outcome if isinstance(outcome, Exception) else outcome.outcome for outcome in outcomes]
     assert told == [ClaimOutcome.CLAIMED, ClaimOutcome.UNREADABLE, ClaimOutcome.CLAIMED, ClaimOutcome.CLAIMED]
+
+
+async def test_log_is_suspended_while_anything_fills_redis_and_resumed_when_there_is_room(ctx: Context) -> None:
+    watching = asyncio.create_task(ctx.guard.keep("log room", partial(ctx.store.watch_log_room, 0.01)))
+    for limit_bytes, is_suspended in ((1, True), (1 << 40, False), (1, True)):
+        ctx.store.memory_limit_bytes = limit_bytes
+        await eventually(lambda is_suspended=is_suspended: ctx.store.is_log_suspended is is_suspended)  # type: ignore[misc]
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

@@ -1,6 +1,14 @@
-"""Renewing the worker's lease, and knowing how far a missing lease of another can be trusted."""
+"""The worker's lease in Redis, and every "may I?" that depends on it.
+
+Whoever holds its lease may create pods and write its jobs' records. Whoever sees another's lease missing may take over
+that one's jobs, but only where the other had the time to renew it. Both depend on what Redis has been through (emptied,
+restarted, failed over, out of reach). :class:`Lease` keeps that as a state, which each beat moves on;
+:class:`Heartbeat` sends the beats.
+"""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -8,36 +16,165 @@ from typing import Any, Final
 import structlog
 
 from dispatcher import connection
-from dispatcher.steps import heartbeat
-from worker.cluster.client import BackOff
-from worker.context import Context
+from dispatcher.steps import Beat, heartbeat
+from worker.cluster.back_off import BackOff
+from worker.settings import WorkerSettings
+from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
 #: The own lease counts for a little less than Redis grants, from before the renewal was sent.
 OWN_LEASE_SHARE: Final = 0.9
-#: How many lease times the jobs' owners have to make lost records again themselves, from more than the pods tell.
-REBUILT_AFTER_LEASES: Final = 2
+#: How many lease times the owners of jobs have to write again what Redis has lost: they know more than the pods tell.
+RECOVERY_LEASES: Final = 2
+
+
+class Lease:
+    """What is known of the own lease, and of the Redis that grants it. Belongs to one event loop.
+
+    Attributes:
+        term: how often the lease may have lapsed. What was owned in another term may be somebody else's by now.
+        server_run: Redis' data and server run, as of the last beat. Another run may lack the last writes of the one
+            before it.
+    """
+
+    def __init__(self, lease_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: steady seconds of this machine."""
+        self.lease_s = lease_s
+        self.term = 0
+        self.server_run = ""
+        self._clock = clock
+        self._renewed = asyncio.Event()
+        self._generation = ""
+        self._is_silent = False
+        # Seconds of this machine's clock.
+        self._held_until = -math.inf
+        self._authoritative_from = -math.inf
+        self._recovers_until = -math.inf
+        # Seconds of Redis' clock.
+        self._began_at = 0.0
+        self._deaths_count_from = 0.0
+        self._ahead_s = time.time() - clock()
+
+    # What may be done
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody can have taken over this worker's jobs yet."""
+        return self._clock() < self._held_until
+
+    async def until_held(self) -> None:
+        """Wait until the lease is surely held: a pod created without it could be a second one."""
+        while not self.held:
+            self._renewed.clear()
+            await self._renewed.wait()
+
+    @property
+    def is_authoritative(self) -> bool:
+        """Whether what this worker knows of its jobs is the last word: it may write again what Redis has lost.
+
+        Not for one lease time after the lease had lapsed: a job may be another's by then, who writes its record first.
+        """
+        return self.held and self._clock() >= self._authoritative_from
+
+    async def until_authoritative(self) -> None:
+        """Wait until it is."""
+        while not self.is_authoritative:
+            await self.until_held()
+            await asyncio.sleep(max(0.0, self._authoritative_from - self._clock()))
+
+    @property
+    def may_launch(self) -> bool:
+        """Whether queued jobs may be taken.
+
+        Not while owners write again what Redis has lost: a job that is queued again may have run, to its end.
+        """
+        return self._clock() > self._recovers_until
+
+    def is_dead(self, seen_at: float) -> bool:
+        """Tell whether an owner whose lease is missing had the time to renew it.
+
+        ``seen_at``: when it renewed it last (seconds of Redis' clock). One that was not seen since Redis lost leases,
+        or since this worker was cut off, gets that time: it may have been cut off as well.
+        """
+        return seen_at > self._deaths_count_from or self._owners_had_time(self._deaths_count_from)
+
+    def _owners_had_time(self, since: float) -> bool:
+        """Tell whether owners had the time, since then (seconds of Redis' clock), to write again what they own."""
+        return self.now() > since + RECOVERY_LEASES * self.lease_s
+
+    @property
+    def may_rebuild(self) -> bool:
+        """Whether a record that is missing may be made from its pod: its owner, if there is one, had the time to."""
+        return self._owners_had_time(max(self._deaths_count_from, self._began_at))
+
+    def now(self) -> float:
+        """Redis' time in seconds, as of the last beat and this machine's clock since."""
+        return self._clock() + self._ahead_s
+
+    # What changes it
+
+    def began(self, *, server_started_at: float) -> None:
+        """Take note that the first beat was answered, by a server that runs since then (seconds of its clock)."""
+        self._began_at = self.now()
+        self._deaths_count_from = max(self._deaths_count_from, server_started_at)
+
+    def refused(self) -> None:
+        """Take note that Redis did not answer a beat: other owners may be cut off as well, until the next one."""
+        self._is_silent = True
+
+    def renewed(self, beat: Beat, *, sent_at: float, heard_at: float) -> None:
+        """Take a beat's answer; ``sent_at``, ``heard_at``: when it was, in seconds of this machine's clock."""
+        is_first = not self._generation
+        # By our own clock, too: an answer may have been lost, and the repeated beat found the lease that it had made.
+        has_lapsed_here = sent_at > self._held_until
+        if has_lapsed_here or not beat.lease_was_alive:
+            self.term += 1
+        if has_lapsed_here and not is_first:
+            self._authoritative_from = sent_at + self.lease_s
+        if not is_first and (self._is_silent or not beat.lease_was_alive):
+            self._deaths_count_from = beat.at
+        self._note_server(beat, heard_at)
+        self._deaths_count_from = min(self._deaths_count_from, beat.at)  # Redis' clock may have been set back
+        self._ahead_s = beat.at - heard_at
+        self._held_until = sent_at + self.lease_s * OWN_LEASE_SHARE
+        self._is_silent = False
+        self._renewed.set()
+
+    def _note_server(self, beat: Beat, heard_at: float) -> None:
+        """Begin the time for recovery where Redis was emptied, restarted or failed over."""
+        was_emptied = self._generation not in ("", beat.generation)
+        if self._generation and beat.redis_life != self.server_run:
+            what = "was emptied" if was_emptied else "began anew or failed over, its last writes may be lost"
+            log.warning(f"Redis {what}: records are rebuilt")
+        changed_at = beat.at if was_emptied else beat.runs_since
+        if changed_at is not None:
+            left_s = changed_at + RECOVERY_LEASES * self.lease_s - beat.at
+            self._recovers_until = max(self._recovers_until, heard_at + left_s)
+            self._deaths_count_from = max(self._deaths_count_from, changed_at)
+        self._generation, self.server_run = beat.generation, beat.redis_life
+
+    def end_term(self) -> None:
+        """Give up what is owned: no pod is created any more for a job that was claimed before."""
+        self.term += 1
 
 
 class Heartbeat:
-    """Belongs to the supervisor's loop. ``info`` is what the worker tells of itself.
+    """Renews the lease, and tells with each beat what the worker says of itself (``info``)."""
 
-    Attributes:
-        generation: Redis' generation; another one than before means that it was emptied.
-        rebuilt_at: Redis was emptied, began anew or failed over: until then (monotonic seconds) the owners put back
-            what they know, and nothing is launched.
-        started_at: when (seconds of Redis' clock) this worker began.
-        trusted_since: the lease of an owner that was not seen since this time (seconds of Redis' clock) says nothing,
-            because Redis restarted then, or this worker was cut off until then, and so may its owner have been.
-    """
-
-    def __init__(self, ctx: Context, info: Callable[[], Mapping[str, Any]]) -> None:
-        self.generation = ""
-        self.rebuilt_at = 0.0
-        self.started_at = 0.0
-        self.trusted_since = 0.0
-        self._ctx = ctx
+    def __init__(
+        self,
+        lease: Lease,
+        store: Store,
+        *,
+        incarnation: str,
+        settings: WorkerSettings,
+        info: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._lease = lease
+        self._store = store
+        self._incarnation = incarnation
+        self._settings = settings
         self._info = info
         self._is_due = asyncio.Event()
 
@@ -48,72 +185,53 @@ class Heartbeat:
             connection.REFUSED: Redis cannot be used.
         """
         await self.beat()
-        self.started_at = self._ctx.store.now()
-        self.trusted_since = max(self.trusted_since, await self._server_started_at())
+        self._lease.began(server_started_at=await self._server_started_at())
 
     def beat_now(self) -> None:
-        """Beat now: what the worker says of itself has changed."""
+        """Beat at once: what the worker says of itself has changed."""
         self._is_due.set()
 
     async def run(self) -> None:
         """Renew for ever."""
-        settings = self._ctx.settings
-        back_off = BackOff(first_s=0.2, longest_s=min(1.0, settings.heartbeat_s))
+        every_s = self._settings.heartbeat_s
+        back_off = BackOff(first_s=0.2, longest_s=min(1.0, every_s))
         while True:
             try:
                 self._is_due.clear()
                 await self.beat()
-                if back_off.since is not None:
-                    log.info("heartbeat resumed")
-                    self.trusted_since = self._ctx.store.now()
-                    back_off.succeeded()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(settings.heartbeat_s):
-                        await self._is_due.wait()
             except connection.REFUSED as error:
+                self._lease.refused()
                 if back_off.since is None:
                     log.warning("heartbeat failed, Redis unavailable", why=str(error) or type(error).__name__)
                 await asyncio.sleep(back_off.failed(error))
+                continue
+            if back_off.since is not None:
+                log.info("heartbeat resumed")
+                back_off.succeeded()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every_s):
+                    await self._is_due.wait()
 
     async def beat(self) -> None:
-        """Renew the lease, and tell what the worker says of itself.
+        """Renew the lease once.
 
         Raises:
             connection.REFUSED: Redis cannot be used now.
         """
-        ctx, settings = self._ctx, self._ctx.settings
-        sent_at = asyncio.get_running_loop().time()
-        lease_ms = int(settings.lease_s * 1000)
-        step = heartbeat(ctx.incarnation, settings.queue, lease_ms=lease_ms, info=self._info())
-        (beat,) = await ctx.store.run_once([step])
-        ctx.store.set_clock(beat.at)
+        sent_at = time.monotonic()
+        lease_ms = int(self._lease.lease_s * 1000)
+        step = heartbeat(self._incarnation, self._settings.queue, lease_ms=lease_ms, info=self._info())
+        (beat,) = await self._store.run_once([step])
         if beat.gave_way:
             log.error("keys of another type gave way", keys=beat.gave_way)
-        # Also by our own clock: a reply may have been lost, and the repeated step found the lease that it had made.
-        if not beat.lease_was_alive or sent_at > ctx.lease_until:
-            ctx.tenure += 1
-        if self.generation and sent_at > ctx.lease_until:
-            ctx.certain_from = sent_at + settings.lease_s
-        ctx.lease_until = sent_at + settings.lease_s * OWN_LEASE_SHARE
-        ctx.lease_renewed.set()
-        if self.generation and not beat.lease_was_alive:
-            log.warning("the lease had lapsed", incarnation=ctx.incarnation)
-            self.trusted_since = beat.at
-        was_emptied = self.generation not in ("", beat.generation)
-        if self.generation and beat.redis_life != ctx.redis_life:
-            what = "was emptied" if was_emptied else "began anew or failed over, its last writes may be lost"
-            log.warning(f"Redis {what}: records are rebuilt")
-        if (changed_at := beat.at if was_emptied else beat.runs_since) is not None:
-            left_s = changed_at + REBUILT_AFTER_LEASES * settings.lease_s - beat.at
-            self.rebuilt_at = max(self.rebuilt_at, asyncio.get_running_loop().time() + left_s)
-            self.trusted_since = max(self.trusted_since, changed_at)
-        self.trusted_since = min(self.trusted_since, beat.at)  # Redis' clock may have been set back
-        self.generation, ctx.redis_life = beat.generation, beat.redis_life
+        if not beat.lease_was_alive and self._lease.term:
+            log.warning("the lease had lapsed", incarnation=self._incarnation)
+        self._lease.renewed(beat, sent_at=sent_at, heard_at=time.monotonic())
 
     async def _server_started_at(self) -> float:
         """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""
-        info: Any = await self._ctx.store.client.info()
+        info: Any = await self._store.client.info()
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             log.error("Redis may evict keys and lose jobs: set maxmemory-policy noeviction", policy=policy)
-        return self._ctx.store.now() - float(info.get("uptime_in_seconds", 0)) - 1
+        return self._lease.now() - float(info.get("uptime_in_seconds", 0)) - 1

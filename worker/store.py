@@ -6,7 +6,6 @@ the owner does.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -40,15 +39,6 @@ class Store:
         self.memory_limit_bytes = memory_limit_bytes
         self.is_log_suspended = False
         self._wait_for_memory: set[asyncio.Event] = set()
-        self._clock_offset_s = time.time() - time.monotonic()
-
-    def now(self) -> float:
-        """Redis' time in seconds, as of the last heartbeat and this machine's steady clock since."""
-        return time.monotonic() + self._clock_offset_s
-
-    def set_clock(self, redis_now: float) -> None:
-        """Take over Redis' time, just read."""
-        self._clock_offset_s = redis_now - time.monotonic()
 
     def suspend_log(self) -> None:
         """Redis has no room for log: append none until :meth:`resume_log`."""

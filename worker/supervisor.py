@@ -28,7 +28,7 @@ from worker.cluster_health import ClusterHealth
 from worker.context import BLIND, Context
 from worker.guard import QUIET_S, Guard
 from worker.jobs.controller import JobController
-from worker.lease import Heartbeat
+from worker.lease import Heartbeat, Lease
 from worker.logs.reader import Buffers
 from worker.metrics import Metrics
 from worker.ownership.control import Control
@@ -177,8 +177,10 @@ class Supervisor:
             store = Store(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
             self._ctx = self._make_context(cluster, store)
             self._health = ClusterHealth(self._ctx, self._health_changed)
-            self._heartbeat = Heartbeat(self._ctx, self._info)
-            self._sweeper = Sweeper(self._ctx, self, self._heartbeat, Reconciler(self._ctx, self))
+            self._heartbeat = Heartbeat(
+                self._ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info
+            )
+            self._sweeper = Sweeper(self._ctx, self, Reconciler(self._ctx, self))
             if not await self._has_lease(self._heartbeat):
                 return
             control = Control(self._ctx, self)
@@ -245,6 +247,7 @@ class Supervisor:
             incarnation=self.incarnation,
             cluster=cluster,
             store=store,
+            lease=Lease(settings.lease_s),
             watches=PodWatches(watch, settings.namespaces or (default,)),
             buffers=Buffers(settings.log_buffer_bytes),
             guard=self._guard,
@@ -286,7 +289,7 @@ class Supervisor:
     async def _hand_over(self) -> None:
         """Let go of every job with one message. Done first: whatever is still under way here is refused from then on.
         The pods go on."""
-        self._ctx.tenure += 1  # so that no pod is created any more
+        self._ctx.lease.end_term()
         job_ids = list(self._controllers)
         try:
             async with asyncio.timeout(HAND_OVER_S):
@@ -304,7 +307,7 @@ class Supervisor:
             if isinstance(job, JobSpec):
                 submitted = await self._ctx.store.run(submit(job, with_message=False))
                 job = submitted.job_id
-            if not self._sweeper.may_consume:
+            if not self._ctx.lease.may_launch:
                 return ClaimOutcome.REDIS_CHANGED  # the sweep finds it when its time has come
             outcomes = await self.claim_many({job: ""})
         if job not in outcomes:
@@ -323,7 +326,7 @@ class Supervisor:
     async def _claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
         wanted = [job_id for job_id in jobs if job_id not in self._controllers and not self._draining.is_set()]
         steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
-        tenure = self._ctx.tenure
+        term = self._ctx.lease.term
         claims = dict[str, Claimed]()
         answers = await self._ctx.store.run_each(steps)
         for job_id, claimed in zip(wanted, answers, strict=True):
@@ -340,7 +343,7 @@ class Supervisor:
             taken = []
         for record in taken:
             if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._ctx.finished:
-                self.follow(record, tenure)  # else Redis has lost its result, which is appended again
+                self.follow(record, term)  # else Redis has lost its result, which is appended again
         if refused := [job_id for job_id, claimed in claims.items() if claimed.outcome is ClaimOutcome.NO_LEASE]:
             log.warning("no lease, jobs not claimed", job_ids=refused)
         followed = dict.fromkeys((job_id for job_id in jobs if job_id not in wanted), ClaimOutcome.OWNED)
@@ -362,14 +365,14 @@ class Supervisor:
             namespaces=self._ctx.served,
             default_namespace=self._ctx.default_namespace,
             former_owner=former_owner,
-            redis_life=self._ctx.redis_life,
+            redis_life=self._ctx.lease.server_run,
         )
 
-    def follow(self, record: JobRecord, tenure: int | None = None) -> None:
+    def follow(self, record: JobRecord, term: int | None = None) -> None:
         """Begin to follow a job that this incarnation owns."""
         if record.job_id in self._controllers or self._draining.is_set():
             return
-        controller = JobController(self._ctx, record, tenure)
+        controller = JobController(self._ctx, record, term)
         self._controllers[record.job_id] = controller
         self._keep(asyncio.create_task(self._follow(controller), name=f"job {record.job_id}"))
         self.check_capacity()
@@ -413,7 +416,7 @@ class Supervisor:
         if not self._has_consumer:
             return
         can_launch = not self._ctx.blind and not self._draining.is_set()
-        may_consume = can_launch and self._sweeper.may_consume and self.has_capacity
+        may_consume = can_launch and self._ctx.lease.may_launch and self.has_capacity
         if may_consume != self._is_consuming:
             self._is_consuming = may_consume
             log.info("queue resumed" if may_consume else "queue paused", followed=len(self._controllers))
@@ -462,7 +465,7 @@ class Supervisor:
 
     def offered(self, job_id: str, namespace: str) -> None:
         # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
-        is_free = self.has_capacity and self._sweeper.may_consume and not self._draining.is_set()
+        is_free = self.has_capacity and self._ctx.lease.may_launch and not self._draining.is_set()
         is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
         if is_free and is_new and namespace in self._ctx.served:
             self._offers.add(job_id)

@@ -1,7 +1,6 @@
 """A follower that fails at the same step again and again ends its job, with the words of what it met."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import FailureReason, Status
 from tests.support.job_driver import RedisDriver, a_spec
+from tests.support.leases import held_lease
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation, observe
 from worker.context import Context
@@ -81,7 +81,7 @@ async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Asy
         store=Store(client),
         watches=watches,
         buffers=Buffers(0),
-        lease_until=math.inf,
+        lease=held_lease(),
     )
     await client.aclose()
 

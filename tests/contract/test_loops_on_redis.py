@@ -4,7 +4,6 @@
 
 import asyncio
 import json
-import math
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +21,7 @@ from tests.support.job_driver import RedisDriver
 from tests.support.real_redis import eventually, own_server, own_store
 from worker.context import Context
 from worker.guard import Guard
-from worker.lease import Heartbeat
+from worker.lease import Heartbeat, Lease
 from worker.logs.reader import Buffers
 from worker.ownership.control import Control
 from worker.settings import WorkerSettings
@@ -68,9 +67,13 @@ async def a_context(url: str, failures: Counter[str]) -> AsyncIterator[Context]:
         watches=nobody,
         buffers=Buffers(0),
         guard=Guard(lambda name: failures.update([name])),
-        lease_until=math.inf,
+        lease=Lease(2),
     )
     await client.aclose()
+
+
+def a_heartbeat(ctx: Context) -> Heartbeat:
+    return Heartbeat(ctx.lease, ctx.store, incarnation=ctx.incarnation, settings=ctx.settings, info=dict)
 
 
 @pytest.fixture
@@ -185,7 +188,7 @@ async def test_a_redis_that_is_blocked_by_another_s_script_is_waited_out_by_ever
 ) -> None:
     own_store.client.config_set("lua-time-limit", 100)
     async with a_context(own_server.url, failures) as ctx:
-        heartbeat, heard = Heartbeat(ctx, dict), Heard()
+        heartbeat, heard = a_heartbeat(ctx), Heard()
         await heartbeat.first()
         kept = [
             asyncio.create_task(ctx.guard.keep("heartbeat", heartbeat.run, longest_s=0.1)),
@@ -197,8 +200,7 @@ async def test_a_redis_that_is_blocked_by_another_s_script_is_waited_out_by_ever
         own_step = asyncio.create_task(ctx.store.exists("podrelay:generation"))
         await asyncio.to_thread(blocking.join)
         assert await own_step
-        lost_at = ctx.lease_until
-        await eventually(lambda: ctx.lease_until > lost_at)
+        await eventually(lambda: ctx.lease.held)
         own_store.client.publish(names.control(QUEUE), b'{"wake": "j"}')
         assert not any(task.done() for task in kept)
         for task in kept:
@@ -212,19 +214,17 @@ async def test_rights_that_are_taken_away_are_waited_for(
     own_store.client.execute_command("ACL", "SETUSER", "admin", "on", "nopass", "~*", "&*", "+@all")
     admin = redis.Redis.from_url(own_server.url, protocol=2, username="admin", password="x")
     async with a_context(own_server.url, failures) as ctx:
-        heartbeat = Heartbeat(ctx, dict)
+        heartbeat = a_heartbeat(ctx)
         await heartbeat.first()
         kept = asyncio.create_task(ctx.guard.keep("heartbeat", heartbeat.run, longest_s=0.1))
         admin.execute_command("ACL", "SETUSER", "default", "-@scripting", "-subscribe")
         control = asyncio.create_task(ctx.guard.keep("control", Control(ctx, Heard()).run))
         own_step = asyncio.create_task(ctx.store.exists("podrelay:generation"))
-        lost_at = ctx.lease_until
-        await eventually(lambda: asyncio.get_running_loop().time() > lost_at)  # the lease is over
-        assert not ctx.has_lease()
+        await eventually(lambda: not ctx.lease.held)
         assert not own_step.done()
         admin.execute_command("ACL", "SETUSER", "default", "+@all")
         assert await own_step
-        await eventually(ctx.has_lease)
+        await eventually(lambda: ctx.lease.held)
         await eventually(lambda: admin.pubsub_numsub(names.control(QUEUE))[0][1] == 1)
         assert not kept.done()
         for task in (kept, control):

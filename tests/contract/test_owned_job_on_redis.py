@@ -1,7 +1,6 @@
 """The owner's view of a job's record in a real Redis that loses what it had confirmed."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from dispatcher.record import Checkpoint, DeletionIntent, JobRecord, encode_reco
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from tests.support.job_driver import RedisDriver, Worker
+from tests.support.leases import held_lease
 from worker import context as workplace
 from worker.context import Context, Finished
 from worker.jobs.finisher import plain_result
@@ -54,7 +54,7 @@ async def ctx(redis_server: RedisServer) -> AsyncIterator[Context]:
         store=Store(client),
         watches=nobody,
         buffers=Buffers(0),
-        lease_until=math.inf,
+        lease=held_lease(),
     )
     await client.aclose()
 
@@ -150,7 +150,7 @@ async def test_a_job_whose_result_redis_has_lost_is_not_put_back_as_one_whose_ou
         await job.reload()
         found = store.record(job_id)
         assert (found.status, found.deletion_intent, found.result) == (Status.RUNNING, None, None)
-        assert isinstance(judge(found.spec, found, None, ctx.store.now(), seen=PodHistory()), AttemptEnded)
+        assert isinstance(judge(found.spec, found, None, ctx.lease.now(), seen=PodHistory()), AttemptEnded)
 
 
 async def test_a_result_that_redis_has_lost_is_appended_again_with_all_that_belongs_to_it(

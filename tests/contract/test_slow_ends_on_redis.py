@@ -1,7 +1,6 @@
 """A pod that takes a year to go, or that nobody may delete, holds neither its job's caller nor the follower."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
 from tests.support.job_driver import RedisDriver, a_spec
+from tests.support.leases import held_lease
 from worker.cluster.client import ClusterRefusedError
 from worker.context import Context
 from worker.jobs import controller as follower
@@ -79,7 +79,7 @@ async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Asy
         store=Store(client),
         watches=watches,
         buffers=Buffers(0),
-        lease_until=math.inf,
+        lease=held_lease(),
     )
     await client.aclose()
 

@@ -60,12 +60,12 @@ CANCEL_TOLD_AFTER_S: Final = 600.0
 class JobController:
     """Owns one job. :meth:`run` returns when the job is forgotten, or when another incarnation owns it.
 
-    ``tenure``: the worker's when it asked for the job.
+    ``term``: of the worker's lease when it asked for the job.
     """
 
-    def __init__(self, ctx: Context, record: JobRecord, tenure: int | None = None) -> None:
+    def __init__(self, ctx: Context, record: JobRecord, term: int | None = None) -> None:
         self._ctx = ctx
-        self._tenure = ctx.tenure if tenure is None else tenure
+        self._term = ctx.lease.term if term is None else term
         self._news = asyncio.Event()
         self._logs = JobLogs(self, ctx.cluster, ctx.store, ctx.buffers)
         fence = Fence(ctx.incarnation, record.epoch)
@@ -292,13 +292,13 @@ class JobController:
 
     async def _launch(self) -> None:
         """Do the next thing towards a pod."""
-        record, now = self.record, self._ctx.store.now()
+        record, now = self.record, self._ctx.lease.now()
         if self._ctx.blind and record.attempt == 0:
             # One that has run before is kept: a Redis that loses a job without an owner loses that it has run, too.
             await self._release()
-        elif self._tenure != self._ctx.tenure:
+        elif self._term != self._ctx.lease.term:
             # The lease may have lapsed, and another worker may have had the job meanwhile, to its end.
-            self._tenure = self._ctx.tenure
+            self._term = self._ctx.lease.term
             await self._job.reload()
         elif record.cancel_requested:
             await self._cancel_unlaunched()
@@ -327,7 +327,7 @@ class JobController:
             case Later(wait, detail, error):
                 self._ctx.doubts_cluster |= isinstance(error, ClusterUnavailableError)
                 await self._tell_wait(wait, detail)
-                limit_s = self.record.deadline_to_queue() - self._ctx.store.now()
+                limit_s = self.record.deadline_to_queue() - self._ctx.lease.now()
                 await self._wait(min(limit_s, self._launch_back_off.failed(error)))
 
     async def _release(self) -> None:
@@ -337,7 +337,7 @@ class JobController:
         raise LetGoError
 
     def _may_create(self) -> bool:
-        return self._ctx.has_lease() and self._ctx.tenure == self._tenure
+        return self._ctx.lease.held and self._ctx.lease.term == self._term
 
     async def _record_pod(self, pod: Observation, attempt: int, *, was_adopted: bool) -> None:
         event = StatusChanged(status=Status.STARTING, attempt=attempt, pod=pod.name, namespace=pod.namespace)
@@ -411,7 +411,7 @@ class JobController:
         spec = self.record.spec
         while not self._is_in_question:
             pod = await self._present()
-            now = self._ctx.store.now()
+            now = self._ctx.lease.now()
             if pod is None and self._pod.last is not None and self._pod.last.uid == self.record.pod_uid:
                 self._seen = self._seen.after(self._pod.last, spec.base_container, now)
             verdict = self._verdict(pod, now)
@@ -426,7 +426,7 @@ class JobController:
                     await self._tell(Status.RUNNING, detail)
                 case MustEnd():
                     again_s = await self._end_pod(verdict, pod)
-                    look_again_at = self._ctx.store.now() + again_s
+                    look_again_at = self._ctx.lease.now() + again_s
                 case Ended():
                     await self._attempt_ended(verdict, pod or self._pod.final_observation)
                     return
@@ -434,7 +434,7 @@ class JobController:
                     await self._settle(pod)
                     return
             limits_s = [self._pod.unwatched_s()]
-            limits_s.append(None if look_again_at is None else look_again_at - self._ctx.store.now())
+            limits_s.append(None if look_again_at is None else look_again_at - self._ctx.lease.now())
             await self._wait(min((limit_s for limit_s in limits_s if limit_s is not None), default=None))
 
     async def _tell_unlabelled(self, pod: Observation) -> None:
@@ -521,7 +521,7 @@ class JobController:
                 await self._conclude(ended, pod)
 
     async def _record_retry(self, attempt: int, back_off_s: float, why: str) -> None:
-        not_before = self._ctx.store.now() + back_off_s
+        not_before = self._ctx.lease.now() + back_off_s
         await self._job.move(
             event=Notice(level="warning", text=f"{why} Attempt {attempt} follows in {back_off_s:.0f} s."),
             deletion_intent=DeletionIntent.NEXT_ATTEMPT,
@@ -581,8 +581,8 @@ class JobController:
         )
         event = EndedEvent(result=result)
         await self._job.end(event)
-        until = ctx.store.now() + FINISHED_KEPT_S
-        ctx.remember(Finished(self.record, event, until, ctx.redis_life, self._logs.tails))
+        until = ctx.lease.now() + FINISHED_KEPT_S
+        ctx.remember(Finished(self.record, event, until, ctx.lease.server_run, self._logs.tails))
         reason = result.reason.value if result.reason else None
         self._log.info("ended", status=result.status.value, reason=reason, why=result.message)
         failpoint(Failpoint.RESULT_APPENDED)

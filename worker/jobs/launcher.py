@@ -83,7 +83,7 @@ async def ensure_pod(
     known = await _known(ctx, record, namespace, attempt)
     if known is not None:
         return await _adopt(ctx, record, attempt, known)
-    await ctx.leased()
+    await ctx.lease.until_held()
     return await _create(ctx, record, attempt, pod, may_create)
 
 

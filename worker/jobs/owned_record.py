@@ -196,7 +196,7 @@ class OwnedRecord:
         """Make the record again as it stands here. A result is appended again afterwards: the record is restored as
         that of a running job. Not at once where the job may have been taken over before Redis lost it: the new owner,
         if there is one, goes first."""
-        await self._ctx.until_certain()
+        await self._ctx.lease.until_authoritative()
         published = self._logs.checkpoints
         record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.kept_from})
         if record.status.is_final:

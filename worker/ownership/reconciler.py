@@ -40,7 +40,7 @@ class Reconciler:
 
     def __init__(self, ctx: Context, jobs: Followed) -> None:
         self.rows: dict[str, SurveyRow] = {}
-        self._redis_life = ""
+        self._server_run = ""
         self._ctx = ctx
         self._jobs = jobs
 
@@ -58,7 +58,7 @@ class Reconciler:
                 continue  # it is left alone
             with self._ctx.guard.one_of_many("reconcile", job_id=row.job_id):
                 await self._compare(row)
-        if not self._ctx.is_certain:
+        if not self._ctx.lease.is_authoritative:
             return
         # Results first: a caller who submits such a job again must not have it run again.
         await self._each(self._repeat_result, self._doubtful_results())
@@ -77,8 +77,8 @@ class Reconciler:
 
     def _doubt_all_in_another_redis(self) -> None:
         """It may have lost the last of a silent container's log, and no step that tells of it."""
-        if self._redis_life != self._ctx.redis_life:
-            self._redis_life = self._ctx.redis_life
+        if self._server_run != self._ctx.lease.server_run:
+            self._server_run = self._ctx.lease.server_run
             for controller in self._jobs.controllers.values():
                 controller.recheck()
 
@@ -127,7 +127,7 @@ class Reconciler:
 
     def _doubtful_results(self) -> list[Finished]:
         """Results that Redis may have lost. Those that were kept for long enough are forgotten."""
-        found, now = list[Finished](), self._ctx.store.now()
+        found, now = list[Finished](), self._ctx.lease.now()
         for job_id, finished in list(self._ctx.finished.items()):
             controller = self._jobs.controllers.get(job_id)
             if controller is not None and not controller.record.status.is_final:
@@ -142,15 +142,15 @@ class Reconciler:
         """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
         row = self.rows.get(finished.record.job_id)
         if row is None:
-            return finished.redis_life != self._ctx.redis_life
+            return finished.redis_life != self._ctx.lease.server_run
         return row.status is None or not row.status.is_final
 
     async def _repeat_result(self, finished: Finished) -> None:
         """Append a result again where Redis turns out to have lost it."""
-        job_id, redis_life = finished.record.job_id, self._ctx.redis_life
+        job_id, server_run = finished.record.job_id, self._ctx.lease.server_run
         record = await self._ctx.store.read_record(job_id)
         if record is not None and record.status.is_final:
-            self._ctx.finished[job_id] = replace(finished, redis_life=redis_life)
+            self._ctx.finished[job_id] = replace(finished, redis_life=server_run)
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
         try:

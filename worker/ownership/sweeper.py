@@ -23,7 +23,6 @@ from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailab
 from worker.cluster.observation import Observation
 from worker.context import Context
 from worker.jobs.controller import JobController
-from worker.lease import REBUILT_AFTER_LEASES, Heartbeat
 from worker.ownership.reconciler import Reconciler
 from worker.rules.spec_copy import copied_spec
 
@@ -56,21 +55,15 @@ class Jobs(Protocol):
 class Sweeper:
     """Belongs to the supervisor's loop."""
 
-    def __init__(self, ctx: Context, jobs: Jobs, heartbeat: Heartbeat, reconciler: Reconciler) -> None:
+    def __init__(self, ctx: Context, jobs: Jobs, reconciler: Reconciler) -> None:
         self._ctx = ctx
         self._jobs = jobs
-        self._heartbeat = heartbeat
         self._reconciler = reconciler
         self._is_due = asyncio.Event()
         self._strays: dict[str, Observation] = {}
         self._leaving: dict[str, float] = {}  # uids of strays that are being deleted: when each was looked at
         self._set_aside: dict[str, float] = {}
         self._beyond: set[str] = set()  # uids of pods of which it was told that no record can be made of them
-
-    @property
-    def may_consume(self) -> bool:
-        """Not while what Redis has lost is being put back: also queued jobs may have been launched, and have ended."""
-        return asyncio.get_running_loop().time() > self._heartbeat.rebuilt_at
 
     def sweep_now(self) -> None:
         """Sweep now."""
@@ -100,7 +93,7 @@ class Sweeper:
                 await self._is_due.wait()
 
     async def _sweep(self) -> None:
-        rows, now = list(self._reconciler.rows.values()), self._ctx.store.now()
+        rows, now = list(self._reconciler.rows.values()), self._ctx.lease.now()
         active = self._reconciler.rows
         self._set_aside = {x: until for x, until in self._set_aside.items() if until > now and x in active}
         await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.controllers])
@@ -133,12 +126,10 @@ class Sweeper:
         if row.status is None or row.job_id in self._jobs.controllers or self._is_left_alone(row):
             return False
         if row.is_ownerless:
-            return self.may_consume and (row.epoch > 0 or row.status is not Status.QUEUED)
-        return not row.owner_is_alive and row.owner != self._ctx.incarnation and self._is_surely_dead(row)
-
-    def _is_surely_dead(self, row: SurveyRow) -> bool:
-        """Whether the owner had a chance to renew its lease, and did not."""
-        return row.owner_seen_at > self._heartbeat.trusted_since or self._is_rebuilt(self._heartbeat.trusted_since)
+            return self._ctx.lease.may_launch and (row.epoch > 0 or row.status is not Status.QUEUED)
+        return (
+            not row.owner_is_alive and row.owner != self._ctx.incarnation and self._ctx.lease.is_dead(row.owner_seen_at)
+        )
 
     def _is_served(self, row: SurveyRow) -> bool:
         return (row.namespace or self._ctx.default_namespace) in self._ctx.served
@@ -154,10 +145,10 @@ class Sweeper:
 
     async def _launch(self, rows: list[SurveyRow]) -> None:
         """Claim jobs whose message was lost, oldest first."""
-        if not rows or not self.may_consume:
+        if not rows or not self._ctx.lease.may_launch:
             return
         patience_s = self._ctx.settings.sweep_s if await self._queue_is_empty() else MESSAGE_S
-        before = self._ctx.store.now() - patience_s
+        before = self._ctx.lease.now() - patience_s
         for row in [row for row in rows if row.submitted_at < before][:BATCH]:
             if not self._jobs.has_capacity:
                 return
@@ -172,7 +163,7 @@ class Sweeper:
     async def _claim(self, owners: Mapping[str, str]) -> Mapping[str, ClaimOutcome]:
         """Claim jobs, each of its former owner; those that nobody can claim are set aside for a while."""
         outcomes = await self._jobs.claim_many(owners)
-        until = self._ctx.store.now() + SET_ASIDE_S
+        until = self._ctx.lease.now() + SET_ASIDE_S
         hopeless = (ClaimOutcome.UNREADABLE, ClaimOutcome.FINAL)
         self._set_aside |= {x: until for x, outcome in outcomes.items() if outcome in hopeless}
         return outcomes
@@ -219,13 +210,9 @@ class Sweeper:
             log.warning("deleting a stray pod", pod=pod.name, job_id=pod.job_id, attempt=pod.attempt)
             await self._ctx.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
 
-    def _is_rebuilt(self, since: float) -> bool:
-        """Whether owners had the time to make known again, since then (Redis' clock), what they own."""
-        return self._ctx.store.now() > since + REBUILT_AFTER_LEASES * self._ctx.settings.lease_s
-
     async def _rebuild(self, pod: Observation) -> None:
         """Make the record of a pod again from its annotations."""
-        if not self._is_rebuilt(max(self._heartbeat.trusted_since, self._heartbeat.started_at)):
+        if not self._ctx.lease.may_rebuild:
             return
         found = await self._ctx.cluster.read_pod(pod.namespace, pod.name)
         annotations = ((found or {}).get("metadata") or {}).get("annotations")

@@ -13,36 +13,36 @@ from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.task_identity import safe_label_value
 from tests.airflow.test_what_ends_a_task import Triggerer, term, term_calls_on_kill
-from tests.support.installation import QUICK, Site, running_site
+from tests.support.installation import QUICK, Installation, running_installation
 from tests.support.task_run import TaskLog, TaskRun, fired_by
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_site() as site:
-        site.start_worker(**QUICK)
-        yield site
+def installation() -> Iterator[Installation]:
+    with running_installation() as installation:
+        installation.start_worker(**QUICK)
+        yield installation
 
 
 @pytest.fixture
-def real_run(site: Site, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TaskRun:
-    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps(connection_of(site)))
-    run = TaskRun(site.redis_url)
+def real_run(installation: Installation, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TaskRun:
+    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps(connection_of(installation)))
+    run = TaskRun(installation.redis_url)
     run.ti.run_id = f"manual__{request.node.name}"
     return run
 
 
-def connection_of(site: Site) -> dict[str, Any]:
-    return {"conn_type": "podrelay", "extra": json.dumps({"redis_url": site.redis_url})}
+def connection_of(installation: Installation) -> dict[str, Any]:
+    return {"conn_type": "podrelay", "extra": json.dumps({"redis_url": installation.redis_url})}
 
 
 PYTHON = {"image": "python:3.6", "cmds": ["python", "-c"]}
 
 
-def pods_of(site: Site, run: TaskRun) -> list[dict[str, Any]]:
+def pods_of(installation: Installation, run: TaskRun) -> list[dict[str, Any]]:
     """Every pod that the task instance ever had."""
     run_id = safe_label_value(run.ti.run_id)
-    return [pod for pod in site.pocket.ever_created() if pod["labels"].get("run_id") == run_id]
+    return [pod for pod in installation.pocket.ever_created() if pod["labels"].get("run_id") == run_id]
 
 
 def test_the_sample_dags_tasks_end_as_they_should(real_run: TaskRun, task_log: TaskLog) -> None:
@@ -82,7 +82,9 @@ STUBBORN = (
 )
 
 
-def test_term_ends_task_and_pod_and_is_never_success(real_run: TaskRun, task_log: TaskLog, site: Site) -> None:
+def test_term_ends_task_and_pod_and_is_never_success(
+    real_run: TaskRun, task_log: TaskLog, installation: Installation
+) -> None:
     class TermAtTheFirstLine(PodRelayCallback):
         @staticmethod
         def progress_callback(**_: Any) -> None:
@@ -96,11 +98,11 @@ def test_term_ends_task_and_pod_and_is_never_success(real_run: TaskRun, task_log
     assert task_log.containers_lines() == ["[base] working"]
 
 
-def test_a_pod_that_somebody_deletes_is_never_success(real_run: TaskRun, site: Site) -> None:
+def test_a_pod_that_somebody_deletes_is_never_success(real_run: TaskRun, installation: Installation) -> None:
     class Delete(PodRelayCallback):
         @staticmethod
         def progress_callback(*, pod: Any, **_: Any) -> None:
-            site.pocket.delete_pod(pod.metadata.name)
+            installation.pocket.delete_pod(pod.metadata.name)
 
     with pytest.raises(PodRelayFailure, match="pod_deleted"):
         real_run.execute(**PYTHON, arguments=[STUBBORN], callbacks=Delete)
@@ -115,7 +117,7 @@ WAITS = (
 
 
 def test_a_killed_tasks_next_try_attaches_to_its_pod(
-    real_run: TaskRun, task_log: TaskLog, site: Site, tmp_path: Any
+    real_run: TaskRun, task_log: TaskLog, installation: Installation, tmp_path: Any
 ) -> None:
     read, write = os.pipe()
     arguments = {**PYTHON, "arguments": [WAITS, str(tmp_path / "go")]}
@@ -133,27 +135,29 @@ def test_a_killed_tasks_next_try_attaches_to_its_pod(
     (tmp_path / "go").touch()
     real_run.execute(**arguments)
     assert task_log.containers_lines() == ["[base] one", "[base] two"]
-    assert len(pods_of(site, real_run)) == 1
+    assert len(pods_of(installation, real_run)) == 1
     os.close(read)
     os.close(write)
 
 
 def test_triggerer_and_worker_are_both_replaced_and_the_log_is_told_once(
-    real_run: TaskRun, task_log: TaskLog, site: Site, tmp_path: Any
+    real_run: TaskRun, task_log: TaskLog, installation: Installation, tmp_path: Any
 ) -> None:
     arguments = {**PYTHON, "arguments": [WAITS, str(tmp_path / "go")]}
     deferred = real_run.defer(**arguments)
     Triggerer(deferred.trigger).until(task_log.has("[base] one"))
-    site.workers[-1].kill()
-    site.start_worker("second", **QUICK)
+    installation.workers[-1].kill()
+    installation.start_worker("second", **QUICK)
     (tmp_path / "go").touch()
     event = fired_by(deferred.trigger)
     real_run.resume(deferred.method_name, {"event": event}, **arguments)
     assert task_log.containers_lines() == ["[base] one", "[base] two"]
-    assert len(pods_of(site, real_run)) == 1
+    assert len(pods_of(installation, real_run)) == 1
 
 
-def test_a_user_who_ends_a_deferred_task_ends_its_pod(real_run: TaskRun, task_log: TaskLog, site: Site) -> None:
+def test_a_user_who_ends_a_deferred_task_ends_its_pod(
+    real_run: TaskRun, task_log: TaskLog, installation: Installation
+) -> None:
     deferred = real_run.defer(**PYTHON, arguments=[STUBBORN])
     Triggerer(deferred.trigger).until(task_log.has("[base] working"), then_on_kill=True)
     result = real_run.result(deferred.trigger.job_id)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """A whole Airflow as real processes, seen only as a user sees it: through its REST API.
 
 The components run one by one instead of under ``airflow standalone``, so that each can be killed and started alone.
-They belong to a :class:`tests.support.installation.Site`, which ends them, also when the test itself is killed.
+They belong to a :class:`tests.support.installation.Installation`, which ends them, also when the test itself is killed.
 """
 
 import json
@@ -19,7 +19,7 @@ import httpx
 
 from devcluster.local.processes import Child
 from devcluster.local.redis_server import free_port
-from tests.support.installation import Site, clean_environment
+from tests.support.installation import Installation, clean_environment
 
 T = TypeVar("T")
 
@@ -69,18 +69,18 @@ class StandaloneAirflow:
     """Use :meth:`start` once; everything else is what a user can do from outside.
 
     Args:
-        site: what the tasks' pods run on; its Redis is the connection ``podrelay_default``.
+        installation: what the tasks' pods run on; its Redis is the connection ``podrelay_default``.
         dags: where the DAG files are.
         environment: more variables for all of Airflow's processes.
     """
 
-    def __init__(self, site: Site, dags: Path, environment: Mapping[str, str]) -> None:
-        self.site = site
-        self.home = site.processes.directory / "airflow"
+    def __init__(self, installation: Installation, dags: Path, environment: Mapping[str, str]) -> None:
+        self.installation = installation
+        self.home = installation.processes.directory / "airflow"
         self.home.mkdir()
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        connection = {"conn_type": "podrelay", "extra": {"redis_url": site.redis_url}}
+        connection = {"conn_type": "podrelay", "extra": {"redis_url": installation.redis_url}}
         own = {name: value for name, value in clean_environment().items() if not name.startswith("AIRFLOW")}
         self.environment = {
             **own,
@@ -212,7 +212,7 @@ class StandaloneAirflow:
         deadline = time.monotonic() + WITHIN_S
         while not (found := look()):
             if time.monotonic() > deadline:
-                self.site.tell_all()
+                self.installation.tell_all()
                 raise AssertionError(what if isinstance(what, str) else what())
             time.sleep(POLL_S)
         return found
@@ -223,7 +223,7 @@ class StandaloneAirflow:
         return False
 
     def _run(self, name: str, *command: str) -> Child:
-        child = self.site.processes.start(name, ["airflow", *command], self.environment)
+        child = self.installation.processes.start(name, ["airflow", *command], self.environment)
         self._components.append(child)
         return child
 

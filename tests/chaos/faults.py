@@ -12,9 +12,9 @@ from typing import Any
 
 from dispatcher import names
 from tests.chaos.failover import fail_over
-from tests.support.api_proxy import PAGES, ApiDoor, Page
-from tests.support.installation import Site, Worker
-from tests.support.redis_proxy import RedisDoor
+from tests.support.api_proxy import PAGES, ApiProxy, Page
+from tests.support.installation import Installation, Worker
+from tests.support.redis_proxy import RedisProxy
 
 #: Short, so that a run sees many takeovers; what is promised of the defaults has tests of its own.
 SETTINGS: dict[str, Any] = {"lease_s": 4.0, "heartbeat_s": 1.0, "sweep_s": 1.0}
@@ -57,16 +57,16 @@ def _kills(fault: Fault) -> bool:
 
 
 @dataclass
-class Crew:
+class Workers:
     """The workers that should run. ``kills``: of which process (``name-pid-``), and when."""
 
-    site: Site
+    installation: Installation
     alive: dict[str, Worker] = field(default_factory=dict)
     kills: list[tuple[str, float]] = field(default_factory=list)
     slow_ends: list[str] = field(default_factory=list)
 
     async def start(self, name: str) -> None:
-        self.alive[name] = await asyncio.to_thread(self.site.start_worker, name, is_awaited=False, **SETTINGS)
+        self.alive[name] = await asyncio.to_thread(self.installation.start_worker, name, is_awaited=False, **SETTINGS)
 
     def took(self, worker: Worker) -> None:
         self.kills.append((f"{worker.name}-{worker.pid}-", time.time()))
@@ -75,12 +75,14 @@ class Crew:
 class Faults:
     """Carries faults out, each in its own time; several may be in force at once."""
 
-    def __init__(self, site: Site, crew: Crew, redis: RedisDoor, api: ApiDoor, token_file: Path) -> None:
+    def __init__(
+        self, installation: Installation, workers: Workers, redis: RedisProxy, api: ApiProxy, token_file: Path
+    ) -> None:
         self.done: Counter[str] = Counter()
         self.has_lost = asyncio.Event()  #: Redis has lost writes that it had confirmed
         self.hit: set[str] = set()  #: jobs whose pods a lost node took
-        self._site = site
-        self._crew = crew
+        self._installation = installation
+        self._workers = workers
         self._redis = redis
         self._api = api
         self._token_file = token_file
@@ -104,16 +106,16 @@ class Faults:
 
     def _take(self, rng: random.Random) -> Worker | None:
         """A worker that nothing else is done to meanwhile."""
-        if not self._crew.alive:
+        if not self._workers.alive:
             return None
-        return self._crew.alive.pop(rng.choice(sorted(self._crew.alive)))
+        return self._workers.alive.pop(rng.choice(sorted(self._workers.alive)))
 
     async def _worker_killed(self, rng: random.Random) -> None:
         if worker := self._take(rng):
-            self._crew.took(worker)
+            self._workers.took(worker)
             await asyncio.to_thread(worker.kill)
             await asyncio.sleep(rng.uniform(0, 4))
-            await self._crew.start(worker.name)
+            await self._workers.start(worker.name)
 
     async def _worker_terminated(self, rng: random.Random) -> None:
         if worker := self._take(rng):
@@ -121,41 +123,41 @@ class Faults:
             try:
                 await asyncio.to_thread(worker.wait_for_end, 10)
             except subprocess.TimeoutExpired:
-                self._crew.slow_ends.append(worker.name)
+                self._workers.slow_ends.append(worker.name)
                 await asyncio.to_thread(worker.kill)
-            await self._crew.start(worker.name)
+            await self._workers.start(worker.name)
 
     async def _worker_frozen(self, rng: random.Random) -> None:
         if worker := self._take(rng):
             worker.freeze()
             await asyncio.sleep(rng.uniform(0.5, 2.5) * LEASE_S)
             worker.thaw()
-            self._crew.alive[worker.name] = worker
+            self._workers.alive[worker.name] = worker
 
     # Redis
 
     async def _redis_restarted(self, rng: random.Random) -> None:
         async with self._redis_server:
-            await asyncio.to_thread(self._site.stop_redis, forcibly=rng.random() < 0.5)
+            await asyncio.to_thread(self._installation.stop_redis, forcibly=rng.random() < 0.5)
             await asyncio.sleep(rng.uniform(0.1, 5))
-            await asyncio.to_thread(self._site.start_redis)
+            await asyncio.to_thread(self._installation.start_redis)
 
     async def _redis_lost(self, rng: random.Random) -> None:
         async with self._redis_server:
-            await asyncio.to_thread(self._site.stop_redis, forcibly=True)
-            self._site.redis.forget_data()
+            await asyncio.to_thread(self._installation.stop_redis, forcibly=True)
+            self._installation.redis.forget_data()
             await asyncio.sleep(rng.uniform(0.1, 3))
-            await asyncio.to_thread(self._site.start_redis)
+            await asyncio.to_thread(self._installation.start_redis)
             self.has_lost.set()
 
     async def _redis_flushed(self, _: random.Random) -> None:
         async with self._redis_server:
-            await asyncio.to_thread(self._site.redis_command, "FLUSHALL")
+            await asyncio.to_thread(self._installation.redis_command, "FLUSHALL")
             self.has_lost.set()
 
     async def _redis_failed_over(self, _: random.Random) -> None:
         async with self._redis_server:
-            await fail_over(self._site, self._redis, lambda: asyncio.sleep(1.0))  # the lost second
+            await fail_over(self._installation, self._redis, lambda: asyncio.sleep(1.0))  # the lost second
             self.has_lost.set()
 
     async def _redis_cut(self, _: random.Random) -> None:
@@ -178,15 +180,15 @@ class Faults:
 
     async def _control(self, what: str) -> None:
         async with self._api_server:
-            await asyncio.to_thread(self._site.pocket.control, what)
+            await asyncio.to_thread(self._installation.pocket.control, what)
 
     async def _api_restarted(self, rng: random.Random) -> None:
         """Killed: connections are reset, and refused until it is back."""
         async with self._api_server:
             away_s = rng.uniform(0.1, 5)
-            await asyncio.to_thread(self._site.pocket.control, f"apiserver/restart?seconds={away_s:.1f}")
+            await asyncio.to_thread(self._installation.pocket.control, f"apiserver/restart?seconds={away_s:.1f}")
             await asyncio.sleep(away_s)
-            await asyncio.to_thread(self._site.pocket.wait_until_back)
+            await asyncio.to_thread(self._installation.pocket.wait_until_back)
 
     async def _api_proxied(self, rng: random.Random) -> None:
         """What stands before it answers in its place, also with success, and cuts the streams."""
@@ -266,7 +268,7 @@ class Faults:
 
     async def _ever_on(self, node: str) -> list[dict[str, Any]]:
         """Pods on the node that are still there, or were until now."""
-        return [pod for pod in await asyncio.to_thread(self._site.pocket.ever_created) if pod["node"] == node]
+        return [pod for pod in await asyncio.to_thread(self._installation.pocket.ever_created) if pod["node"] == node]
 
 
 _WEIGHTS = {

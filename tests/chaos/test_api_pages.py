@@ -13,8 +13,8 @@ import yaml
 from devcluster.apiserver.kubeconfig import write_kubeconfig
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import Caller, a_caller, slow, start, until
-from tests.support.api_proxy import PAGES, TOO_LARGE, ApiDoor, Page, in_time
-from tests.support.installation import Site, running_site
+from tests.support.api_proxy import PAGES, TOO_LARGE, ApiProxy, Page, in_time
+from tests.support.installation import Installation, running_installation
 
 #: Longer than a worker waits for the last look at a pod that a 404 says is gone.
 PAGE_S = 12.0
@@ -27,22 +27,22 @@ echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","s
 
 
 @asynccontextmanager
-async def behind_a_door() -> AsyncIterator[tuple[Site, ApiDoor, Caller]]:
-    with running_site() as site:
+async def behind_a_proxy() -> AsyncIterator[tuple[Installation, ApiProxy, Caller]]:
+    with running_installation() as installation:
         async with (
-            ApiDoor(site.pocket.url, random.Random(1), token=site.pocket.token) as door,
-            a_caller(site) as caller,
+            ApiProxy(installation.pocket.url, random.Random(1), token=installation.pocket.token) as proxy,
+            a_caller(installation) as caller,
         ):
-            site.kubeconfig = site.processes.directory / "kubeconfig-through-the-door"
-            write_kubeconfig(site.kubeconfig, door.url, site.pocket.token)
-            yield site, door, caller
+            installation.kubeconfig = installation.processes.directory / "kubeconfig-through-the-proxy"
+            write_kubeconfig(installation.kubeconfig, proxy.url, installation.pocket.token)
+            yield installation, proxy, caller
 
 
-async def pages_for(door: ApiDoor, page: str) -> None:
-    door.page = PAGES[page]
-    door.cut()
+async def pages_for(proxy: ApiProxy, page: str) -> None:
+    proxy.page = PAGES[page]
+    proxy.cut()
     await asyncio.sleep(PAGE_S)  # the outage itself, not a wait for something
-    door.page = None
+    proxy.page = None
 
 
 @pytest.mark.parametrize(
@@ -58,91 +58,91 @@ async def pages_for(door: ApiDoor, page: str) -> None:
     ],
 )
 async def test_pages_in_place_of_answers_end_no_job_and_no_pod(page: str) -> None:
-    async with behind_a_door() as (site, door, caller):
-        await start(site, "ada", lease_s=2.0, heartbeat_s=0.5, sweep_s=0.3)
+    async with behind_a_proxy() as (installation, proxy, caller):
+        await start(installation, "ada", lease_s=2.0, heartbeat_s=0.5, sweep_s=0.3)
         running = [await caller.submit("--lines=200", "--rate=10") for _ in range(3)]
         ending = [await caller.submit("--lines=60", "--rate=10") for _ in range(3)]
         await caller.until_running(*running, *ending)
         uids = {pod["metadata"]["uid"] for pod in caller.pods()}
-        pages = asyncio.create_task(pages_for(door, page))
+        pages = asyncio.create_task(pages_for(proxy, page))
         late = [await caller.submit("--lines=3") for _ in range(3)]
         await pages
         assert not any(job.results for job in (*running, *ending, *late))
         await caller.all_end(60)
         ended = [job.result for job in (*running, *ending, *late)]
         assert {result and (result.status, result.reason) for result in ended} == {(Status.SUCCEEDED, None)}
-        assert {pod["uid"] for pod in site.pocket.ever_created()} >= uids
-        assert len(site.pocket.ever_created()) == len(ended)
-        assert not any("deleting a stray pod" in line for line in site.output["ada"])
+        assert {pod["uid"] for pod in installation.pocket.ever_created()} >= uids
+        assert len(installation.pocket.ever_created()) == len(ended)
+        assert not any("deleting a stray pod" in line for line in installation.output["ada"])
 
 
 async def test_a_list_that_somebody_cut_short_is_a_doubt_and_no_proof() -> None:
-    async with behind_a_door() as (site, door, caller):
-        await start(site, "ada")
+    async with behind_a_proxy() as (installation, proxy, caller):
+        await start(installation, "ada")
         jobs = [await caller.submit("--lines=100", "--rate=10") for _ in range(5)]
         await caller.until_running(*jobs)
-        whole = await asyncio.to_thread(site.pocket.call, "GET", "/api/v1/namespaces/default/pods")
-        door.list_page = Page(200, "application/json", json.dumps({**whole, "items": []}).encode())
-        door.page = PAGES["html502"]
-        door.cut()
-        await until(lambda: door.refused[502] > 5)
-        door.page = None
-        await until(lambda: door.refused[200] > 0)
-        door.list_page = None
+        whole = await asyncio.to_thread(installation.pocket.call, "GET", "/api/v1/namespaces/default/pods")
+        proxy.list_page = Page(200, "application/json", json.dumps({**whole, "items": []}).encode())
+        proxy.page = PAGES["html502"]
+        proxy.cut()
+        await until(lambda: proxy.refused[502] > 5)
+        proxy.page = None
+        await until(lambda: proxy.refused[200] > 0)
+        proxy.list_page = None
         await caller.all_end(60)
         assert {job.result and job.result.status for job in jobs} == {Status.SUCCEEDED}
 
 
-def write_with_plugin(site: Site, door: ApiDoor, **user: Any) -> None:
-    plugin = site.processes.directory / "plugin.sh"
+def write_with_plugin(installation: Installation, proxy: ApiProxy, **user: Any) -> None:
+    plugin = installation.processes.directory / "plugin.sh"
     plugin.write_text(PLUGIN)
     plugin.chmod(0o700)
-    content = yaml.safe_load(site.kubeconfig.read_text())
+    content = yaml.safe_load(installation.kubeconfig.read_text())
     entry = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin.sh", "interactiveMode": "Never"}
     content["users"][0]["user"] = {"exec": entry, **user}
-    site.kubeconfig.write_text(yaml.safe_dump(content))
-    door.accepts = in_time
+    installation.kubeconfig.write_text(yaml.safe_dump(content))
+    proxy.accepts = in_time
 
 
 async def test_tokens_of_a_plugin_that_expire_every_few_seconds_cost_nothing() -> None:
-    async with behind_a_door() as (site, door, caller):
-        write_with_plugin(site, door)
-        await start(site, "ada")
+    async with behind_a_proxy() as (installation, proxy, caller):
+        write_with_plugin(installation, proxy)
+        await start(installation, "ada")
         job = await caller.submit("--lines=150", "--rate=10")
         await caller.until_running(job)
         for _ in range(6):
             quick = await caller.submit("--lines=20", "--rate=10")
             await until(lambda quick=quick: bool(quick.results))  # type: ignore[misc]
         await caller.all_end(60)
-        runs = (site.processes.directory / "plugin.sh.runs").read_text().splitlines()
+        runs = (installation.processes.directory / "plugin.sh.runs").read_text().splitlines()
         assert 3 <= len(runs) <= 20
 
 
 async def test_credentials_that_are_refused_for_a_while_end_no_job() -> None:
-    async with behind_a_door() as (site, door, caller):
-        await start(site, "ada")
+    async with behind_a_proxy() as (installation, proxy, caller):
+        await start(installation, "ada")
         running = await caller.submit("--lines=200", "--rate=10")
         ending = await caller.submit("--lines=40", "--rate=10")
         await caller.until_running(running, ending)
-        door.accepts = lambda token: False
+        proxy.accepts = lambda token: False
         late = await caller.submit("--lines=3")
         await asyncio.sleep(PAGE_S)  # the outage itself
         assert not any(job.results for job in (running, ending, late))
-        assert any("credentials" in line and "not accepted" in line for line in site.output["ada"])
-        assert not any("not served" in line for line in site.output["ada"])
-        door.accepts = None
+        assert any("credentials" in line and "not accepted" in line for line in installation.output["ada"])
+        assert not any("not served" in line for line in installation.output["ada"])
+        proxy.accepts = None
         await caller.all_end(60)
         assert {job.result and job.result.status for job in (running, ending, late)} == {Status.SUCCEEDED}
 
 
 async def test_what_no_repetition_can_change_ends_the_job_whatever_its_code() -> None:
-    async with behind_a_door() as (site, door, caller):
-        await start(site, "ada")
-        door.create_page = TOO_LARGE
+    async with behind_a_proxy() as (installation, proxy, caller):
+        await start(installation, "ada")
+        proxy.create_page = TOO_LARGE
         job = await caller.submit("--lines=3", env={"LONG": "x" * 100_000})
         await until(lambda: bool(job.results))
         assert job.result
         assert job.result.reason is FailureReason.INVALID_SPEC
         assert "request is too large" in job.result.message
         assert "bytes" in job.result.message
-        assert door.refused[500] == 1
+        assert proxy.refused[500] == 1

@@ -18,8 +18,8 @@ import pytest
 from dispatcher.status import FailureReason, Status
 from tests.chaos.caller import Caller, a_caller, slow, start, until
 from tests.support.clocks import WrongClock, remove_traces, why_not
-from tests.support.installation import QUICK, Site, Worker, running_site
-from tests.support.laws import Told
+from tests.support.installation import QUICK, Installation, Worker, running_installation
+from tests.support.laws import Transcript
 
 #: So long a limit is in these tests, and so late at most it may be noticed (seconds).
 LIMIT_S = 2.0
@@ -53,22 +53,22 @@ async def test_clocks_minutes_apart_change_no_end_no_limit_and_no_owner(
     tmp_path: Path, ada_s: int, bob_s: int, redis_s: int, cluster_s: int
 ) -> None:
     clocks = {"ada": WrongClock(tmp_path / "ada", ada_s), "bob": WrongClock(tmp_path / "bob", bob_s)}
-    with running_site(
+    with running_installation(
         namespaces=("default", "full"),
         quotas={"full": 0},
         redis_clock=WrongClock(tmp_path / "redis", redis_s),
         cluster_clock=WrongClock(tmp_path / "cluster", cluster_s),
-    ) as site:
-        async with a_caller(site) as caller:
-            workers = await asyncio.gather(*(_start(site, name, clock) for name, clock in clocks.items()))
+    ) as installation:
+        async with a_caller(installation) as caller:
+            workers = await asyncio.gather(*(_start(installation, name, clock) for name, clock in clocks.items()))
             long = [await caller.submit("--lines=120", "--rate=20", "--line-bytes=500") for _ in range(6)]
             await caller.until_running(*long)
-            _assert_is_off(site, ada_s, bob_s, redis_s, cluster_s)
+            _assert_is_off(installation, ada_s, bob_s, redis_s, cluster_s)
             owners = [(await caller.record(job)).owner or "" for job in long]
             victim = next(worker for worker in workers if owners[0].startswith(f"{worker.name}-{worker.pid}-"))
             await _kill(victim)
             # From here on nobody is killed: what is submitted now has one owner, and so have the other's jobs.
-            _, kept = await asyncio.gather(_start(site, victim.name, clocks[victim.name]), _everything(caller))
+            _, kept = await asyncio.gather(_start(installation, victim.name, clocks[victim.name]), _everything(caller))
             await caller.all_end()
             was_left = [owner.startswith(f"{victim.name}-{victim.pid}-") for owner in owners]
             assert [(await caller.record(job)).takeovers for job in long] == [int(left) for left in was_left]
@@ -79,9 +79,9 @@ async def test_clocks_minutes_apart_change_no_end_no_limit_and_no_owner(
 
 async def test_clocks_that_are_set_back_while_jobs_run_cost_no_byte_no_limit_and_no_owner(tmp_path: Path) -> None:
     clock, cluster_clock = WrongClock(tmp_path / "ada", 0), WrongClock(tmp_path / "cluster", 0)
-    with running_site(cluster_clock=cluster_clock) as site:
-        async with a_caller(site) as caller:
-            ada = await _start(site, "ada", clock)
+    with running_installation(cluster_clock=cluster_clock) as installation:
+        async with a_caller(installation) as caller:
+            ada = await _start(installation, "ada", clock)
             alike = ((), ("--same-timestamps=7",))
             jobs = [await caller.submit("--lines=400", "--rate=40", *how) for how in alike * 2]
             await caller.until_running(*jobs)
@@ -91,22 +91,22 @@ async def test_clocks_that_are_set_back_while_jobs_run_cost_no_byte_no_limit_and
             # Set back while they are read: the lines that follow seem older than the ones before.
             clock.set(-300)
             cluster_clock.set(-300)
-            await start(site, "bob", **SETTINGS)
-            await until(lambda: all(_backward_steps(site, pod) == 1 for pod in pods))
+            await start(installation, "bob", **SETTINGS)
+            await until(lambda: all(_backward_steps(installation, pod) == 1 for pod in pods))
             jobs_of_ada = [*jobs, await limited]
             assert [(await caller.record(job)).takeovers for job in jobs_of_ada] == [0] * len(jobs_of_ada)
             # And again while nobody reads them: the successor's first lines seem older than the checkpoint.
             await _kill(ada)
             cluster_clock.set(-600)
-            await until(lambda: all(_backward_steps(site, pod) == 2 for pod in pods))
+            await until(lambda: all(_backward_steps(installation, pod) == 2 for pod in pods))
             await caller.all_end()
             assert [(await caller.record(job)).takeovers for job in jobs] == [1] * len(jobs)
             assert all(job.result and job.result.succeeded and job.result.log_complete for job in jobs)
             assert [job.gaps for job in jobs] == [[]] * len(jobs)
 
 
-async def _start(site: Site, name: str, clock: WrongClock) -> Worker:
-    (worker,) = await start(site, name, clock=clock, namespaces="default,full", **SETTINGS)
+async def _start(installation: Installation, name: str, clock: WrongClock) -> Worker:
+    (worker,) = await start(installation, name, clock=clock, namespaces="default,full", **SETTINGS)
     return worker
 
 
@@ -115,7 +115,7 @@ async def _kill(worker: Worker) -> None:
     remove_traces(worker.pid)
 
 
-async def _everything(caller: Caller) -> list[Told]:
+async def _everything(caller: Caller) -> list[Transcript]:
     """One job of each kind, side by side, each to the end that it should have; returns those that had an owner."""
     _, kept = await asyncio.gather(_limits(caller), _ends_and_deeds(caller))
     return kept
@@ -131,7 +131,7 @@ async def _limits(caller: Caller) -> None:
     )
 
 
-async def _ends_and_deeds(caller: Caller) -> list[Told]:
+async def _ends_and_deeds(caller: Caller) -> list[Transcript]:
     return await asyncio.gather(
         *(_ends(caller, "--lines=3", startup_timeout_s=30) for _ in range(4)),
         _ends(caller, "--lines=10000", "--line-bytes=100"),
@@ -147,7 +147,7 @@ async def _ends_and_deeds(caller: Caller) -> list[Told]:
 
 async def _ends(
     caller: Caller, *args: str, reason: FailureReason | None = None, returned: Any = None, **fields: Any
-) -> Told:
+) -> Transcript:
     job = await caller.submit(*args, **fields)
     await until(lambda: bool(job.results))
     assert job.result is not None
@@ -157,7 +157,7 @@ async def _ends(
     return job
 
 
-async def _taken_away(caller: Caller, reason: FailureReason | None, deed: str = "") -> Told:
+async def _taken_away(caller: Caller, reason: FailureReason | None, deed: str = "") -> Transcript:
     """A job whose pod is deleted by hand, evicted, or that is cancelled, after all its log was heard."""
     job = await caller.submit("--lines=5", "--duration=600")
     await until(lambda: sum(stream.end for stream in job.streams.values()) == 5 * 80)
@@ -165,16 +165,16 @@ async def _taken_away(caller: Caller, reason: FailureReason | None, deed: str = 
     if deed == "cancel":
         await caller.client.cancel(job.job_id, by="the test")
     elif deed:
-        await asyncio.to_thread(caller.site.pocket.control, f"namespaces/default/pods/{pod}/{deed}")
+        await asyncio.to_thread(caller.installation.pocket.control, f"namespaces/default/pods/{pod}/{deed}")
     else:
-        await asyncio.to_thread(caller.site.pocket.delete_pod, pod)
+        await asyncio.to_thread(caller.installation.pocket.delete_pod, pod)
     await until(lambda: bool(job.results))
     assert job.result is not None
     assert (job.result.status, job.result.reason) == (Status.FAILED if reason else Status.CANCELLED, reason)
     return job
 
 
-async def _limited(caller: Caller, reason: FailureReason, *args: str, **fields: Any) -> Told:
+async def _limited(caller: Caller, reason: FailureReason, *args: str, **fields: Any) -> Transcript:
     """A job that hits its limit, neither before nor long after."""
     began = time.monotonic()
     job = await caller.submit(*args, **fields)
@@ -185,29 +185,29 @@ async def _limited(caller: Caller, reason: FailureReason, *args: str, **fields: 
     return job
 
 
-def _assert_is_off(site: Site, ada_s: int, bob_s: int, redis_s: int, cluster_s: int) -> None:
+def _assert_is_off(installation: Installation, ada_s: int, bob_s: int, redis_s: int, cluster_s: int) -> None:
     """The clocks are as wrong as the test means them to be."""
     told: Mapping[str, float] = {
-        "ada": _written_at(site, "ada"),
-        "bob": _written_at(site, "bob"),
-        "redis": float(site.redis_command("TIME")[0]),
-        "cluster": datetime.fromisoformat(site.pocket.pods()[0]["metadata"]["creationTimestamp"]).timestamp(),
+        "ada": _written_at(installation, "ada"),
+        "bob": _written_at(installation, "bob"),
+        "redis": float(installation.redis_command("TIME")[0]),
+        "cluster": datetime.fromisoformat(installation.pocket.pods()[0]["metadata"]["creationTimestamp"]).timestamp(),
     }
     off = {name: at - time.time() for name, at in told.items()}
     meant = {"ada": ada_s, "bob": bob_s, "redis": redis_s, "cluster": cluster_s}
     assert off == pytest.approx(meant, abs=ONE_MOMENT_S)
 
 
-def _written_at(site: Site, worker: str) -> float:
+def _written_at(installation: Installation, worker: str) -> float:
     """When (seconds since the epoch, as the worker means) it wrote its last line that bears a time."""
-    times = [line.split()[0] for line in list(site.output[worker]) if line.startswith("20")]
+    times = [line.split()[0] for line in list(installation.output[worker]) if line.startswith("20")]
     return datetime.fromisoformat(times[-1]).timestamp()
 
 
-def _backward_steps(site: Site, pod: str) -> int:
+def _backward_steps(installation: Installation, pod: str) -> int:
     """How often a line of the pod's log bears a time before that of the line before it."""
-    url = f"{site.pocket.url}/api/v1/namespaces/default/pods/{pod}/log?timestamps=true"
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {site.pocket.token}"})
+    url = f"{installation.pocket.url}/api/v1/namespaces/default/pods/{pod}/log?timestamps=true"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {installation.pocket.token}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         times = [line.split(b" ")[0] for line in answer.read().splitlines()]
     return sum(after < before for before, after in itertools.pairwise(times))

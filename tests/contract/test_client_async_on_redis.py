@@ -27,7 +27,7 @@ from tests.support.real_redis import (
     settings_for,
     url,
 )
-from tests.support.redis_proxy import RedisDoor
+from tests.support.redis_proxy import RedisProxy
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ async def test_half_open_connections_are_noticed_and_nothing_is_missed(
     own_store: RedisDriver,
 ) -> None:
     async with (
-        RedisDoor(own_server.port) as proxy,
+        RedisProxy(own_server.port) as proxy,
         AsyncDispatcher(settings_for(proxy.url, timeout_s=0.5, retries=1)) as dispatcher,
     ):
         worker = own_store.worker()

@@ -15,7 +15,7 @@ from aiohttp import test_utils, web
 from devcluster.apiserver.kubeconfig import write_kubeconfig
 from devcluster.cluster import PocketCluster
 from dispatcher import names
-from tests.support.api_proxy import LOG_PAGES, PAGES, TOO_LARGE, ApiDoor, Page
+from tests.support.api_proxy import LOG_PAGES, PAGES, TOO_LARGE, ApiProxy, Page
 from worker.cluster import client as cluster_module
 from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.client import Cluster
@@ -32,21 +32,21 @@ def manifest(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
-class Site(NamedTuple):
-    door: ApiDoor
+class Scene(NamedTuple):
+    proxy: ApiProxy
     cluster: Cluster
     pod: dict[str, Any]
 
 
-@pytest_asyncio.fixture(name="site")
-async def a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+@pytest_asyncio.fixture(name="scene")
+async def a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     async with AsyncExitStack() as stack:
         pocket = await stack.enter_async_context(PocketCluster())
-        door = await stack.enter_async_context(ApiDoor(pocket.url, random.Random(1)))
-        write_kubeconfig(tmp_path / "kubeconfig", door.url, pocket.token)
+        proxy = await stack.enter_async_context(ApiProxy(pocket.url, random.Random(1)))
+        write_kubeconfig(tmp_path / "kubeconfig", proxy.url, pocket.token)
         cluster = await stack.enter_async_context(await Cluster.connect(connections=8))
-        yield Site(door, cluster, await cluster.create_pod("default", manifest("job"), may_send=lambda: True))
+        yield Scene(proxy, cluster, await cluster.create_pod("default", manifest("job"), may_send=lambda: True))
 
 
 async def watched(cluster: Cluster) -> None:
@@ -60,9 +60,9 @@ async def logged(cluster: Cluster) -> bytes:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_no_page_is_taken_for_an_answer(site: Site, name: str) -> None:
-    cluster, uid = site.cluster, site.pod["metadata"]["uid"]
-    site.door.page = PAGES[name]
+async def test_no_page_is_taken_for_an_answer(scene: Scene, name: str) -> None:
+    cluster, uid = scene.cluster, scene.pod["metadata"]["uid"]
+    scene.proxy.page = PAGES[name]
     for ask in (
         lambda: cluster.create_pod("default", manifest("new"), may_send=lambda: True),
         lambda: cluster.read_pod("default", "job"),
@@ -77,52 +77,52 @@ async def test_no_page_is_taken_for_an_answer(site: Site, name: str) -> None:
             await ask()
         assert len(str(raised.value)) < 600
     assert not cluster.is_well.is_set()
-    site.door.page = None
+    scene.proxy.page = None
     items, _ = await cluster.list_pods("default", SELECTOR)
     assert [item["metadata"]["uid"] for item in items] == [uid]
     assert cluster.is_well.is_set()
 
 
 @pytest.mark.parametrize("name", LOG_PAGES)
-async def test_what_stands_in_place_of_a_log_is_no_word_about_the_pod(site: Site, name: str) -> None:
-    site.door.log_page = LOG_PAGES[name]
+async def test_what_stands_in_place_of_a_log_is_no_word_about_the_pod(scene: Scene, name: str) -> None:
+    scene.proxy.log_page = LOG_PAGES[name]
     if name == "sentence":  # text/plain as a log's is: who reads the lines tells
-        assert await logged(site.cluster) == LOG_PAGES[name].body
+        assert await logged(scene.cluster) == LOG_PAGES[name].body
         return
     with pytest.raises(ClusterUnavailableError):
-        await logged(site.cluster)
+        await logged(scene.cluster)
 
 
-async def test_what_etcd_will_never_take_is_refused_though_it_comes_as_an_error(site: Site) -> None:
-    site.door.create_page = TOO_LARGE
+async def test_what_etcd_will_never_take_is_refused_though_it_comes_as_an_error(scene: Scene) -> None:
+    scene.proxy.create_page = TOO_LARGE
     with pytest.raises(ClusterRefusedError) as raised:
-        await site.cluster.create_pod("default", manifest("new"), may_send=lambda: True)
+        await scene.cluster.create_pod("default", manifest("new"), may_send=lambda: True)
     assert raised.value.is_too_large
 
 
-async def test_the_pod_that_is_not_there_is_proved_by_its_own_name_only(site: Site) -> None:
-    assert await site.cluster.read_pod("default", "none") is None
-    assert not await site.cluster.delete_pod("default", "none", uid="u")
-    assert not await site.cluster.delete_pod("default", "job", uid="another")
-    assert not await site.cluster.patch_pod("default", "job", {"uid": "another", "labels": {"a": "b"}})
-    assert await site.cluster.read_pod("default", "job") is not None
+async def test_the_pod_that_is_not_there_is_proved_by_its_own_name_only(scene: Scene) -> None:
+    assert await scene.cluster.read_pod("default", "none") is None
+    assert not await scene.cluster.delete_pod("default", "none", uid="u")
+    assert not await scene.cluster.delete_pod("default", "job", uid="another")
+    assert not await scene.cluster.patch_pod("default", "job", {"uid": "another", "labels": {"a": "b"}})
+    assert await scene.cluster.read_pod("default", "job") is not None
 
 
 async def test_a_page_of_a_list_that_is_too_long_is_asked_for_in_smaller_ones(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(7):
-        await site.cluster.create_pod("default", manifest(f"more-{number}"), may_send=lambda: True)
+        await scene.cluster.create_pod("default", manifest(f"more-{number}"), may_send=lambda: True)
     monkeypatch.setattr(cluster_module, "_LONGEST_PAGE", 9_000)
-    items, _ = await site.cluster.list_pods("default", SELECTOR)
+    items, _ = await scene.cluster.list_pods("default", SELECTOR)
     assert len(items) == 8
 
 
-async def test_a_redirect_takes_the_token_nowhere(site: Site) -> None:
-    async with ApiDoor("http://127.0.0.1:9", random.Random(1)) as elsewhere:
-        site.door.page = Page(307, location=f"{elsewhere.url}/api/v1/namespaces/default/pods/job")
+async def test_a_redirect_takes_the_token_nowhere(scene: Scene) -> None:
+    async with ApiProxy("http://127.0.0.1:9", random.Random(1)) as elsewhere:
+        scene.proxy.page = Page(307, location=f"{elsewhere.url}/api/v1/namespaces/default/pods/job")
         with pytest.raises(ClusterUnavailableError, match="HTTP 307"):
-            await site.cluster.read_pod("default", "job")
+            await scene.cluster.read_pod("default", "job")
         assert elsewhere.heard == []
 
 
@@ -159,13 +159,13 @@ async def until(heard: Heard, is_so: Any) -> None:
 
 
 @pytest_asyncio.fixture(name="heard")
-async def a_watch(site: Site) -> AsyncIterator[Heard]:
+async def a_watch(scene: Scene) -> AsyncIterator[Heard]:
     heard = Heard()
-    watch = PodWatch(site.cluster, "default", installation="i", queue="q", listener=heard)
+    watch = PodWatch(scene.cluster, "default", installation="i", queue="q", listener=heard)
     running = asyncio.create_task(watch.run())
     await until(heard, lambda: "job" in heard.changed)
     async with asyncio.timeout(30):
-        while not site.door.open_streams:
+        while not scene.proxy.open_streams:
             await asyncio.sleep(0.01)
     yield heard
     assert not running.done()
@@ -173,16 +173,16 @@ async def a_watch(site: Site) -> AsyncIterator[Heard]:
 
 
 @pytest.mark.parametrize("name", ["html200", "html404", "foreign200", "bare200", "empty200", "html403", "path404"])
-async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(site: Site, heard: Heard, name: str) -> None:
+async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(scene: Scene, heard: Heard, name: str) -> None:
     with structlog.testing.capture_logs() as told:
-        site.door.page = PAGES[name]
-        site.door.cut()
+        scene.proxy.page = PAGES[name]
+        scene.proxy.cut()
         async with asyncio.timeout(30):
-            while site.door.refused[PAGES[name].status] < 4:
+            while scene.proxy.refused[PAGES[name].status] < 4:
                 await asyncio.sleep(0.02)
         assert (heard.lists, heard.deleted) == (1, [])
-        site.door.page = None
-        await site.cluster.create_pod("default", manifest("later"), may_send=lambda: True)
+        scene.proxy.page = None
+        await scene.cluster.create_pod("default", manifest("later"), may_send=lambda: True)
         await until(heard, lambda: "later" in heard.changed)
     assert heard.deleted == []
     assert not [line for line in told if "not served" in line["event"]]
@@ -191,11 +191,11 @@ async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(site: Site,
 class LyingWatch:
     """Answers watches with the same line for ever, after the true list. ``after_s``: it comes so late."""
 
-    def __init__(self, door: ApiDoor, line: bytes, after_s: float) -> None:
+    def __init__(self, proxy: ApiProxy, line: bytes, after_s: float) -> None:
         self._after_s = after_s
-        self._door = door
+        self._proxy = proxy
         self._line = line
-        self._truth = door._answer
+        self._truth = proxy._answer
         self.watches = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -222,11 +222,11 @@ async def test_a_watch_that_brings_nothing_but_the_same_bad_line_is_given_up_for
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     heard = Heard()
     async with PocketCluster() as pocket:
-        door = ApiDoor(pocket.url, random.Random(1))
-        lie = LyingWatch(door, line, after_s)
-        monkeypatch.setattr(door, "_answer", lie.answer)
-        async with door:
-            write_kubeconfig(tmp_path / "kubeconfig", door.url, pocket.token)
+        proxy = ApiProxy(pocket.url, random.Random(1))
+        lie = LyingWatch(proxy, line, after_s)
+        monkeypatch.setattr(proxy, "_answer", lie.answer)
+        async with proxy:
+            write_kubeconfig(tmp_path / "kubeconfig", proxy.url, pocket.token)
             async with await Cluster.connect(connections=8) as cluster:
                 watch = PodWatch(cluster, "default", installation="i", queue="q", listener=heard)
                 running = asyncio.create_task(watch.run())

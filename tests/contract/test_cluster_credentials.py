@@ -1,4 +1,4 @@
-"""Every credential and every field of a kubeconfig, against a door: kubectl's meaning, renewed while it runs."""
+"""Every credential and every field of a kubeconfig, against a proxy: kubectl's meaning, renewed while it runs."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ import pytest_asyncio
 import yaml
 
 from devcluster.cluster import PocketCluster
-from tests.support.api_proxy import ApiDoor, in_time
+from tests.support.api_proxy import ApiProxy, in_time
 from tests.support.certificates import Authority, Certified
 from tests.support.http_proxy import HttpProxy
 from worker.cluster import credentials, exec_plugin, kubeconfig
@@ -29,8 +29,8 @@ PRINTED = f'{{"kind":"ExecCredential","apiVersion":"{V1}","status":'
 Json = dict[str, Any]
 
 
-class Site:
-    """A pocket cluster, the doors before it, and the kubeconfig that leads to one."""
+class ClusterAccess:
+    """A pocket cluster, the proxies before it, and the kubeconfig that leads to one."""
 
     def __init__(self, pocket: PocketCluster, directory: Path, stack: AsyncExitStack) -> None:
         self.pocket = pocket
@@ -39,12 +39,12 @@ class Site:
         self.authority = Authority()
         self._stack = stack
 
-    async def door(self, tls: ssl.SSLContext | None = None) -> ApiDoor:
-        door = ApiDoor(self.pocket.url, random.Random(1), tls=tls, token=self.pocket.token)
-        return await self._stack.enter_async_context(door)
+    async def api_proxy(self, tls: ssl.SSLContext | None = None) -> ApiProxy:
+        api = ApiProxy(self.pocket.url, random.Random(1), tls=tls, token=self.pocket.token)
+        return await self._stack.enter_async_context(api)
 
-    async def proxy(self, door: ApiDoor, tls: ssl.SSLContext | None = None) -> HttpProxy:
-        return await self._stack.enter_async_context(HttpProxy(door.port, tls=tls))
+    async def http_proxy(self, api: ApiProxy, tls: ssl.SSLContext | None = None) -> HttpProxy:
+        return await self._stack.enter_async_context(HttpProxy(api.port, tls=tls))
 
     def write(self, server: str, user: Json | None = None, /, **cluster: Any) -> Path:
         content = {
@@ -78,15 +78,15 @@ class Site:
         return self.plugin(f"cat {printed}")
 
 
-@pytest_asyncio.fixture(name="site")
-async def a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+@pytest_asyncio.fixture(name="access")
+async def a_cluster_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterAccess]:
     for variable in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(variable.lower(), raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     monkeypatch.setattr(credentials, "LOOK_AGAIN_S", 0.05)
     async with AsyncExitStack() as stack:
-        yield Site(await stack.enter_async_context(PocketCluster()), tmp_path, stack)
+        yield ClusterAccess(await stack.enter_async_context(PocketCluster()), tmp_path, stack)
 
 
 @asynccontextmanager
@@ -112,114 +112,116 @@ async def until_answers(cluster: Cluster, *, within_s: float = 20.0) -> None:
 # Who
 
 
-async def test_a_token(site: Site) -> None:
-    door = await site.door()
-    site.write(door.url, {"token": "secret"})
+async def test_a_token(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(api.url, {"token": "secret"})
     async with connected() as cluster:
         await answers(cluster)
-    assert door.heard[-1]["Authorization"] == "Bearer secret"
-    assert door.heard[-1]["User-Agent"].startswith("podrelay-worker/")
+    assert api.heard[-1]["Authorization"] == "Bearer secret"
+    assert api.heard[-1]["User-Agent"].startswith("podrelay-worker/")
 
 
-async def test_a_user_and_password(site: Site) -> None:
-    door = await site.door()
-    site.write(door.url, {"username": "ada", "password": "s:ecret"})
+async def test_a_user_and_password(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(api.url, {"username": "ada", "password": "s:ecret"})
     async with connected() as cluster:
         await answers(cluster)
-    assert door.heard[-1]["Authorization"] == "Basic " + base64.b64encode(b"ada:s:ecret").decode()
+    assert api.heard[-1]["Authorization"] == "Basic " + base64.b64encode(b"ada:s:ecret").decode()
 
 
-async def test_nobody(site: Site) -> None:
-    door = await site.door()
-    site.write(door.url)
+async def test_nobody(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(api.url)
     async with connected() as cluster:
         await answers(cluster)
-    assert "Authorization" not in door.heard[-1]
+    assert "Authorization" not in api.heard[-1]
 
 
-async def test_a_token_in_a_file_is_stripped_read_again_and_counts_before_a_token(site: Site) -> None:
-    door = await site.door()
-    site.file("token", "one\n")
-    site.write(door.url, {"tokenFile": "token", "token": "static"})
+async def test_a_token_in_a_file_is_stripped_read_again_and_counts_before_a_token(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.file("token", "one\n")
+    access.write(api.url, {"tokenFile": "token", "token": "static"})
     async with connected() as cluster:
-        door.accepts = lambda token: token == "one"
+        api.accepts = lambda token: token == "one"
         await answers(cluster)
-        site.file("token", "  two\n")
-        door.accepts = lambda token: token == "two"
+        access.file("token", "  two\n")
+        api.accepts = lambda token: token == "two"
         await answers(cluster)
 
 
-async def test_a_token_file_that_is_empty_or_gone_for_a_moment_is_waited_out(site: Site) -> None:
-    door = await site.door()
-    door.accepts = lambda token: token == "one"
-    site.write(door.url, {"tokenFile": "token"})
+async def test_a_token_file_that_is_empty_or_gone_for_a_moment_is_waited_out(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    api.accepts = lambda token: token == "one"
+    access.write(api.url, {"tokenFile": "token"})
     async with connected() as cluster:
         with pytest.raises(CredentialsError, match="No such file"):
             await answers(cluster)
         assert not cluster.is_well.is_set()
-        site.file("token", " \n")
+        access.file("token", " \n")
         with pytest.raises(CredentialsError):
             await answers(cluster)
-        site.file("token", "one")
+        access.file("token", "one")
         await until_answers(cluster)
-        (site.directory / "token").unlink()
+        (access.directory / "token").unlink()
         await answers(cluster)  # what it had still holds
 
 
 @pytest.mark.parametrize("token", ["a b", "a\nb", "a\r\nX-Evil: 1", "ä", "\x00"])
-async def test_a_token_that_no_header_can_carry_is_unavailable(site: Site, token: str) -> None:
-    door = await site.door()
-    site.file("token", token)
-    site.write(door.url, {"tokenFile": "token"})
+async def test_a_token_that_no_header_can_carry_is_unavailable(access: ClusterAccess, token: str) -> None:
+    api = await access.api_proxy()
+    access.file("token", token)
+    access.write(api.url, {"tokenFile": "token"})
     async with connected() as cluster:
         with pytest.raises(CredentialsError, match="no header can carry"):
             await answers(cluster)
-    assert door.heard == []
+    assert api.heard == []
 
 
 @pytest.mark.parametrize("user", [{"username": "\ud800", "password": "p"}, {"username": "u", "password": "\ud800"}])
-async def test_a_kubeconfig_of_a_kind_that_nobody_has_thought_of_is_unavailable(site: Site, user: Json) -> None:
+async def test_a_kubeconfig_of_a_kind_that_nobody_has_thought_of_is_unavailable(
+    access: ClusterAccess, user: Json
+) -> None:
     """No request fails of it as of a defect, which would end jobs."""
-    door = await site.door()
-    site.write(door.url, user)
+    api = await access.api_proxy()
+    access.write(api.url, user)
     async with connected() as cluster:
         with pytest.raises(CredentialsError, match="cannot be used"):
             await answers(cluster)
 
 
-async def test_the_kubeconfig_itself_may_be_written_again(site: Site) -> None:
-    door = await site.door()
-    site.write(door.url, {"token": "one"})
+async def test_the_kubeconfig_itself_may_be_written_again(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(api.url, {"token": "one"})
     async with connected() as cluster:
         await answers(cluster)
-        site.write(door.url, {"token": "two and longer".replace(" ", "-")})
-        door.accepts = lambda token: token == "two-and-longer"
+        access.write(api.url, {"token": "two and longer".replace(" ", "-")})
+        api.accepts = lambda token: token == "two-and-longer"
         await answers(cluster)
-        site.kubeconfig.write_text("{")  # it is just being written
+        access.kubeconfig.write_text("{")  # it is just being written
         await answers(cluster)
 
 
-async def test_a_kubeconfig_that_names_another_server_by_now_is_not_followed(site: Site) -> None:
-    door, other = await site.door(), await site.door()
-    site.write(door.url, {"token": "one"})
+async def test_a_kubeconfig_that_names_another_server_by_now_is_not_followed(access: ClusterAccess) -> None:
+    api, other = await access.api_proxy(), await access.api_proxy()
+    access.write(api.url, {"token": "one"})
     async with connected() as cluster:
         await answers(cluster)
-        site.write(other.url, {"token": "for the other".replace(" ", "-")})
+        access.write(other.url, {"token": "for the other".replace(" ", "-")})
         await asyncio.sleep(0.1)  # past the time of the next look
         for _ in range(3):
             await answers(cluster)
     assert other.heard == []
-    assert {heard["Authorization"] for heard in door.heard} == {"Bearer one"}
+    assert {heard["Authorization"] for heard in api.heard} == {"Bearer one"}
 
 
-async def test_impersonation(site: Site) -> None:
-    door = await site.door()
+async def test_impersonation(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
     extra = {"example.com/scope": ["view", "edit"]}
     user = {"token": "t", "as": "jane", "as-uid": "42", "as-groups": ["dev", "ops"], "as-user-extra": extra}
-    site.write(door.url, user)
+    access.write(api.url, user)
     async with connected() as cluster:
         await answers(cluster)
-    heard = door.heard[-1]
+    heard = api.heard[-1]
     assert (heard["Impersonate-User"], heard["Impersonate-Uid"]) == ("jane", "42")
     assert heard.getall("Impersonate-Group") == ["dev", "ops"]
     assert heard.getall("Impersonate-Extra-example.com%2Fscope") == ["view", "edit"]
@@ -234,33 +236,33 @@ echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","s
 """
 
 
-async def test_a_plugins_token_is_renewed_before_it_expires(site: Site) -> None:
-    door = await site.door()
-    door.accepts = in_time
-    site.write(door.url, site.plugin(EXPIRING))
+async def test_a_plugins_token_is_renewed_before_it_expires(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    api.accepts = in_time
+    access.write(api.url, access.plugin(EXPIRING))
     async with connected() as cluster, asyncio.timeout(30):
-        while site.runs < 4:
+        while access.runs < 4:
             await answers(cluster)
             await asyncio.sleep(0.01)
-    assert door.refused[401] == 0
+    assert api.refused[401] == 0
 
 
-async def test_a_plugin_runs_again_once_for_all_who_are_refused(site: Site) -> None:
-    door = await site.door()
-    site.write(door.url, site.printing(token="one"))
+async def test_a_plugin_runs_again_once_for_all_who_are_refused(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(api.url, access.printing(token="one"))
     async with connected() as cluster:
         await answers(cluster)
-        site.printing(token="two")
-        door.accepts = lambda token: token == "two"
+        access.printing(token="two")
+        api.accepts = lambda token: token == "two"
         await asyncio.gather(*(answers(cluster) for _ in range(20)))
         assert cluster.is_well.is_set()
-    assert site.runs == 2
+    assert access.runs == 2
 
 
-async def test_what_is_refused_for_good_does_not_run_the_plugin_with_every_request(site: Site) -> None:
-    door = await site.door()
-    door.accepts = lambda token: False
-    site.write(door.url, site.printing(token="one"))
+async def test_what_is_refused_for_good_does_not_run_the_plugin_with_every_request(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    api.accepts = lambda token: False
+    access.write(api.url, access.printing(token="one"))
     async with connected() as cluster:
         for _ in range(20):
             with pytest.raises(
@@ -268,7 +270,7 @@ async def test_what_is_refused_for_good_does_not_run_the_plugin_with_every_reque
             ):
                 await answers(cluster)
         assert not cluster.is_well.is_set()
-    assert site.runs <= 2
+    assert access.runs <= 2
 
 
 @pytest.mark.parametrize(
@@ -292,61 +294,61 @@ async def test_what_is_refused_for_good_does_not_run_the_plugin_with_every_reque
     ],
 )  # fmt: skip
 async def test_a_plugin_that_fails_is_unavailable_in_its_words(
-    site: Site, script: str, why: str, monkeypatch: pytest.MonkeyPatch
+    access: ClusterAccess, script: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exec_plugin, "PLUGIN_S", 1.0 if "sleep" in script else 30.0)
-    door = await site.door()
-    site.write(door.url, site.plugin(script))
+    api = await access.api_proxy()
+    access.write(api.url, access.plugin(script))
     async with connected() as cluster:
         for _ in range(3):
             with pytest.raises(CredentialsError, match=why) as raised:
                 await answers(cluster)
             assert "secret-token" not in str(raised.value)
         assert not cluster.is_well.is_set()
-        assert site.runs < 3
-        site.printing(token="t")
+        assert access.runs < 3
+        access.printing(token="t")
         await until_answers(cluster)
-    assert door.heard[-1]["Authorization"] == "Bearer t"
+    assert api.heard[-1]["Authorization"] == "Bearer t"
 
 
-async def test_a_plugin_that_is_missing_is_unavailable_with_its_hint(site: Site) -> None:
-    door = await site.door()
+async def test_a_plugin_that_is_missing_is_unavailable_with_its_hint(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
     plugin = {"apiVersion": V1, "command": "no-such-plugin", "installHint": "Install it\nfrom example.com."}
-    site.write(door.url, {"exec": plugin})
+    access.write(api.url, {"exec": plugin})
     async with connected() as cluster:
         with pytest.raises(CredentialsError, match=r"cannot be started: No such file .*Install it from example.com\."):
             await answers(cluster)
 
 
 async def test_a_plugin_is_told_what_it_wants_to_know_and_not_the_way_to_redis(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    access: ClusterAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PODRELAY_REDIS_URL", "redis://:password@host")
-    door = await site.door(site.authority.server_context("kubernetes"))
-    user = site.plugin(f"""printf '%s' "$KUBERNETES_EXEC_INFO" > {site.directory}/info; env > {site.directory}/env
+    api = await access.api_proxy(access.authority.server_context("kubernetes"))
+    user = access.plugin(f"""printf '%s' "$KUBERNETES_EXEC_INFO" > {access.directory}/info; env > {access.directory}/env
 echo '{{"apiVersion":"{V1}","kind":"ExecCredential","status":{{"token":"'$1-$STAGE'"}}}}'""")
     user["exec"] |= {"args": ["blue"], "env": [{"name": "STAGE", "value": "prod"}], "provideClusterInfo": True}
     user["exec"]["command"] = "./plugin.sh"  # relative to the kubeconfig
-    ca = base64.b64encode(site.authority.pem).decode()
+    ca = base64.b64encode(access.authority.pem).decode()
     extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}}
-    site.write(
-        door.url, user, **{"certificate-authority-data": ca, "tls-server-name": "kubernetes", "extensions": [extension]}
+    access.write(
+        api.url, user, **{"certificate-authority-data": ca, "tls-server-name": "kubernetes", "extensions": [extension]}
     )
     async with connected() as cluster:
         await answers(cluster)
-    assert door.heard[-1]["Authorization"] == "Bearer blue-prod"
-    info = json.loads((site.directory / "info").read_text())
-    told = {"server": door.url, "tls-server-name": "kubernetes", "certificate-authority-data": ca}
+    assert api.heard[-1]["Authorization"] == "Bearer blue-prod"
+    info = json.loads((access.directory / "info").read_text())
+    told = {"server": api.url, "tls-server-name": "kubernetes", "certificate-authority-data": ca}
     assert info["spec"] == {"interactive": False, "cluster": {**told, "config": {"audience": "x"}}}
-    assert "PODRELAY" not in (site.directory / "env").read_text()
+    assert "PODRELAY" not in (access.directory / "env").read_text()
 
 
-async def test_a_plugins_client_certificate(site: Site) -> None:
-    door = await site.door(site.authority.server_context(wants_client=True))
-    ca = site.file("ca.crt", site.authority.pem)
-    client = site.authority.client("ada")
+async def test_a_plugins_client_certificate(access: ClusterAccess) -> None:
+    api = await access.api_proxy(access.authority.server_context(wants_client=True))
+    ca = access.file("ca.crt", access.authority.pem)
+    client = access.authority.client("ada")
     status = {"clientCertificateData": client.certificate.decode(), "clientKeyData": client.key.decode()}
-    site.write(door.url, site.printing(**status), **{"certificate-authority": str(ca)})
+    access.write(api.url, access.printing(**status), **{"certificate-authority": str(ca)})
     async with connected() as cluster:
         await answers(cluster)
 
@@ -354,69 +356,69 @@ async def test_a_plugins_client_certificate(site: Site) -> None:
 # TLS
 
 
-def files_of(site: Site, client: Certified) -> Json:
-    site.file("client.crt", client.certificate)
-    site.file("client.key", client.key)
+def files_of(access: ClusterAccess, client: Certified) -> Json:
+    access.file("client.crt", client.certificate)
+    access.file("client.key", client.key)
     return {"client-certificate": "client.crt", "client-key": "client.key"}
 
 
-async def test_a_client_certificate_in_files_and_in_data(site: Site) -> None:
-    door = await site.door(site.authority.server_context(wants_client=True))
-    site.file("ca.crt", site.authority.pem)
-    site.write(door.url, files_of(site, site.authority.client("ada")), **{"certificate-authority": "ca.crt"})
+async def test_a_client_certificate_in_files_and_in_data(access: ClusterAccess) -> None:
+    api = await access.api_proxy(access.authority.server_context(wants_client=True))
+    access.file("ca.crt", access.authority.pem)
+    access.write(api.url, files_of(access, access.authority.client("ada")), **{"certificate-authority": "ca.crt"})
     async with connected() as cluster:
         await answers(cluster)
-    client = site.authority.client("bob")
+    client = access.authority.client("bob")
     data = {
         "client-certificate-data": base64.b64encode(client.certificate).decode(),
         "client-key-data": base64.b64encode(client.key).decode(),
         "client-certificate": "not-used.crt",
     }
-    site.write(door.url, data, **{"certificate-authority": "ca.crt"})
+    access.write(api.url, data, **{"certificate-authority": "ca.crt"})
     async with connected() as cluster:
         await answers(cluster)
 
 
-async def test_a_client_certificate_that_is_renewed_is_used_for_new_connections(site: Site) -> None:
+async def test_a_client_certificate_that_is_renewed_is_used_for_new_connections(access: ClusterAccess) -> None:
     expired = Authority("an authority of yesterday")
-    door = await site.door(site.authority.server_context(wants_client=True))
-    site.file("ca.crt", site.authority.pem)
-    site.write(door.url, files_of(site, expired.client("ada")), **{"certificate-authority": "ca.crt"})
+    api = await access.api_proxy(access.authority.server_context(wants_client=True))
+    access.file("ca.crt", access.authority.pem)
+    access.write(api.url, files_of(access, expired.client("ada")), **{"certificate-authority": "ca.crt"})
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError):
             await answers(cluster)
-        files_of(site, site.authority.client("ada"))
+        files_of(access, access.authority.client("ada"))
         await until_answers(cluster)
 
 
-async def test_an_authority_that_is_renewed_is_believed(site: Site) -> None:
-    door = await site.door(site.authority.server_context())
-    site.file("ca.crt", Authority().pem)
-    site.write(door.url, {"token": "t"}, **{"certificate-authority": "ca.crt"})
+async def test_an_authority_that_is_renewed_is_believed(access: ClusterAccess) -> None:
+    api = await access.api_proxy(access.authority.server_context())
+    access.file("ca.crt", Authority().pem)
+    access.write(api.url, {"token": "t"}, **{"certificate-authority": "ca.crt"})
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
             await answers(cluster)
-        site.file("ca.crt", site.authority.pem)
+        access.file("ca.crt", access.authority.pem)
         await until_answers(cluster)
 
 
-async def test_a_certificate_for_another_name(site: Site) -> None:
-    door = await site.door(site.authority.server_context("kubernetes"))
-    site.file("ca.crt", site.authority.pem)
-    site.write(door.url, {"token": "t"}, **{"certificate-authority": "ca.crt"})
+async def test_a_certificate_for_another_name(access: ClusterAccess) -> None:
+    api = await access.api_proxy(access.authority.server_context("kubernetes"))
+    access.file("ca.crt", access.authority.pem)
+    access.write(api.url, {"token": "t"}, **{"certificate-authority": "ca.crt"})
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError, match="IP address mismatch"):
             await answers(cluster)
-    site.write(door.url, {"token": "t"}, **{"certificate-authority": "ca.crt", "tls-server-name": "kubernetes"})
+    access.write(api.url, {"token": "t"}, **{"certificate-authority": "ca.crt", "tls-server-name": "kubernetes"})
     async with connected() as cluster:
         await answers(cluster)
         with pytest.raises(ClusterRefusedError):
             async with cluster.log("default", "none", "base", since=None, follow=True):
                 pass
-    site.write(door.url, {"token": "t"}, **{"insecure-skip-tls-verify": True})
+    access.write(api.url, {"token": "t"}, **{"insecure-skip-tls-verify": True})
     async with connected() as cluster:
         await answers(cluster)
-    site.write(door.url, {"token": "t"})
+    access.write(api.url, {"token": "t"})
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
             await answers(cluster)
@@ -425,11 +427,11 @@ async def test_a_certificate_for_another_name(site: Site) -> None:
 # The way
 
 
-async def test_a_proxy(site: Site) -> None:
-    door = await site.door()
-    proxy = await site.proxy(door)
+async def test_a_proxy(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    proxy = await access.http_proxy(api)
     url = proxy.url.replace("http://", "http://ada:s3cret@")
-    site.write("http://cluster.invalid:6443", {"token": "t"}, **{"proxy-url": url})
+    access.write("http://cluster.invalid:6443", {"token": "t"}, **{"proxy-url": url})
     async with connected() as cluster:
         await answers(cluster)
     assert proxy.asked[0].startswith("GET http://cluster.invalid:6443/api/v1/namespaces/default/pods/none ")
@@ -437,31 +439,31 @@ async def test_a_proxy(site: Site) -> None:
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
-async def test_a_proxy_to_a_server_with_tls(site: Site, is_tls: bool) -> None:
-    door = await site.door(site.authority.server_context("kubernetes"))
-    proxy = await site.proxy(door, site.authority.server_context() if is_tls else None)
-    site.file("ca.crt", site.authority.pem)
+async def test_a_proxy_to_a_server_with_tls(access: ClusterAccess, is_tls: bool) -> None:
+    api = await access.api_proxy(access.authority.server_context("kubernetes"))
+    proxy = await access.http_proxy(api, access.authority.server_context() if is_tls else None)
+    access.file("ca.crt", access.authority.pem)
     cluster_entry = {"certificate-authority": "ca.crt", "tls-server-name": "kubernetes", "proxy-url": proxy.url}
-    site.write("https://cluster.invalid", {"token": "t"}, **cluster_entry)
+    access.write("https://cluster.invalid", {"token": "t"}, **cluster_entry)
     async with connected() as cluster:
         await answers(cluster)
     assert proxy.asked[0].startswith("CONNECT cluster.invalid:443 ")
 
 
-async def test_a_proxy_that_is_not_there_is_not_passed_by(site: Site) -> None:
-    door = await site.door()
-    site.write(door.url, {"token": "t"}, **{"proxy-url": "http://127.0.0.1:9"})
+async def test_a_proxy_that_is_not_there_is_not_passed_by(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(api.url, {"token": "t"}, **{"proxy-url": "http://127.0.0.1:9"})
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError, match=r"127\.0\.0\.1:9"):
             await answers(cluster)
-    assert door.heard == []
+    assert api.heard == []
 
 
-async def test_the_environments_proxy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    door = await site.door()
-    proxy = await site.proxy(door)
+async def test_the_environments_proxy(access: ClusterAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = await access.api_proxy()
+    proxy = await access.http_proxy(api)
     monkeypatch.setenv("HTTP_PROXY", proxy.address)
-    site.write("http://cluster.invalid", {"token": "t"})
+    access.write("http://cluster.invalid", {"token": "t"})
     async with connected() as cluster:
         await answers(cluster)
     assert len(proxy.asked) == 1
@@ -472,9 +474,9 @@ async def test_the_environments_proxy(site: Site, monkeypatch: pytest.MonkeyPatc
     assert len(proxy.asked) == 1
 
 
-async def test_a_server_behind_a_path(site: Site) -> None:
-    door = await site.door()
-    site.write(f"{door.url}/k8s/clusters/c-1/", {"token": "t"})
+async def test_a_server_behind_a_path(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
+    access.write(f"{api.url}/k8s/clusters/c-1/", {"token": "t"})
     async with connected() as cluster:
         with pytest.raises(ClusterUnavailableError):
             await answers(cluster)  # the pocket cluster has no such path: not a word about the pod
@@ -483,31 +485,33 @@ async def test_a_server_behind_a_path(site: Site) -> None:
 # In a pod
 
 
-async def test_a_pods_service_account_whose_token_is_rotated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    door = await site.door(site.authority.server_context())
-    monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", site.directory)
+async def test_a_pods_service_account_whose_token_is_rotated(
+    access: ClusterAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await access.api_proxy(access.authority.server_context())
+    monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", access.directory)
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(door.port))
-    for name, content in (("namespace", "team"), ("token", "one"), ("ca.crt", site.authority.pem)):
-        site.file(name, content)
-    door.accepts = lambda token: token == "one"
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api.port))
+    for name, content in (("namespace", "team"), ("token", "one"), ("ca.crt", access.authority.pem)):
+        access.file(name, content)
+    api.accepts = lambda token: token == "one"
     async with connected() as cluster:
         assert cluster.default_namespace == "team"
         await answers(cluster)
-        site.file("token", "two")
-        door.accepts = lambda token: token == "two"
+        access.file("token", "two")
+        api.accepts = lambda token: token == "two"
         await answers(cluster)
 
 
 # Several files
 
 
-async def test_several_files_are_merged_as_kubectl_does(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    door = await site.door()
-    (site.directory / "a").mkdir()
-    (site.directory / "b").mkdir()
-    site.file("a/token", "right")
+async def test_several_files_are_merged_as_kubectl_does(access: ClusterAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = await access.api_proxy()
+    (access.directory / "a").mkdir()
+    (access.directory / "b").mkdir()
+    access.file("a/token", "right")
     a = {
         "current-context": "one",
         "users": [{"name": "u", "user": {"tokenFile": "token"}}],
@@ -517,35 +521,35 @@ async def test_several_files_are_merged_as_kubectl_does(site: Site, monkeypatch:
     b = {
         "current-context": "two",
         "users": [{"name": "u", "user": {"token": "wrong"}}],
-        "clusters": [{"name": "c", "cluster": {"server": door.url}}],
+        "clusters": [{"name": "c", "cluster": {"server": api.url}}],
         "contexts": None,
     }
-    site.file("a/config", yaml.safe_dump(a))
-    site.file("b/config", yaml.safe_dump(b))
-    site.file("empty", "")
+    access.file("a/config", yaml.safe_dump(a))
+    access.file("b/config", yaml.safe_dump(b))
+    access.file("empty", "")
     files = ["missing", "empty", "a/config", "b/config"]
-    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(str(site.directory / name) for name in files))
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(str(access.directory / name) for name in files))
     async with connected() as cluster:
         assert cluster.default_namespace == "team"
         await answers(cluster)
-    assert door.heard[-1]["Authorization"] == "Bearer right"
+    assert api.heard[-1]["Authorization"] == "Bearer right"
 
 
 # A worker that begins without its right
 
 
-async def test_credentials_that_are_refused_for_a_while_end_a_watch_and_are_taken_again(site: Site) -> None:
-    door = await site.door()
+async def test_credentials_that_are_refused_for_a_while_end_a_watch_and_are_taken_again(access: ClusterAccess) -> None:
+    api = await access.api_proxy()
     until = time.monotonic() + 2
-    site.write(door.url, {"token": "t"})
+    access.write(api.url, {"token": "t"})
     async with connected() as cluster:
         _, version = await cluster.list_pods("default", "a=b")
         watch = cluster.watch_pods("default", "a=b", version)
         waiting = asyncio.ensure_future(anext(watch))
         async with asyncio.timeout(20):
-            while sum("watch" in str(heard) for heard in door.heard) == 0 and len(door.heard) < 2:
+            while sum("watch" in str(heard) for heard in api.heard) == 0 and len(api.heard) < 2:
                 await asyncio.sleep(0.01)
-        door.accepts = lambda token: time.monotonic() > until
+        api.accepts = lambda token: time.monotonic() > until
         with pytest.raises(CredentialsError):
             await answers(cluster)
         assert not cluster.is_well.is_set()
@@ -556,7 +560,7 @@ async def test_credentials_that_are_refused_for_a_while_end_a_watch_and_are_take
         assert cluster.is_well.is_set()
 
 
-async def test_no_configuration_at_all_is_one_line(site: Site) -> None:
+async def test_no_configuration_at_all_is_one_line(access: ClusterAccess) -> None:
     with pytest.raises(ConfigurationError, match=r"kubeconfig does not exist: KUBECONFIG names the file") as raised:
         await Cluster.connect(connections=1)
     assert "\n" not in str(raised.value)

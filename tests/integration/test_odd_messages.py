@@ -19,7 +19,7 @@ from dispatcher.client import Dispatcher
 from dispatcher.dead_letter import sha256
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority, parse_spec
-from tests.support.installation import QUICK, Site, running_site
+from tests.support.installation import QUICK, Installation, running_installation
 from worker.queue.gate import DELIVERIES, DELIVERIES_HEADER, Refusal, admit, readmit
 
 QUEUE = names.message_list("default", 0)
@@ -38,33 +38,36 @@ MARK = "@@junk@@"
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_site() as running:
+def installation() -> Iterator[Installation]:
+    with running_installation() as running:
         running.start_worker(**QUICK)
         yield running
 
 
 @pytest.fixture
-def raw(site: Site) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(site.redis.url) as client:
+def raw(installation: Installation) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(installation.redis.url) as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
-def the_same_worker_goes_on(site: Site) -> Iterator[None]:
+def the_same_worker_goes_on(installation: Installation) -> Iterator[None]:
     yield
-    assert [worker.is_alive for worker in site.workers] == [True]
-    with Dispatcher(site.client_settings()) as client:
+    assert [worker.is_alive for worker in installation.workers] == [True]
+    with Dispatcher(installation.client_settings()) as client:
         job_id = client.submit(parse_spec({"image": "busybox:1.37", "command": ["true"]})).job_id
         assert client.result(job_id, 60).succeeded
-        assert run_by_its_message(site, "busybox:1.37")
+        assert run_by_its_message(installation, "busybox:1.37")
 
 
-def run_by_its_message(site: Site, image: str) -> bool:
+def run_by_its_message(installation: Installation, image: str) -> bool:
     """Whether a job that only a message tells of runs: the sweep would not find it."""
     job_id = f"only-a-message-{time.monotonic_ns()}"
     spec = {"id": job_id, "image": image, "command": ["true"]}
-    with redis.Redis.from_url(site.redis.url) as client, Dispatcher(site.client_settings()) as dispatcher:
+    with (
+        redis.Redis.from_url(installation.redis.url) as client,
+        Dispatcher(installation.client_settings()) as dispatcher,
+    ):
         client.lpush(QUEUE, encode_message(spec, queue="default", priority=Priority.HIGH))
         until(lambda: bool(client.exists(names.job(job_id))))
         return dispatcher.result(job_id, 60).succeeded
@@ -128,7 +131,7 @@ def refused(items: list[bytes]) -> list[bytes]:
 
 
 def test_junk_at_every_position_of_a_message_is_launched_or_set_aside(
-    site: Site, raw: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+    installation: Installation, raw: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [item for item in odd_items() if b'"image": "x"' not in item]
     assert len(items) > 500
@@ -144,7 +147,7 @@ def test_junk_at_every_position_of_a_message_is_launched_or_set_aside(
 
 
 def test_junk_where_kombu_keeps_what_is_not_acknowledged_is_put_back_or_set_aside(
-    site: Site, raw: "redis.Redis"
+    installation: Installation, raw: "redis.Redis"
 ) -> None:
     raw.delete(DEAD)
     message = json.loads(encode_message("never-recorded", queue="default", priority=Priority.HIGH))
@@ -167,7 +170,9 @@ def test_junk_where_kombu_keeps_what_is_not_acknowledged_is_put_back_or_set_asid
     until(lambda: raw.hlen(UNACKED) == 0)
 
 
-def test_a_message_that_comes_back_again_and_again_is_set_aside_in_the_end(site: Site, raw: "redis.Redis") -> None:
+def test_a_message_that_comes_back_again_and_again_is_set_aside_in_the_end(
+    installation: Installation, raw: "redis.Redis"
+) -> None:
     raw.delete(DEAD)
     message = json.loads(encode_message({"image": "x"}, queue="default", priority=Priority.HIGH))
     message["headers"][DELIVERIES_HEADER] = DELIVERIES - 1
@@ -177,8 +182,8 @@ def test_a_message_that_comes_back_again_and_again_is_set_aside_in_the_end(site:
     assert "perhaps because of it" in letters(raw)[0]["reason"]
 
 
-def test_an_ordinary_celery_client_is_served(site: Site, raw: "redis.Redis") -> None:
-    app = Celery("theirs", broker=site.redis.url, set_as_current=False)
+def test_an_ordinary_celery_client_is_served(installation: Installation, raw: "redis.Redis") -> None:
+    app = Celery("theirs", broker=installation.redis.url, set_as_current=False)
     app.conf.broker_transport_options = {"global_keyprefix": names.CELERY_PREFIX}
     spec = {"id": f"celery-{time.monotonic_ns()}", "image": "busybox:1.37", "command": ["echo", "hello"]}
     try:
@@ -187,13 +192,13 @@ def test_an_ordinary_celery_client_is_served(site: Site, raw: "redis.Redis") -> 
         app.send_task(names.LAUNCH_TASK, args=(spec,), queue="default", countdown=3600)
     finally:
         app.close()
-    with Dispatcher(site.client_settings()) as client:
+    with Dispatcher(installation.client_settings()) as client:
         until(lambda: bool(raw.exists(names.job(spec["id"]))))  # type: ignore[arg-type]
         assert client.result(str(spec["id"]), 60).succeeded
     until(lambda: any(letter["reason"].startswith("eta is not served") for letter in letters(raw)))
 
 
-def test_tasks_of_celery_and_links_are_not_served(site: Site, raw: "redis.Redis") -> None:
+def test_tasks_of_celery_and_links_are_not_served(installation: Installation, raw: "redis.Redis") -> None:
     raw.delete(DEAD)
     spec = {"id": f"linked-{time.monotonic_ns()}", "image": "busybox:1.37"}
     for task in ("celery.starmap", "celery.map", "celery.chord_unlock", "celery.backend_cleanup", "celery.accumulate"):
@@ -209,43 +214,47 @@ def test_tasks_of_celery_and_links_are_not_served(site: Site, raw: "redis.Redis"
     assert not raw.exists(names.job(str(spec["id"])))
 
 
-def test_the_worker_s_log_tells_who_sent_a_message_and_nothing_of_what_it_asks(site: Site, raw: "redis.Redis") -> None:
+def test_the_worker_s_log_tells_who_sent_a_message_and_nothing_of_what_it_asks(
+    installation: Installation, raw: "redis.Redis"
+) -> None:
     spec = {"imagge": "x", "env": {"PASSWORD": "CANARY"}}
     raw.lpush(QUEUE, encode_message(spec, queue="default", priority=Priority.HIGH, origin="the-publisher"))
     raw.lpush(QUEUE, json.dumps(spec))
-    worker = site.workers[0]
+    worker = installation.workers[0]
     until(lambda: sum("message set aside" in line and "CANARY" not in line for line in worker.lines) >= 2)
     until(lambda: any("the-publisher" in line and "imagge: unknown field" in line for line in worker.lines))
     assert not any("CANARY" in line for line in worker.lines)
 
 
 @pytest.mark.parametrize("key", [DEAD, names.dead_letters_size("default")])
-def test_dead_letters_of_another_type_end_nobody(site: Site, raw: "redis.Redis", key: str) -> None:
+def test_dead_letters_of_another_type_end_nobody(installation: Installation, raw: "redis.Redis", key: str) -> None:
     raw.delete(key)
     raw.sadd(key, "x")
     raw.lpush(QUEUE, "rubbish")
     until(lambda: raw.llen(QUEUE) == 0)
-    assert run_by_its_message(site, "busybox:1.37")
+    assert run_by_its_message(installation, "busybox:1.37")
     raw.delete(key)
 
 
 @pytest.mark.parametrize("key", [UNACKED, UNACKED_INDEX, f"{names.CELERY_PREFIX}unacked_mutex"])
-def test_a_message_is_launched_also_where_it_cannot_be_kept(site: Site, raw: "redis.Redis", key: str) -> None:
+def test_a_message_is_launched_also_where_it_cannot_be_kept(
+    installation: Installation, raw: "redis.Redis", key: str
+) -> None:
     raw.delete(key)
     raw.rpush(key, "x")
-    assert run_by_its_message(site, "busybox:1.37")
+    assert run_by_its_message(installation, "busybox:1.37")
     raw.delete(key)
 
 
 @pytest.mark.parametrize(
     "key", [QUEUE, names.message_list("default", 6), f"{names.CELERY_PREFIX}_kombu.binding.default"]
 )
-def test_a_key_of_the_queue_of_another_type_gives_way(site: Site, raw: "redis.Redis", key: str) -> None:
-    lines = site.workers[0].lines
+def test_a_key_of_the_queue_of_another_type_gives_way(installation: Installation, raw: "redis.Redis", key: str) -> None:
+    lines = installation.workers[0].lines
     seen = len(lines)
     raw.delete(key)
     raw.set(key, "x")
     raw.client_kill_filter(_type="normal", skipme=True)  # so that everything is begun anew
     until(lambda: any("gave way" in line for line in list(lines)[seen:]))
-    assert run_by_its_message(site, "busybox:1.37")
+    assert run_by_its_message(installation, "busybox:1.37")
     assert not any("Traceback" in line for line in list(lines)[seen:])

@@ -12,41 +12,41 @@ from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.spec import JobSpec
 from tests.support.forged_records import FORGERIES, HARMLESS, WORKER_ENTRIES, forge, mistype
-from tests.support.installation import QUICK, Site, running_site
+from tests.support.installation import QUICK, Installation, running_installation
 from tests.support.podrelay_process import Podrelay
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_site() as running:
+def installation() -> Iterator[Installation]:
+    with running_installation() as running:
         running.start_worker(**QUICK)
         yield running
         running.tell_all()
 
 
 @pytest.fixture
-def shell(site: Site) -> Podrelay:
-    return Podrelay(site.redis_url)
+def shell(installation: Installation) -> Podrelay:
+    return Podrelay(installation.redis_url)
 
 
 @pytest.fixture
-def client(site: Site) -> Iterator[Dispatcher]:
-    with Dispatcher(site.client_settings()) as dispatcher:
+def client(installation: Installation) -> Iterator[Dispatcher]:
+    with Dispatcher(installation.client_settings()) as dispatcher:
         yield dispatcher
 
 
-def succeeds(site: Site, client: Dispatcher) -> None:
+def succeeds(installation: Installation, client: Dispatcher) -> None:
     spec = JobSpec(image="busybox:1.37", command=("true",))
     client.submit(spec)
     assert client.result(spec.id, 60).succeeded
-    assert all(worker.is_alive for worker in site.workers)
+    assert all(worker.is_alive for worker in installation.workers)
 
 
 def test_records_that_cannot_be_read_end_no_worker_and_are_shown(
-    site: Site, client: Dispatcher, shell: Podrelay
+    installation: Installation, client: Dispatcher, shell: Podrelay
 ) -> None:
     left_alone = {f"odd-{n}": x for n, x in enumerate(FORGERIES.values()) if x.is_for_workers}
-    with redis.Redis.from_url(site.redis_url, protocol=2) as store:
+    with redis.Redis.from_url(installation.redis_url, protocol=2) as store:
         for n, entry in enumerate(WORKER_ENTRIES):
             store.hset(names.workers("default"), f"odd-{n}", entry)
         for job_id, forgery in left_alone.items():
@@ -59,12 +59,12 @@ def test_records_that_cannot_be_read_end_no_worker_and_are_shown(
         mistype(store, names.job("mistyped"))
         store.zadd(names.active("default"), {"mistyped": time.time(), b"\xff{": time.time()})
         before = {job_id: store.hgetall(names.job(job_id)) for job_id in left_alone}
-        succeeds(site, client)
+        succeeds(installation, client)
         # Those that can be taken are taken, and come to an end, among those that cannot.
         for n, fields in enumerate(HARMLESS.values()):
             if "status" not in fields:
                 assert client.result(f"fine-{n}", 60).succeeded
-        succeeds(site, client)
+        succeeds(installation, client)
         assert {job_id: store.hgetall(names.job(job_id)) for job_id in left_alone} == before
     told = [json.loads(line) for line in shell("list", "--json", "--limit", "1000").stdout.splitlines()]
     unreadable = {row["job_id"]: row["unreadable"] for row in told if row["unreadable"]}
@@ -83,14 +83,16 @@ def test_records_that_cannot_be_read_end_no_worker_and_are_shown(
 
 
 @pytest.mark.parametrize("key", [names.active("default"), names.workers("default"), names.GENERATION, names.queues()])
-def test_a_key_of_a_wrong_type_is_put_right_and_ends_no_worker(site: Site, client: Dispatcher, key: str) -> None:
-    succeeds(site, client)
-    with redis.Redis.from_url(site.redis_url, protocol=2) as store:
+def test_a_key_of_a_wrong_type_is_put_right_and_ends_no_worker(
+    installation: Installation, client: Dispatcher, key: str
+) -> None:
+    succeeds(installation, client)
+    with redis.Redis.from_url(installation.redis_url, protocol=2) as store:
         mistype(store, key)
-    succeeds(site, client)
+    succeeds(installation, client)
 
 
-def test_what_is_no_cursor_is_bad_input(site: Site, client: Dispatcher, shell: Podrelay) -> None:
+def test_what_is_no_cursor_is_bad_input(installation: Installation, client: Dispatcher, shell: Podrelay) -> None:
     spec = JobSpec(image="busybox:1.37", command=("true",))
     client.submit(spec)
     client.result(spec.id, 60)
@@ -103,12 +105,12 @@ def test_what_is_no_cursor_is_bad_input(site: Site, client: Dispatcher, shell: P
 
 
 def test_a_key_of_a_wrong_type_is_not_told_as_a_redis_that_is_away(
-    site: Site, client: Dispatcher, shell: Podrelay
+    installation: Installation, client: Dispatcher, shell: Podrelay
 ) -> None:
     spec = JobSpec(image="busybox:1.37", command=("true",))
     client.submit(spec)
     client.result(spec.id, 60)
-    with redis.Redis.from_url(site.redis_url, protocol=2) as store:
+    with redis.Redis.from_url(installation.redis_url, protocol=2) as store:
         mistype(store, names.log(spec.id))
     for follow in ([], ["-f"]):
         done = shell("logs", *follow, spec.id)

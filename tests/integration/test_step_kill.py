@@ -17,8 +17,8 @@ from dispatcher.events import ReturnValueOutcome
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.status import FailureReason, Status
-from tests.support.installation import QUICK, Site, running_site
-from tests.support.laws import Told, broken_laws
+from tests.support.installation import QUICK, Installation, running_installation
+from tests.support.laws import Transcript, broken_laws
 from worker.failpoints import Failpoint
 
 LINES = ("--lines=400", "--line-bytes=100")
@@ -26,16 +26,16 @@ DIES_WITHIN_S = 15.0
 ENDS_WITHIN_S = 40.0
 AT_ONCE = 5
 
-Act = Callable[[Site, AsyncDispatcher, JobRecord], Awaitable[None]]
+Act = Callable[[Installation, AsyncDispatcher, JobRecord], Awaitable[None]]
 
 
-async def _cancel(_: Site, client: AsyncDispatcher, job: JobRecord) -> None:
+async def _cancel(_: Installation, client: AsyncDispatcher, job: JobRecord) -> None:
     await client.cancel(job.job_id, by="the test")
 
 
-async def _evict(site: Site, _: AsyncDispatcher, job: JobRecord) -> None:
+async def _evict(installation: Installation, _: AsyncDispatcher, job: JobRecord) -> None:
     if job.attempt == 1:
-        await asyncio.to_thread(site.pocket.control, f"namespaces/{job.namespace}/pods/{job.pod}/evict")
+        await asyncio.to_thread(installation.pocket.control, f"namespaces/{job.namespace}/pods/{job.pod}/evict")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Outcome:
     """What is left of a case."""
 
     spec: JobSpec
-    told: Told
+    transcript: Transcript
     code: int | None = None
     record: JobRecord | None = None
     problems: list[str] = field(default_factory=list)
@@ -111,36 +111,36 @@ class Outcome:
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[dict[str, Outcome]]:
     """Every case, carried out once, side by side."""
-    with running_site(namespaces=("default", *IDS)) as site:
-        yield asyncio.run(_carry_out(site))
+    with running_installation(namespaces=("default", *IDS)) as installation:
+        yield asyncio.run(_carry_out(installation))
 
 
-async def _carry_out(site: Site) -> dict[str, Outcome]:
+async def _carry_out(installation: Installation) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     few = asyncio.Semaphore(AT_ONCE)
-    async with AsyncDispatcher(site.client_settings()) as client:
+    async with AsyncDispatcher(installation.client_settings()) as client:
         cases = zip(IDS, CASES, strict=True)
-        followed = [asyncio.create_task(_die(site, client, few, found, name, *case)) for name, case in cases]
+        followed = [asyncio.create_task(_die(installation, client, few, found, name, *case)) for name, case in cases]
         readers = await asyncio.gather(*followed)
         successor = {**QUICK, "namespaces": ",".join(IDS)}
-        await asyncio.to_thread(site.start_worker, "successor", **successor)
+        await asyncio.to_thread(installation.start_worker, "successor", **successor)
         ends = [asyncio.create_task(_end(client, outcome, reader)) for outcome, reader in readers]
         _, late = await asyncio.wait(ends, timeout=ENDS_WITHIN_S)  # what has not ended is told by its own test
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-    created = site.pocket.ever_created()
+    created = installation.pocket.ever_created()
     for name, (_, kind) in zip(IDS, CASES, strict=True):
         outcome = found[name]
-        outcome.problems = broken_laws(outcome.spec, outcome.told, created, may_lose_pods=kind in TAKEN_AWAY)
-        outcome.pods_left = len(site.pocket.pods(name))
+        outcome.problems = broken_laws(outcome.spec, outcome.transcript, created, may_lose_pods=kind in TAKEN_AWAY)
+        outcome.pods_left = len(installation.pocket.pods(name))
     if any(outcome.record is None or outcome.problems for outcome in found.values()):
-        site.tell_all()
+        installation.tell_all()
     return found
 
 
 async def _die(
-    site: Site,
+    installation: Installation,
     client: AsyncDispatcher,
     few: asyncio.Semaphore,
     found: dict[str, Outcome],
@@ -150,12 +150,12 @@ async def _die(
 ) -> tuple[Outcome, "asyncio.Task[None]"]:
     """Have a worker die of the case's job; returns the task that follows the job to its end."""
     spec = kind.spec(name)
-    outcome = found[name] = Outcome(spec, Told(spec.id))
+    outcome = found[name] = Outcome(spec, Transcript(spec.id))
     async with few:
         settings = {**QUICK, "namespaces": name, "test_die_after": step.value}
-        victim = await asyncio.to_thread(site.start_worker, name, **settings)
+        victim = await asyncio.to_thread(installation.start_worker, name, **settings)
         await client.submit(spec)
-        reading = asyncio.create_task(_read(site, client, kind, outcome))
+        reading = asyncio.create_task(_read(installation, client, kind, outcome))
         try:
             outcome.code = await asyncio.to_thread(victim.wait_for_end, DIES_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -163,11 +163,11 @@ async def _die(
     return outcome, reading
 
 
-async def _read(site: Site, client: AsyncDispatcher, kind: Kind, outcome: Outcome) -> None:
+async def _read(installation: Installation, client: AsyncDispatcher, kind: Kind, outcome: Outcome) -> None:
     act = kind.act
-    async for _ in outcome.told.listen(client.follow(outcome.spec.id)):
-        if act is not None and outcome.told.statuses and outcome.told.statuses[-1][1] is Status.RUNNING:
-            await act(site, client, await client.get(outcome.spec.id))
+    async for _ in outcome.transcript.listen(client.follow(outcome.spec.id)):
+        if act is not None and outcome.transcript.statuses and outcome.transcript.statuses[-1][1] is Status.RUNNING:
+            await act(installation, client, await client.get(outcome.spec.id))
             act = None
 
 
@@ -190,7 +190,7 @@ def test_a_job_survives_the_death_of_its_worker_after_each_step(
     assert outcome.code == -signal.SIGKILL, f"the worker did not pass through {step}"
     assert outcome.problems == []
     assert outcome.pods_left == 0
-    result = outcome.told.result
+    result = outcome.transcript.result
     assert result is not None
     assert (result.status, result.reason) == (kind.status, kind.reason), result.message
     assert result.attempt == kind.attempts

@@ -12,21 +12,21 @@ from dispatcher.client import Dispatcher
 from dispatcher.events import Ended, JobResult, StatusChanged
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from tests.support.installation import QUICK, Site, running_site
+from tests.support.installation import QUICK, Installation, running_installation
 
 GATED = {"spec": {"schedulingGates": [{"name": "example.com/wait"}]}}
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_site() as running:
+def installation() -> Iterator[Installation]:
+    with running_installation() as running:
         running.start_worker(**QUICK)
         yield running
 
 
 @pytest.fixture
-def client(site: Site) -> Iterator[Dispatcher]:
-    with Dispatcher(site.client_settings()) as dispatcher:
+def client(installation: Installation) -> Iterator[Dispatcher]:
+    with Dispatcher(installation.client_settings()) as dispatcher:
         yield dispatcher
 
 
@@ -46,19 +46,21 @@ def followed(client: Dispatcher, spec: JobSpec) -> tuple[JobResult, list[str]]:
     raise AssertionError("the channel ended without a result")
 
 
-def pod_of(site: Site, spec: JobSpec) -> dict[str, Any]:
+def pod_of(installation: Installation, spec: JobSpec) -> dict[str, Any]:
     """The job's pod, as soon as there is one."""
     while True:
-        for pod in site.pocket.pods():
+        for pod in installation.pocket.pods():
             if pod["metadata"].get("labels", {}).get(names.LABEL_JOB) == spec.id:
                 return pod
         os.sched_yield()
 
 
-def test_a_gate_outlasts_the_startup_timeout_and_the_job_runs_when_it_is_lifted(site: Site, client: Dispatcher) -> None:
+def test_a_gate_outlasts_the_startup_timeout_and_the_job_runs_when_it_is_lifted(
+    installation: Installation, client: Dispatcher
+) -> None:
     spec = python("pass", pod_template=GATED, startup_timeout_s=1)
     client.submit(spec)
-    pod = pod_of(site, spec)
+    pod = pod_of(installation, spec)
     other = python("import time; time.sleep(1.5)")
     assert followed(client, other)[0].status is Status.SUCCEEDED  # longer than the startup timeout
     record = client.get(spec.id)
@@ -68,7 +70,7 @@ def test_a_gate_outlasts_the_startup_timeout_and_the_job_runs_when_it_is_lifted(
     )
     del pod["spec"]["schedulingGates"]
     pod["metadata"].pop("resourceVersion")
-    site.pocket.call("PUT", f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}", pod)
+    installation.pocket.call("PUT", f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}", pod)
     result, _ = followed(client, spec)
     assert result.status is Status.SUCCEEDED, result.message
 

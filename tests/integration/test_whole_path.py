@@ -20,19 +20,19 @@ from dispatcher.message import encode_message
 from dispatcher.script import script_text
 from dispatcher.spec import JobSpec, Priority
 from dispatcher.status import FailureReason, Status
-from tests.support.installation import QUICK, Site, clean_environment, running_site
+from tests.support.installation import QUICK, Installation, clean_environment, running_installation
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_site(quotas={"full": 0}, namespaces=("default", "full")) as running:
+def installation() -> Iterator[Installation]:
+    with running_installation(quotas={"full": 0}, namespaces=("default", "full")) as running:
         running.start_worker(namespaces="default,full", **QUICK)
         yield running
 
 
 @pytest.fixture
-def client(site: Site) -> Iterator[Dispatcher]:
-    with Dispatcher(site.client_settings()) as dispatcher:
+def client(installation: Installation) -> Iterator[Dispatcher]:
+    with Dispatcher(installation.client_settings()) as dispatcher:
         yield dispatcher
 
 
@@ -53,22 +53,22 @@ def followed(client: Dispatcher, spec: JobSpec) -> tuple[JobResult, bytes]:
     raise AssertionError("the channel ended without a result")
 
 
-def podrelay(site: Site, *arguments: str) -> "subprocess.Popen[bytes]":
-    env = clean_environment(PODRELAY_REDIS_URL=site.redis_url)
+def podrelay(installation: Installation, *arguments: str) -> "subprocess.Popen[bytes]":
+    env = clean_environment(PODRELAY_REDIS_URL=installation.redis_url)
     command = [sys.executable, "-m", "dispatcher.cli", *arguments]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def wait_for_pods_gone(site: Site, job_id: str) -> None:
+def wait_for_pods_gone(installation: Installation, job_id: str) -> None:
     """Wait until the cluster has no pod of the job any more."""
     label = names.LABEL_JOB
-    while any(pod["metadata"].get("labels", {}).get(label) == job_id for pod in site.pocket.pods()):
+    while any(pod["metadata"].get("labels", {}).get(label) == job_id for pod in installation.pocket.pods()):
         os.sched_yield()
 
 
-def test_a_job_of_another_process_runs_and_its_log_and_exit_code_come_back(site: Site) -> None:
+def test_a_job_of_another_process_runs_and_its_log_and_exit_code_come_back(installation: Installation) -> None:
     code = "import sys; print('hello world'); sys.exit(7)"
-    process = podrelay(site, "submit", "--follow", "--image", "python:3.6", "--", "python", "-c", code)
+    process = podrelay(installation, "submit", "--follow", "--image", "python:3.6", "--", "python", "-c", code)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 7, err
     assert out == b"hello world\n"
@@ -143,7 +143,9 @@ def test_a_namespace_that_no_worker_serves_is_told_and_waited_for(client: Dispat
     assert client.result(spec.id, 60).reason is FailureReason.QUEUE_TIMEOUT
 
 
-def test_a_running_job_that_is_cancelled_leaves_no_pod_and_says_who_asked(site: Site, client: Dispatcher) -> None:
+def test_a_running_job_that_is_cancelled_leaves_no_pod_and_says_who_asked(
+    installation: Installation, client: Dispatcher
+) -> None:
     spec = python("import time; time.sleep(600)", termination_grace_period_s=1)
     client.submit(spec)
     for heard in client.follow(spec.id):
@@ -152,7 +154,7 @@ def test_a_running_job_that_is_cancelled_leaves_no_pod_and_says_who_asked(site: 
             client.cancel(spec.id, "somebody else")
     result = client.result(spec.id)
     assert (result.status, result.cancelled_by) == (Status.CANCELLED, "the test")
-    wait_for_pods_gone(site, spec.id)
+    wait_for_pods_gone(installation, spec.id)
 
 
 def test_the_second_submit_of_a_key_gets_the_first_one_s_job_until_it_is_acknowledged(client: Dispatcher) -> None:
@@ -165,11 +167,11 @@ def test_the_second_submit_of_a_key_gets_the_first_one_s_job_until_it_is_acknowl
     assert client.result(anew.id, 60).succeeded
 
 
-def test_messages_that_are_no_specs_go_to_the_dead_letters_and_the_worker_goes_on(site: Site) -> None:
+def test_messages_that_are_no_specs_go_to_the_dead_letters_and_the_worker_goes_on(installation: Installation) -> None:
     queue = names.message_list("default", 0)
     spec = {"id": "from-another-language", "image": "busybox:1", "command": ["echo", "hello"]}
     bad = {"id": "bad", "imagge": "busybox:1"}
-    with redis.Redis.from_url(site.redis_url) as raw, Dispatcher(site.client_settings()) as client:
+    with redis.Redis.from_url(installation.redis_url) as raw, Dispatcher(installation.client_settings()) as client:
         before = raw.llen(names.dead_letters("default"))
         wrong_task = encode_message(bad, queue="default", priority=Priority.HIGH).replace("podrelay.launch", "other")
         raw.lpush(queue, b"\xff\xfe not JSON", b"[1, 2]", wrong_task)
@@ -186,9 +188,11 @@ def test_messages_that_are_no_specs_go_to_the_dead_letters_and_the_worker_goes_o
     assert "unknown task 'other'" in reasons
 
 
-def test_a_spec_of_a_newer_version_fails_its_job_and_not_the_worker(site: Site, client: Dispatcher) -> None:
+def test_a_spec_of_a_newer_version_fails_its_job_and_not_the_worker(
+    installation: Installation, client: Dispatcher
+) -> None:
     spec = python("pass")
-    with redis.Redis.from_url(site.redis_url) as raw:
+    with redis.Redis.from_url(installation.redis_url) as raw:
         submitted = steps.submit(spec, with_message=False)
         raw.eval(script_text("submit"), len(submitted.keys), *submitted.keys, *submitted.args)
         raw.hset(names.job(spec.id), "spec", '{"image": "x", "priority": "galactic"}')
@@ -197,15 +201,17 @@ def test_a_spec_of_a_newer_version_fails_its_job_and_not_the_worker(site: Site, 
     assert "priority" in result.message
 
 
-def test_one_job_costs_at_most_five_api_requests(site: Site, client: Dispatcher) -> None:
-    before = sum(site.pocket.requests().values())
+def test_one_job_costs_at_most_five_api_requests(installation: Installation, client: Dispatcher) -> None:
+    before = sum(installation.pocket.requests().values())
     results = [followed(client, python("print('cheap')"))[0] for _ in range(5)]
     assert all(result.succeeded for result in results)
-    assert sum(site.pocket.requests().values()) - before <= 5 * 5
+    assert sum(installation.pocket.requests().values()) - before <= 5 * 5
 
 
-async def test_a_killed_worker_s_job_goes_on_where_its_log_stopped_with_the_same_pod(site: Site) -> None:
-    with running_site() as own:
+async def test_a_killed_worker_s_job_goes_on_where_its_log_stopped_with_the_same_pod(
+    installation: Installation,
+) -> None:
+    with running_installation() as own:
         first = own.start_worker("first", **QUICK)
         lines = 4000
         code = f"import time\nfor i in range({lines}):\n  print(i, 'x' * (i % 200), flush=True)\n  time.sleep(0.001)"

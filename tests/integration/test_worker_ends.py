@@ -21,7 +21,7 @@ from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority
-from tests.support.installation import QUICK, Site, clean_environment, running_site
+from tests.support.installation import QUICK, Installation, clean_environment, running_installation
 from tests.support.podrelay_process import PODRELAY
 
 WORKER = (sys.executable, "-m", "worker")
@@ -55,19 +55,19 @@ sys.exit(main())
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_site() as running:
+def installation() -> Iterator[Installation]:
+    with running_installation() as running:
         yield running
 
 
 @pytest.fixture
-def server(site: Site) -> RedisServer:
-    return site.redis
+def server(installation: Installation) -> RedisServer:
+    return installation.redis
 
 
 @pytest.fixture
-def kubeconfig(site: Site) -> Path:
-    return site.kubeconfig
+def kubeconfig(installation: Installation) -> Path:
+    return installation.kubeconfig
 
 
 @pytest.fixture
@@ -267,19 +267,19 @@ def test_a_worker_that_is_told_to_end_amid_messages_loses_none_of_them() -> None
         )
         for job_id in ids
     ]
-    with running_site() as site, redis.Redis.from_url(site.redis.url) as raw:
+    with running_installation() as installation, redis.Redis.from_url(installation.redis.url) as raw:
         for name in ("first", "second"):
-            worker = site.start_worker(name, **QUICK)
+            worker = installation.start_worker(name, **QUICK)
             raw.lpush(names.message_list("default", 0), *messages)
             while raw.llen(names.message_list("default", 0)) == len(messages):
                 os.sched_yield()
             worker.terminate()
             assert worker.wait_for_end(WITHIN_S) == 0
-        site.start_worker("third", **QUICK)
-        with Dispatcher(site.client_settings()) as client:
+        installation.start_worker("third", **QUICK)
+        with Dispatcher(installation.client_settings()) as client:
             assert all(client.result(job_id, WITHIN_S).succeeded for job_id in _recorded(raw, ids))
         assert raw.llen(names.dead_letters("default")) == 0
-        assert len(site.pocket.ever_created()) == len(ids)
+        assert len(installation.pocket.ever_created()) == len(ids)
 
 
 def _recorded(raw: "redis.Redis", ids: list[str]) -> list[str]:

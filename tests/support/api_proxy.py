@@ -1,4 +1,4 @@
-"""A door to the API server that can be made to misbehave."""
+"""A proxy to the API server that can be made to misbehave."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ LOG_PAGES: Final = {
 TOO_LARGE: Final = _status(500, "", "etcdserver: request is too large")
 
 
-class ApiDoor:
+class ApiProxy:
     """Forwards HTTP to the API server. Use with ``async with``.
 
     ``tls``: it speaks TLS, as this context says. ``token``: what it shows the API server, in place of what it was

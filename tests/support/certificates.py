@@ -1,4 +1,4 @@
-"""An authority of its own, and what it certifies, for doors that speak TLS."""
+"""An authority of its own, and what it certifies, for servers that speak TLS."""
 
 import ssl
 import tempfile

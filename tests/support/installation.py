@@ -142,8 +142,8 @@ class Worker:
                 os.killpg(self.pid, number)
 
 
-class Site:
-    """What runs. Make it with :func:`running_site`.
+class Installation:
+    """What runs. Make it with :func:`running_installation`.
 
     Attributes:
         redis_url: where workers and clients find Redis; ``kubeconfig``: where workers find the cluster. A test that
@@ -226,7 +226,7 @@ class Site:
 
 
 @contextmanager
-def running_site(
+def running_installation(
     *,
     namespaces: tuple[str, ...] = ("default",),
     nodes: int = 1,
@@ -238,7 +238,7 @@ def running_site(
     kept_lines: int = 5000,
     redis_clock: WrongClock | None = None,
     cluster_clock: WrongClock | None = None,
-) -> Iterator[Site]:
+) -> Iterator[Installation]:
     """A Redis and a pocket cluster of their own; workers are started by the test. ``cluster_clock`` is that of its API
     server and of its nodes."""
     heard: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=kept_lines))
@@ -261,16 +261,16 @@ def running_site(
         if server.process is not None:
             processes.hold(server.process.pid)
         url = cluster.wait_until_ready(READY_WITHIN_S).rpartition(" ")[2]
-        site = Site(processes, heard, server, Pocket(url, _token(kubeconfig)), kubeconfig)
+        installation = Installation(processes, heard, server, Pocket(url, _token(kubeconfig)), kubeconfig)
         try:
-            yield site
+            yield installation
         except BaseException:
-            site.tell_all()
+            installation.tell_all()
             raise
         finally:
-            for worker in site.workers:
+            for worker in installation.workers:
                 worker.thaw()  # the frozen cannot hear SIGTERM
-            _end_together(site.workers)
+            _end_together(installation.workers)
 
 
 def _end_together(workers: list[Worker]) -> None:

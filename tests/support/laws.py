@@ -39,7 +39,7 @@ class Stream:
 
 
 @dataclass
-class Told:
+class Transcript:
     """What one reader was told of one job. ``problems``: what contradicts itself. ``may_hear_again``: Redis has lost
     what it had confirmed, so a status may be told again; a final one never."""
 
@@ -115,7 +115,7 @@ def pods_by_attempt(job_id: str, ever_created: Iterable[Mapping[str, Any]]) -> d
 
 
 def broken_laws(
-    spec: JobSpec, told: Told, ever_created: Iterable[Mapping[str, Any]], *, may_lose_pods: bool = False
+    spec: JobSpec, transcript: Transcript, ever_created: Iterable[Mapping[str, Any]], *, may_lose_pods: bool = False
 ) -> list[str]:
     """What does not hold for an ended job; empty where all does.
 
@@ -123,38 +123,38 @@ def broken_laws(
         may_lose_pods: somebody took pods away (evicted, deleted, lost a node) and with them, perhaps, the end of their
             logs: what was read must then still be a true beginning, and the result must say that it is incomplete.
     """
-    pods = pods_by_attempt(told.job_id, ever_created)
-    problems = list(told.problems)
-    if len(told.results) != 1:
-        problems.append(f"ended {len(told.results)} times")
+    pods = pods_by_attempt(transcript.job_id, ever_created)
+    problems = list(transcript.problems)
+    if len(transcript.results) != 1:
+        problems.append(f"ended {len(transcript.results)} times")
     for attempt, twins in pods.items():
         if len(twins) > 1:
             problems.append(f"{len(twins)} pods were created for attempt {attempt}")
         starts = [c["starts"] for pod in twins for name, c in pod["containers"].items() if name == spec.base_container]
         if sum(starts) > 1:
             problems.append(f"the base container of attempt {attempt} was started {sum(starts)} times")
-    for result in told.results:
+    for result in transcript.results:
         if result.status is Status.FAILED and result.reason is None:
             problems.append("failed without a reason")
         if result.attempt > max(pods, default=0):
             problems.append(f"the result names attempt {result.attempt}, which never had a pod")
         for attempt, twins in pods.items():
-            problems += _broken_log(spec, told, attempt, twins[-1], may_lose_pods=may_lose_pods)
+            problems += _broken_log(spec, transcript, attempt, twins[-1], may_lose_pods=may_lose_pods)
     return problems
 
 
 def _broken_log(
-    spec: JobSpec, told: Told, attempt: int, pod: Mapping[str, Any], *, may_lose_pods: bool
+    spec: JobSpec, transcript: Transcript, attempt: int, pod: Mapping[str, Any], *, may_lose_pods: bool
 ) -> Iterator[str]:
     written = pod["containers"].get(spec.base_container)
-    if written is None or not spec.get_logs or told.result is None:
+    if written is None or not spec.get_logs or transcript.result is None:
         return
     what = f"log of attempt {attempt}"
-    stream = told.streams.get((attempt, spec.base_container), Stream())
-    is_last = attempt == told.result.attempt
-    summary = told.result.logs.get(spec.base_container)
-    is_taken = told.result.status is Status.CANCELLED or told.result.reason in TAKEN
-    is_spared = may_lose_pods or told.may_hear_again or is_taken
+    stream = transcript.streams.get((attempt, spec.base_container), Stream())
+    is_last = attempt == transcript.result.attempt
+    summary = transcript.result.logs.get(spec.base_container)
+    is_taken = transcript.result.status is Status.CANCELLED or transcript.result.reason in TAKEN
+    is_spared = may_lose_pods or transcript.may_hear_again or is_taken
     if is_last and summary is not None:
         yield from _false_claims(what, stream, summary, written, may_lack=is_spared)
     if stream.is_open:
@@ -165,9 +165,9 @@ def _broken_log(
         return
     if stream.end > written["bytes"]:
         yield f"{what}: {stream.end} bytes read, only {written['bytes']} written"
-    elif not may_lose_pods and told.result.status is not Status.CANCELLED:
+    elif not may_lose_pods and transcript.result.status is not Status.CANCELLED:
         yield f"{what}: {stream.end} bytes read of {written['bytes']}, and no gap is told"
-    elif is_last and told.result.log_complete:
+    elif is_last and transcript.result.log_complete:
         yield f"{what}: {stream.end} bytes read of {written['bytes']}, and the result says that it is complete"
     elif not stream.gaps and stream.digest.hexdigest() != expected_digest(spec, stream.end):
         yield f"{what}: the {stream.end} bytes read are not the first that the container wrote"

@@ -1,11 +1,11 @@
-"""A door to Redis that can be made to misbehave."""
+"""A proxy to Redis that can be made to misbehave."""
 
 import asyncio
 from contextlib import suppress
 from typing import Self
 
 
-class RedisDoor:
+class RedisProxy:
     """Forwards a port of the loopback interface to Redis' own. Use with ``async with``.
 
     Attributes:

@@ -58,6 +58,24 @@ class DeletionIntent(StrEnum):
     NEXT_ATTEMPT = "next_attempt"
 
 
+class WaitReason(StrEnum):
+    """What a QUEUED job waits for, where it is not a worker. One that a newer version has added keeps its name."""
+
+    QUOTA = "quota"  #: room in its namespace's resource quota
+    API_SERVER = "api_server"  #: the API server does not answer, or does not take the pod yet
+    PREDECESSOR = "predecessor"  #: the pod of a former job of its key is still there
+    BACK_OFF = "back_off"  #: the time between two attempts
+
+    @classmethod
+    def carried(cls, text: str) -> "WaitReason":
+        """Return the reason of this name; an unknown one is equal to none that is known."""
+        if (known := next((reason for reason in cls if reason == text), None)) is not None:
+            return known
+        stranger = str.__new__(cls, text)
+        stranger._name_ = stranger._value_ = text
+        return stranger
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """How far one container's log is published.
@@ -135,7 +153,7 @@ class JobRecord:
     reason_text: str = ""  #: the reason as it stands there, a newer version's too
     is_forgotten: bool = False  #: its pod is gone (or kept and marked), nothing is left to do
     predecessor: str | None = None
-    wait: str | None = None  #: what a QUEUED job waits for: quota, back_off, predecessor; None: a worker
+    wait: WaitReason | None = None  #: None: a worker
     not_before: float = 0.0  #: back-off: no launch before this time (seconds, Redis' clock)
     reached: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Mapping[tuple[int, str], Checkpoint] = field(default_factory=dict)  #: by (attempt, container)
@@ -181,7 +199,7 @@ class Changes(TypedDict, total=False):
     intent_message: str
     cancel_requested_by: str | None
     predecessor: str | None
-    wait: str | None
+    wait: WaitReason | None
     not_before: float
     result: JobResult | None
 
@@ -278,7 +296,7 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         acknowledged=bool(text.get("acknowledged")),
         is_forgotten=bool(text.get("forgotten")),
         predecessor=found.optional("predecessor"),
-        wait=found.optional("wait"),
+        wait=found.read("wait", _wait, None),
         not_before=found.read("not_before", read_seconds, 0.0),
         reached=reached,
         checkpoints=_checkpoints(found),
@@ -352,6 +370,10 @@ def _intent(text: str) -> DeletionIntent | None:
     if text not in set(DeletionIntent):
         raise ValueError(f"{shown(text)} is not known to this version")
     return DeletionIntent(text)
+
+
+def _wait(text: str) -> WaitReason | None:
+    return WaitReason.carried(text) if text else None
 
 
 def _known_reason(text: str) -> FailureReason | None:

@@ -18,7 +18,7 @@ import structlog
 from redis.exceptions import AuthenticationError
 
 from dispatcher import connection
-from dispatcher.record import JobRecord
+from dispatcher.record import JobRecord, WaitReason
 from dispatcher.spec import JobSpec
 from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
 from worker.cluster.client import BackOff, Cluster
@@ -436,14 +436,14 @@ class Supervisor:
         if controller is not None:
             controller.pod_deleted(pod)
         for other in self._controllers.values():
-            if other.record.wait == "quota":
+            if other.record.wait is WaitReason.QUOTA:
                 other.wake()
 
     def pods_listed(self, namespace: str) -> None:
         self._sweeper.sweep_now()  # it may have been refused before, or away
         for controller in self._controllers.values():
             record = controller.record
-            if record.wait == "api_server":
+            if record.wait is WaitReason.API_SERVER:
                 controller.wake()
             if record.pod is None or record.namespace != namespace:
                 continue

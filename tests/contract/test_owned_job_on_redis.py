@@ -11,7 +11,7 @@ import pytest
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
 from dispatcher.events import Ended
-from dispatcher.record import Checkpoint, DeletionIntent, JobRecord, encode_record
+from dispatcher.record import Checkpoint, DeletionIntent, JobRecord, WaitReason, encode_record
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from tests.support.job_driver import RedisDriver, Worker
@@ -118,7 +118,7 @@ async def test_the_copy_says_what_redis_has_after_each_change(ctx: Context, stor
         copy = (encode_record(job.record), job.record.status, job.record.last_step)
         return copy == (encode_record(found), found.status, found.last_step)
 
-    await job.move(only_from=(Status.QUEUED,), wait="quota", detail="waiting for quota")
+    await job.move(only_from=(Status.QUEUED,), wait=WaitReason.QUOTA, detail="waiting for quota")
     assert same()
     await start(job)
     assert same()

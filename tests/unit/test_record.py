@@ -10,6 +10,7 @@ from dispatcher.record import (
     NO_CHAIN,
     Checkpoint,
     DeletionIntent,
+    WaitReason,
     as_datetime,
     chain_next,
     checkpoint_field,
@@ -104,6 +105,14 @@ def test_what_is_not_there_is_none() -> None:
     found = record()
     assert (found.owner, found.pod, found.reason, found.result, found.wait, found.predecessor) == (None,) * 6
     assert (found.epoch, found.attempt, found.checkpoints, found.log_end) == (0, 0, {}, "0-0")
+
+
+def test_what_a_newer_version_s_job_waits_for_keeps_its_name_and_is_nothing_that_is_known() -> None:
+    found = record(wait="gpu", queue="default")
+    assert found.wait == "gpu"
+    assert found.wait not in set(WaitReason)
+    assert found.unreadable_state is None
+    assert record(wait="quota").wait is WaitReason.QUOTA
 
 
 def test_fields_and_reasons_of_a_newer_version_pass() -> None:

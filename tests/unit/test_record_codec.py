@@ -10,6 +10,7 @@ from dispatcher.record import (
     Changes,
     DeletionIntent,
     JobRecord,
+    WaitReason,
     as_datetime,
     checkpoint_field,
     decode_record,
@@ -33,9 +34,10 @@ names = st.none() | texts.filter(bool)
 seconds = st.integers(0, 10**16).map(lambda us: us / 1e6)
 values: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("detail", "intent_message"), texts),
-    **dict.fromkeys(("namespace", "pod", "pod_uid", "node", "cancel_requested_by", "predecessor", "wait"), names),
+    **dict.fromkeys(("namespace", "pod", "pod_uid", "node", "cancel_requested_by", "predecessor"), names),
     **dict.fromkeys(("attempt", "takeovers"), st.integers(0, 10**8)),
     **dict.fromkeys(("reason", "intent_reason"), st.none() | st.sampled_from(FailureReason)),
+    "wait": st.none() | st.sampled_from(WaitReason) | texts.filter(bool).map(WaitReason.carried),
     "deletion_intent": st.none() | st.sampled_from(DeletionIntent),
     "not_before": seconds,
     "result": st.none() | st.just(RESULT),
@@ -107,7 +109,7 @@ def test_the_fields_are_called_as_the_scripts_call_them() -> None:
         intent_message="i",
         cancel_requested_by="alice",
         predecessor="job-0",
-        wait="quota",
+        wait=WaitReason.QUOTA,
         not_before=5.5,
         reached={"running": 3.25},
         checkpoints={(2, "base"): CHECKPOINT},

@@ -16,7 +16,7 @@ import structlog
 from dispatcher import names
 from dispatcher.events import ClusterEvent, LogSummary, Notice, StatusChanged
 from dispatcher.events import Ended as EndedEvent
-from dispatcher.record import DeletionIntent, JobRecord
+from dispatcher.record import DeletionIntent, JobRecord, WaitReason
 from dispatcher.spec import OnFinish
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import ExpireOutcome, Fence, expire, forget, release
@@ -307,7 +307,9 @@ class JobController:
                 await self._wait(EARLY_LOOK_S)
             await self._job.reload()
         elif record.predecessor is not None and not await self._is_gone(record.predecessor):
-            await self._tell_wait("predecessor", f"waiting for the pod of its predecessor {record.predecessor}")
+            await self._tell_wait(
+                WaitReason.PREDECESSOR, f"waiting for the pod of its predecessor {record.predecessor}"
+            )
             await self._wait(PREDECESSOR_LOOK_S)
         elif now < record.not_before:
             await self._wait(record.not_before - now)
@@ -397,12 +399,12 @@ class JobController:
             waited_for = record.predecessor if record else None
         return True
 
-    async def _tell_wait(self, wait: str, detail: str) -> None:
-        if self.record.wait == wait and self.record.detail == detail:
+    async def _tell_wait(self, wait: WaitReason, detail: str) -> None:
+        if self.record.wait is wait and self.record.detail == detail:
             return
         event = StatusChanged(status=Status.QUEUED, detail=detail, attempt=self.record.attempt)
         await self._job.move(event=event, only_from=(Status.QUEUED,), wait=wait, detail=detail)
-        self._log.info("waiting", wait=wait, detail=detail)
+        self._log.info("waiting", wait=wait.value, detail=detail)
 
     # Following
 
@@ -543,7 +545,7 @@ class JobController:
             deletion_intent=None,
             intent_reason=None,
             intent_message="",
-            wait="back_off",
+            wait=WaitReason.BACK_OFF,
             detail=detail,
         )
         self._pod.begin(None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
-from dispatcher.record import JobRecord
+from dispatcher.record import JobRecord, WaitReason
 from dispatcher.status import FailureReason
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation, observe
@@ -46,9 +46,9 @@ class Unserved:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not now. ``wait``: quota or api_server; ``error`` may carry the API server's wish when to come again."""
+    """Not now. ``error`` may carry the API server's wish when to come again."""
 
-    wait: str
+    wait: WaitReason
     detail: str
     error: Exception | None = None
 
@@ -79,7 +79,7 @@ async def ensure_pod(
     if watch.refusal:
         return Unserved()
     if not watch.is_synced:
-        return Later("api_server", f"the API server does not list the pods of namespace {namespace!r} yet")
+        return Later(WaitReason.API_SERVER, f"the API server does not list the pods of namespace {namespace!r} yet")
     known = await _known(ctx, record, namespace, attempt)
     if known is not None:
         return await _adopt(ctx, record, attempt, known)
@@ -116,7 +116,7 @@ async def _create(
         created = await ctx.cluster.create_pod(namespace, pod, may_send=may_create)
         return Launched(observe(created), attempt, was_adopted=False)
     except ClusterUnavailableError as error:
-        return Later("api_server", f"the API server does not take the pod: {error}", error)
+        return Later(WaitReason.API_SERVER, f"the API server does not take the pod: {error}", error)
     except ClusterRefusedError as error:
         if error.reason == "AlreadyExists":
             return await _existing(ctx, record, attempt, namespace, pod["metadata"]["name"], error)
@@ -129,10 +129,10 @@ async def _existing(
     try:
         found = await ctx.cluster.read_pod(namespace, name)
     except ClusterUnavailableError as unavailable:
-        return Later("api_server", f"the API server does not answer: {unavailable}", unavailable)
+        return Later(WaitReason.API_SERVER, f"the API server does not answer: {unavailable}", unavailable)
     if found is None:
         # It was deleted meanwhile.
-        return Later("api_server", f"the API server asks to try again: {error.message}", error)
+        return Later(WaitReason.API_SERVER, f"the API server asks to try again: {error.message}", error)
     return await _adopt(ctx, record, attempt, observe(found))
 
 
@@ -158,8 +158,8 @@ async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Obs
         if await ctx.cluster.patch_pod(pod.namespace, pod.name, metadata):
             return Launched(replace(pod, job_id=record.job_id, attempt=attempt), attempt, was_adopted=True)
     except (ClusterUnavailableError, ClusterRefusedError) as error:
-        return Later("api_server", f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)
-    return Later("api_server", f"pod {pod.name} of the same key has gone")
+        return Later(WaitReason.API_SERVER, f"pod {pod.name} of the same key cannot be taken over yet: {error}", error)
+    return Later(WaitReason.API_SERVER, f"pod {pod.name} of the same key has gone")
 
 
 def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
@@ -184,14 +184,14 @@ def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> R
 
 def _forbidden(error: ClusterRefusedError, namespace: str, said: str) -> Refused | Later:
     if error.is_quota:
-        return Later("quota", f"waiting for quota in namespace {namespace}: {error.message}", error)
+        return Later(WaitReason.QUOTA, f"waiting for quota in namespace {namespace}: {error.message}", error)
     if "is being terminated" in said:
         return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
     if "cannot create resource" in said:
         text = "the worker's service account may not create pods: give it the Role of deploy/rbac.yaml"
-        return Later("api_server", f"{text} ({said})", error)
+        return Later(WaitReason.API_SERVER, f"{text} ({said})", error)
     if "not yet ready to handle request" in said:  # admission of an API server that has just started
-        return Later("api_server", f"the API server does not take the pod yet: {said}", error)
+        return Later(WaitReason.API_SERVER, f"the API server does not take the pod yet: {said}", error)
     if "serviceaccount" in said:
         return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
     return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")

@@ -1,6 +1,8 @@
 """The page that a newcomer reads first says what the code is: every file that it names, its moves, keys and layers."""
 
+import ast
 import re
+from collections import Counter
 from inspect import getmembers, isfunction, signature
 from itertools import product
 from pathlib import Path
@@ -17,8 +19,10 @@ from worker.failpoints import Failpoint
 TEXT = page("docs/architecture.md")
 OURS = "worker|dispatcher|airflow_bridge|devcluster|tests|docs|deploy|benchmarks|examples"
 #: Written by hand, for newcomers, about the code.
-FOR_HEIRS = ["docs/architecture.md"]
+FOR_HEIRS = ["docs/architecture.md", "docs/glossary.md"]
 PLACEHOLDERS = {"ID", "KEY", "QUEUE", "READER", "INCARNATION", "BYTES", "ATTEMPT", "CONTAINER"}
+#: Words of the field that the pocket cluster, which nobody of ours imports, has for its own things too.
+MEANT_TWICE = {"Container", "Store", "Ended"}
 
 
 def files_named(text: str) -> set[str]:
@@ -91,3 +95,32 @@ def test_the_keys_are_those_that_are_made() -> None:
     assert told == ours | set(re.findall(r"'(podrelay:(?:run|nothing))'", scripts))
     for begins in re.findall(r"'(podrelay:[^']+)'", scripts):
         assert any(key.startswith(begins) for key in [*told, names.CELERY_PREFIX]), begins
+
+
+def test_every_word_of_the_glossary_stands_where_it_is_said_to_live() -> None:
+    words = [cells for cells in rows(page("docs/glossary.md")) if cells[2].startswith("`")]
+    lacking = [
+        (word, path)
+        for told, _, path in words
+        for word in told.split(", ")
+        if not stands_in(word, path + (ROOT / path.strip("`")).read_text())
+    ]
+    assert lacking == []
+    assert len(words) > 50
+
+
+def stands_in(word: str, text: str) -> bool:
+    """Also with a dash, an underscore or nothing between its parts, in the plural, and across two lines."""
+    parts = re.escape(word.lower()).replace(r"\ ", r"[\W_]*").replace(r"\-", r"[\W_]*")
+    return re.search(parts, text.lower()) is not None
+
+
+def test_a_class_has_one_meaning() -> None:
+    found = Counter(
+        node.name
+        for path in sources()
+        if path.suffix == ".py"
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, times in found.items() if times > 1} <= MEANT_TWICE

@@ -23,6 +23,7 @@ Everything is forgotten, and every container killed, when it ends.
 
 
 def main() -> int:
+    """Serve a pocket cluster until a signal ends it; return the exit code."""
     arguments = _parser().parse_args()
     try:
         latency = REALISTIC if arguments.realistic else parse_latency(arguments.latency)

@@ -163,26 +163,26 @@ class PocketCluster:
         write_kubeconfig(Path(path), self.url, self.token, namespace=namespace)
 
     def evict(self, namespace: str, name: str) -> None:
-        """As by ``kubectl drain``."""
+        """Evict a pod as ``kubectl drain`` does."""
         self.control.pods.evict((namespace, name))
 
     def preempt(self, namespace: str, name: str) -> None:
-        """As by the scheduler, for a pod of higher priority."""
+        """Evict a pod as the scheduler does, for one of higher priority."""
         self.control.pods.preempt((namespace, name))
 
     def evict_for_pressure(self, namespace: str, name: str) -> None:
-        """As by the kubelet of a node short of memory: ``Failed``, reason ``Evicted``, not deleted."""
+        """Evict a pod as the kubelet of a node short of memory does: ``Failed``, reason ``Evicted``, not deleted."""
         self.control.pods.evict_for_pressure((namespace, name))
 
     def lose_node(self, name: str, *, kill: bool = False) -> None:
-        """The node is heard of no more; its containers go on, unless ``kill``."""
+        """Cut a node off; its containers go on, unless ``kill``."""
         self.control.node_lifecycle.lose(name, kill=kill)
 
     def restore_node(self, name: str) -> None:
         self.control.node_lifecycle.restore(name)
 
     def trim_history(self) -> None:
-        """Every watch that resumes from before now is told 410."""
+        """Forget the history: every watch that resumes from before now gets a 410."""
         self.store.trim()
 
     def end_watches(self) -> None:
@@ -190,28 +190,31 @@ class PocketCluster:
         self.store.end_watches()
 
     def deny(self, verb: str, resource: str, namespace: str = "") -> None:
-        """RBAC no longer allows this verb on this resource (``pods/log``), for anybody; "" for all namespaces. A watch
-        that runs goes on, as in a real cluster."""
+        """Have RBAC deny everybody this verb on this resource (``pods/log``); "" for all namespaces.
+
+        A watch that runs goes on, as in a real cluster.
+        """
         self.faults.denied.add((verb, resource, namespace))
 
     def allow(self, verb: str, resource: str, namespace: str = "") -> None:
         self.faults.denied.discard((verb, resource, namespace))
 
     def outage(self, seconds: float) -> None:
-        """The API answers 503 for a while and all streams are cut; pods go on."""
+        """Answer 503 for a while and cut all streams; pods go on."""
         self.faults.begin_outage(seconds)
         self.store.end_watches()
         self.control.nodes.cut_log_readers()
 
     def restart_kubelet(self, seconds: float, node: str | None = None) -> None:
-        """The kubelet of this node, or of all, is dead for so long and then starts; pods go on (recording
-        ``kubelet-restart``)."""
+        """Kill a node's kubelet, or all, and start it after so long; pods go on (recording ``kubelet-restart``)."""
         for name in list(self.control.nodes.by_name) if node is None else [node]:
             self.control.node_lifecycle.restart_kubelet(name, seconds)
 
     def restart_api_server(self, seconds: float) -> None:
-        """The API server is killed, and back after so long: connections are reset, then refused; what it stores, and
-        the versions from which watches resume, are etcd's and stay."""
+        """Kill the API server and start it after so long: connections are reset, then refused.
+
+        Objects and history stay: they are etcd's.
+        """
         if self._restarting is None or self._restarting.done():
             self._restarting = asyncio.create_task(self._restart_api_server(seconds))
 
@@ -228,18 +231,17 @@ class PocketCluster:
         await self._bind()
 
     def answer_as_proxy(self, status: int, seconds: float, kind: str = "html") -> None:
-        """What stands before the API server answers in its place, and all streams are cut."""
+        """Answer as a proxy that cannot reach the API server (html, json or empty), and cut all streams."""
         self.faults.begin_proxy(status, seconds, kind=kind)
         self.store.end_watches()
         self.control.nodes.cut_log_readers()
 
     def lose_replies(self, verb: str, resource: str, times: int = 1) -> None:
-        """The next requests of this kind (``create``, ``pods``) are carried out, and never answered."""
+        """Carry out the next requests of this kind (``create``, ``pods``), and never answer them."""
         self.faults.lose_replies(verb, resource, times)
 
     def add_image(self, reference: str, kind: str) -> None:
-        """An image that could not be pulled can be from now on; ``kind`` is a name of the table, such as
-        ``busybox``."""
+        """Let an image be pulled from now on; ``kind`` is a name of the table, such as ``busybox``."""
         self.images.add(reference, kind)
 
     def quota(self, namespace: str, *, pods: int | None, name: str = "pocket-quota") -> None:
@@ -259,7 +261,7 @@ class PocketCluster:
 
 
 def _allow_many_open_files() -> None:
-    """Each container takes a few files and each watcher one: the usual soft limit of 1,024 is not for that."""
+    """Raise the soft limit, usually 1,024: each container takes a few files and each watcher one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""Admission: refuses a pod (403) for its service account, its priority class, a quota or its namespace."""
+"""Admission: refuse a pod (403) for its service account, its priority class, a quota or its namespace."""
 
 from devcluster.apimachinery.errors import Cause, Json, StatusError, forbidden
 from devcluster.apimachinery.quantity import amount
@@ -6,7 +6,11 @@ from devcluster.apimachinery.store import Store
 
 
 def admit(store: Store, pod: Json, *, active_pods: int) -> None:
-    """Raise ``StatusError`` (403) when the service account, the priority class or a quota forbids the pod."""
+    """Check service account, priority class and quotas.
+
+    Raises:
+        StatusError: 403, one of them forbids the pod.
+    """
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     account = pod["spec"]["serviceAccountName"]
     if account != "default" and store.find("serviceaccounts", (namespace, account)) is None:
@@ -30,7 +34,7 @@ def _over_quota(quota: str, hard: Json, active_pods: int) -> str | None:
 
 
 def terminating_namespace(resource: str, name: str, namespace: str) -> StatusError:
-    """Recording ``refused-403-terminating-namespace``."""
+    """Make the refusal of a namespace that is being deleted (recording ``refused-403-terminating-namespace``)."""
     cause = Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
     why = f"unable to create new content in namespace {namespace} because it is being terminated"
     return forbidden(resource, name, why, [cause])

@@ -7,17 +7,17 @@ _NS = 1_000_000_000
 
 
 def now_text() -> str:
-    """Now as Kubernetes writes it in objects (RFC 3339, whole seconds)."""
+    """Write the time now as Kubernetes does in objects (RFC 3339, whole seconds)."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def second_text(at_s: float) -> str:
-    """A Unix time as Kubernetes writes it in objects."""
+    """Write a Unix time as Kubernetes does in objects."""
     return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micro_text() -> str:
-    """Now with microseconds, as ``eventTime`` bears it."""
+    """Write the time now with microseconds, as in ``eventTime``."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

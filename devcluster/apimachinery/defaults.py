@@ -1,4 +1,4 @@
-"""What the API server fills in when a pod is created: defaults and the quality of service."""
+"""What the API server fills in when a pod is created: defaults and the quality-of-service class."""
 
 from devcluster.apimachinery.errors import Json
 
@@ -14,7 +14,7 @@ _TOLERATIONS = [
 
 
 def with_defaults(pod: Json) -> Json:
-    """The pod as the API server stores it, apart from the token volume: containers here reach no API server."""
+    """Fill in the API server's defaults, but no token volume: containers here reach no API server."""
     spec = dict(pod.get("spec") or {})
     account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     defaults: Json = {
@@ -68,7 +68,7 @@ def _volume_with_defaults(volume: Json) -> Json:
 
 
 def quality_of_service(spec: Json) -> str:
-    """``qosClass``, from requests and limits of all containers."""
+    """Return the ``qosClass``, by requests and limits of all containers."""
     containers = [*spec.get("initContainers", []), *spec.get("containers", [])]
     resources = [container.get("resources") or {} for container in containers]
     if not any(resource.get("requests") or resource.get("limits") for resource in resources):

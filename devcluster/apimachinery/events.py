@@ -1,4 +1,4 @@
-"""core/v1 Events, as kubelet and scheduler write them: one object per kind of trouble, counted."""
+"""Events of ``core/v1`` as kubelet and scheduler write them; a repeated one is counted, not added."""
 
 from collections import deque
 from uuid import uuid4
@@ -11,7 +11,7 @@ _KEPT = 20_000
 
 
 class EventWriter:
-    """Writes events about pods; keeps the newest ones only."""
+    """The events about pods; only the newest are kept."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -19,7 +19,7 @@ class EventWriter:
         self._order: deque[tuple[Key, tuple[str, str, str]]] = deque()
 
     def from_scheduler(self, pod: Json, kind: str, reason: str, message: str) -> None:
-        """The scheduler writes through events.k8s.io: no count, no first and last time."""
+        """Write an event as the scheduler does, through events.k8s.io: no count, no first and last time."""
         event = self._event(pod, kind, reason, message)
         event |= {"reportingComponent": "default-scheduler", "reportingInstance": "default-scheduler-pocket"}
         event |= {"eventTime": micro_text(), "source": {}, "firstTimestamp": None, "lastTimestamp": None}
@@ -27,7 +27,7 @@ class EventWriter:
         self._store.create("events", event)
 
     def from_kubelet(self, pod: Json, kind: str, reason: str, message: str) -> None:
-        """A second one of the same words is counted, not added."""
+        """Write an event as the kubelet does, or count it if it repeats another."""
         words = (pod["metadata"]["uid"], reason, message)
         key = self._known.get(words)
         stored = self._store.find("events", key) if key else None

@@ -14,7 +14,11 @@ _MUTABLE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "toleratio
 
 
 def apply_patch(content_type: str, obj: Json, patch: Any) -> Json:
-    """The patched object; raises ``StatusError`` (400, 415, 422)."""
+    """Return the patched object.
+
+    Raises:
+        StatusError: 400 or 422 for what cannot be applied, 415 for another kind of patch.
+    """
     match content_type:
         case "application/merge-patch+json":
             return dict(_merge(obj, _mapping(patch)))
@@ -112,7 +116,9 @@ def _operate(obj: Any, operation: Json, steps: list[str]) -> None:
 
 
 def check_pod_change(before: Json, after: Json) -> Json:
-    """Refuse changes a pod does not allow; gives the object to store, its generation raised when the spec changed.
+    """Refuse changes that a pod does not allow; return the object to store.
+
+    Its generation is raised when the spec changed.
 
     Raises:
         StatusError: 409 for another uid or version, 422 for a change of what is fixed.

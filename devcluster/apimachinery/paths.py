@@ -1,4 +1,4 @@
-"""Parses the path of a request into resource, namespace, name and subresource."""
+"""The path of a request as resource, namespace, name and subresource."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,12 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``namespace`` is "" for all namespaces and for what has none; ``name`` is "" for a collection."""
+    """What a request is about.
+
+    Attributes:
+        namespace: "" for all namespaces and for what has none.
+        name: "" for a collection.
+    """
 
     resource: str
     namespace: str = ""
@@ -37,12 +42,16 @@ class Target:
 
     @property
     def label(self) -> str:
-        """As RBAC and the request counts name it: ``pods``, ``pods/log``."""
+        """Return the resource as RBAC and the request counts name it: ``pods``, ``pods/log``."""
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
 
 def parse_target(path: str) -> Target:
-    """Read the part after ``/api/v1/``; raises ``StatusError`` (404)."""
+    """Read the part of a path after ``/api/v1/``.
+
+    Raises:
+        StatusError: 404, there is no such path.
+    """
     steps = [step for step in path.split("/") if step]
     if len(steps) > 2 and steps[0] == "namespaces":
         namespace, resource, *rest = steps[1:]

@@ -25,7 +25,11 @@ _FACTORS = {
 
 
 def amount(text: str) -> Decimal:
-    """The number a quantity stands for; raises ValueError when it is none."""
+    """Return the number that a quantity stands for.
+
+    Raises:
+        ValueError: it is no quantity.
+    """
     parts = _PARTS.match(text)
     if parts is None:
         raise ValueError(f"{text!r} is not a quantity")

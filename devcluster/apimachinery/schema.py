@@ -35,7 +35,11 @@ class Decoded:
 
 
 def decode_pod(body: Json) -> Decoded:
-    """Read a pod leniently; raises ``StatusError`` (400) for values of the wrong type."""
+    """Read a pod, without the fields that do not exist.
+
+    Raises:
+        StatusError: 400, a value has the wrong type.
+    """
     decoded = Decoded({})
     decoded.pod = _decode_object(body, "Pod", "", decoded.unknown)
     return decoded
@@ -46,7 +50,11 @@ def _cannot(why: str) -> Exception:
 
 
 def refuse_unknown(unknown: list[str]) -> None:
-    """What ``fieldValidation=Strict`` says (recording ``refused-400-unknown-field``)."""
+    """Refuse unknown fields as ``fieldValidation=Strict`` does (recording ``refused-400-unknown-field``).
+
+    Raises:
+        StatusError: 400, there are some.
+    """
     if unknown:
         said = ", ".join(f'unknown field "{path}"' for path in unknown)
         raise _cannot(f"strict decoding error: {said}")

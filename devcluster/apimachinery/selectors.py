@@ -29,11 +29,16 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 
 
 def everything(_obj: Json) -> bool:
+    """Match any object."""
     return True
 
 
 def selector(labels: str, fields: str) -> Match:
-    """One test from both query parameters; raises ``StatusError`` (400) for what cannot be read."""
+    """Make one test of both query parameters.
+
+    Raises:
+        StatusError: 400, a selector cannot be read.
+    """
     tests = [_label_test(part) for part in _parts(labels)] + [_field_test(part) for part in _parts(fields)]
     if not tests:
         return everything

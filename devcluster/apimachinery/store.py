@@ -1,8 +1,8 @@
-"""The object store, as etcd: objects by name, one resourceVersion for all, and a short history for watches.
+"""The object store, as etcd: objects by name, one resourceVersion for all, a short history for watches.
 
-Objects are never changed in place: a change is a new dict that shares what stayed. Each version is turned into bytes
-at most once, when somebody first wants to read it, and every list and watch shares those bytes. The history is short
-on purpose, so that a watcher that was away too long is really told 410.
+Objects are never changed in place: a change is a new dict that shares what stayed. Each version is encoded at most
+once, and every list and watch shares those bytes. The history is short, so that a watcher that was away too long
+gets a 410.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Change:
         self._lines: dict[str, bytes] = {}
 
     def line_for(self, match: Match) -> bytes | None:
-        """The line a watcher with this selector reads; leaving the selector is DELETED, entering it ADDED."""
+        """Return the line for watchers with this selector: entering it is ADDED, leaving it DELETED."""
         was = self.before is not None and match(self.before)
         now = self.type != "DELETED" and match(self.stored.object)
         if now:
@@ -76,6 +76,7 @@ class Change:
 
 
 def watch_line(kind: str, body: bytes) -> bytes:
+    """Write one event of a watch."""
     return b'{"type":"%s","object":%s}\n' % (kind.encode(), body)
 
 
@@ -135,7 +136,7 @@ class Store:
         return self._objects[resource].get(key)
 
     def each(self, resource: str, namespace: str = "") -> Iterator[tuple[Key, Stored]]:
-        """Objects of a resource in the order of their keys."""
+        """Yield the objects of a resource in the order of their keys."""
         objects = self._objects[resource]
         for key in sorted(objects):
             if not namespace or key[0] == namespace:
@@ -145,7 +146,7 @@ class Store:
         return len(self._objects[resource])
 
     def create(self, resource: str, obj: Json) -> Stored:
-        """Add an object that has its namespace and name; gives it uid, creation time and version."""
+        """Add an object that has its namespace and name; give it uid, creation time and version."""
         metadata = obj["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])
         if key in self._objects[resource]:
@@ -165,18 +166,22 @@ class Store:
         return stored
 
     def remove(self, resource: str, key: Key) -> Stored:
-        """Take an object away; the last version watchers see bears a new resourceVersion."""
+        """Remove an object; the last version that watchers see has a new resourceVersion."""
         before = self._objects[resource].pop(key).object
         stored = self._next(before)
         self._publish(resource, Change("DELETED", key, stored, before))
         return stored
 
     def forget(self, resource: str, key: Key) -> None:
-        """Drop an object without telling watchers, as the expiry of old events does here."""
+        """Drop an object without telling watchers, as old events are."""
         self._objects[resource].pop(key, None)
 
     def check_version(self, resource: str, key: Key, given: str | None) -> None:
-        """Optimistic locking: 409 when the writer saw an older version."""
+        """Hold a writer to the version that it read (optimistic locking).
+
+        Raises:
+            StatusError: 409, there is another now.
+        """
         stored = self.read(resource, key)
         if given and given != str(stored.version):
             raise conflict(
@@ -186,7 +191,7 @@ class Store:
             )
 
     def trim(self) -> None:
-        """Forget the history, so that every watch from the past is told 410."""
+        """Forget the history, so that every watch from the past gets a 410."""
         for resource in [*self._objects, *self._history]:
             self._history[resource].clear()
             self._floor[resource] = self.version
@@ -235,4 +240,5 @@ class Store:
 
 
 def too_old(since: int, floor: int) -> StatusError:
+    """Make the 410 of a watch from too far back."""
     return expired(f"too old resource version: {since} ({floor})")

@@ -1,4 +1,4 @@
-"""Validation of a new pod (422): every rule yields causes, in the order of the API server as far as recorded."""
+"""Validation of a new pod: every rule yields its causes, in the API server's order as far as recorded."""
 
 import re
 from collections.abc import Iterator
@@ -39,7 +39,11 @@ _LABEL_KEY_RULE = (
 
 
 def validate(pod: Json) -> None:
-    """Raise ``StatusError`` (422) with all that is wrong."""
+    """Check a new pod.
+
+    Raises:
+        StatusError: 422, with all that is wrong.
+    """
     causes = [*_metadata_causes(pod["metadata"]), *_spec_causes(pod.get("spec") or {})]
     if causes:
         raise invalid("Pod", pod["metadata"].get("name", ""), causes)
@@ -72,7 +76,11 @@ def _metadata_causes(metadata: Json) -> Iterator[Cause]:
 
 
 def validate_annotations(kind: str, metadata: Json) -> None:
-    """Raise ``StatusError`` (422) for what a change made of the annotations."""
+    """Check the annotations of a changed object.
+
+    Raises:
+        StatusError: 422, with all that is wrong.
+    """
     if causes := [*_annotation_causes(metadata.get("annotations") or {})]:
         raise invalid(kind, metadata["name"], causes)
 

@@ -1,6 +1,6 @@
-"""Answers the Kubernetes REST API over HTTP.
+"""The Kubernetes REST API over HTTP.
 
 ``http`` checks the token and what is allowed, then routes: ``pod_routes``, ``object_routes`` for all other kinds,
-``watch`` for lists and watches, ``discovery`` for what is no object. ``faults`` goes wrong on request, and
-``control_routes`` takes such requests, from tests.
+``watch`` for lists and watches, ``discovery`` for what is no object. ``control_routes`` lets tests
+ask for what goes wrong; ``faults`` is what goes wrong in the API itself.
 """

@@ -1,4 +1,4 @@
-"""Bodies of requests and responses: reads objects from JSON, names and measures them, writes them as JSON."""
+"""Bodies of requests and responses: objects read from JSON, named, measured, and written as JSON."""
 
 import json
 from uuid import uuid4
@@ -14,7 +14,11 @@ _MOST_STORED_BYTES = 1_572_864
 
 
 def json_body(text: bytes) -> Json:
-    """A request's object; raises ``StatusError`` (400)."""
+    """Read a request's object.
+
+    Raises:
+        StatusError: 400, it is none.
+    """
     try:
         body = json.loads(text)
     except ValueError as error:
@@ -25,7 +29,11 @@ def json_body(text: bytes) -> Json:
 
 
 def check_namespace(store: Store, resource: str, namespace: str, name: str) -> None:
-    """Nothing is created in a namespace that does not exist or is going."""
+    """Refuse to create something in a namespace that does not exist, or not much longer.
+
+    Raises:
+        StatusError: 404 or 403.
+    """
     stored = store.find("namespaces", ("", namespace))
     if stored is None:
         raise not_found("namespaces", namespace)
@@ -34,13 +42,17 @@ def check_namespace(store: Store, resource: str, namespace: str, name: str) -> N
 
 
 def check_size(obj: Json) -> None:
-    """What etcd takes in one request."""
+    """Hold an object to what etcd takes.
+
+    Raises:
+        StatusError: 500, it is larger.
+    """
     if len(json.dumps(obj, ensure_ascii=False, separators=(",", ":"))) > _MOST_STORED_BYTES:
         raise object_too_large()
 
 
 def named(obj: Json, namespace: str) -> Json:
-    """The object with its namespace and, from ``generateName``, its name."""
+    """Give an object its namespace and, by ``generateName``, its name; drop what only the server may set."""
     metadata = dict(obj.get("metadata") or {})
     if metadata.get("namespace", namespace) != namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
@@ -54,5 +66,6 @@ def named(obj: Json, namespace: str) -> Json:
 
 
 def answer(body: Json, status: int) -> web.Response:
+    """Respond with an object."""
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
     return web.Response(text=text + "\n", status=status, content_type="application/json")

@@ -24,7 +24,11 @@ _GROUPS: Json = {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
 
 
 def answer_service(request: web.Request) -> web.Response:
-    """Raises ``StatusError`` (404) for what is not known."""
+    """Respond to health, version and discovery.
+
+    Raises:
+        StatusError: 404, it is none of these.
+    """
     match request.path.rstrip("/"):
         case "/healthz" | "/readyz" | "/livez":
             return web.Response(text="ok")
@@ -55,7 +59,7 @@ def _resources() -> list[Json]:
 
 
 async def answer_access_review(request: web.Request, faults: Faults) -> web.Response:
-    """``SelfSubjectAccessReview``: everything is allowed but what a test denied."""
+    """Respond to a ``SelfSubjectAccessReview``: everything is allowed but what a test denied."""
     review = await request.json()
     asked = review.get("spec", {}).get("resourceAttributes") or {}
     resource = asked.get("resource", "")

@@ -1,4 +1,4 @@
-"""Faults that tests inject into the API: denials, outages, a proxy in the way, replies that never arrive."""
+"""Faults that tests inject into the API: denials, outages, a proxy in front, lost replies."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ class Faults:
         self._proxy_page = (0, "")
 
     def is_denied(self, verb: str, resource: str, namespace: str) -> bool:
-        """Whether RBAC says no."""
+        """Return whether RBAC denies it."""
         return not self.denied.isdisjoint({(verb, resource, ""), (verb, resource, namespace)})
 
     def begin_outage(self, seconds: float) -> None:
@@ -37,20 +37,27 @@ class Faults:
         self._out_until = asyncio.get_running_loop().time() + seconds
 
     def check_outage(self) -> None:
-        """Raise ``StatusError`` (503) during an outage."""
+        """Refuse everything during an outage.
+
+        Raises:
+            StatusError: 503.
+        """
         if asyncio.get_running_loop().time() < self._out_until:
             raise StatusError(503, "ServiceUnavailable", "apiserver not ready")
 
     def begin_proxy(self, status: int, seconds: float, *, kind: str) -> None:
-        """Answer everything as what stands before an API server does that it cannot reach; ``kind`` is html, json or
-        empty. Raises ValueError for another."""
+        """Answer everything for a while as a proxy does that cannot reach the API server.
+
+        Raises:
+            ValueError: ``kind`` is not html, json or empty, or there is no such status.
+        """
         if kind not in _PAGES or not 200 <= status <= 599:
             raise ValueError(f"a proxy answers with status 200 to 599 and {', '.join(_PAGES)}")
         self._proxy_page = (status, kind)
         self._proxy_until = asyncio.get_running_loop().time() + seconds
 
     def proxy_page(self) -> web.Response | None:
-        """The answer of a proxy, while there is one."""
+        """Return the answer of the proxy, while there is one."""
         if asyncio.get_running_loop().time() >= self._proxy_until:
             return None
         status, kind = self._proxy_page

@@ -1,4 +1,4 @@
-"""Handles every request to the API server: checks the token and what is allowed, then routes it."""
+"""Every request to the API server: its token and what it may do are checked, then it is routed."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 
 class ApiServer:
-    """Answers every request to the server."""
+    """The server's one entrance."""
 
     def __init__(self, host: Host, control: ControlPlane, controls: Controls, *, token: str, faults: Faults) -> None:
         self._store = host.store
@@ -34,7 +34,7 @@ class ApiServer:
         self._pocket = ControlRoutes(controls)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The response to any request, declined ones included."""
+        """Respond to any request; a ``StatusError`` becomes its body."""
         if not request.path.startswith("/pocket/") and (page := self._faults.proxy_page()):
             return page
         try:

@@ -1,4 +1,4 @@
-"""Writes the kubeconfig for clients of this cluster: plain HTTP, a bearer token, namespace ``default``."""
+"""The kubeconfig for clients of this cluster: plain HTTP and a bearer token."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import yaml
 
 
 def write_kubeconfig(path: Path, url: str, token: str, *, namespace: str = "default") -> None:
-    """Write the file in one step and readable by its owner only, as it holds a token."""
+    """Write the file in one step, readable by its owner only: it holds a token."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -15,7 +15,7 @@ from devcluster.controllers.namespaces import create_namespace
 
 
 class ObjectRoutes:
-    """Create, delete and patch for all but pods."""
+    """Create, delete, patch and update for all kinds but pods."""
 
     def __init__(self, control: ControlPlane, store: Store) -> None:
         self._control = control

@@ -1,4 +1,4 @@
-"""The pod endpoints: create, read, list, watch, patch, delete, log, eviction."""
+"""The endpoints of pods that change something, and their log. Reads, lists and watches are as for all kinds."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ _TRUE = ("1", "true", "True")
 
 
 class PodRoutes:
-    """Answers for ``pods``; each method gives a response or raises ``StatusError``."""
+    """The handlers for ``pods``; each returns a response or raises ``StatusError``."""
 
     def __init__(self, control: ControlPlane, store: Store) -> None:
         self._control = control
@@ -120,7 +120,7 @@ class PodRoutes:
         return answer(success(201), 201)
 
     async def log(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """The log endpoint; a follow is a stream that ends a little after the container."""
+        """Respond with a log; a followed one ends a little after its container."""
         pod = self._store.read("pods", target.key).object
         container = _chosen_container(pod, request.query.get("container", ""))
         query = _log_query(request.query)

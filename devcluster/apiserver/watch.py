@@ -35,7 +35,11 @@ class ListOptions:
 
 
 def list_options(query: Mapping[str, str]) -> ListOptions:
-    """Read the query; raises ``StatusError`` (400, 422)."""
+    """Read the query of a list or watch.
+
+    Raises:
+        StatusError: 400 or 422, it cannot be read.
+    """
     given = query.get("resourceVersion", "")
     if given and not given.isdigit():
         raise bad_request(f'Invalid value: "{given}": strconv.ParseUint: parsing "{given}": invalid syntax')
@@ -62,7 +66,11 @@ def _wrong_match(given: str | None) -> StatusError:
 
 
 def list_body(store: Store, target: Target, options: ListOptions) -> bytes:
-    """A whole list, or one page of it; raises ``StatusError`` (410) for a page that comes too late."""
+    """Write a list, or one page of it.
+
+    Raises:
+        StatusError: 410, the next page was asked for too late.
+    """
     after, version = _continued(store, target, options.continued)
     items: list[bytes] = []
     more = ""
@@ -108,7 +116,7 @@ def _continued(store: Store, target: Target, token: str) -> tuple[tuple[str, str
 
 
 def bookmark_line(target: Target, version: int, *, end_of_initial: bool = False) -> bytes:
-    """An object with nothing but a version (recording ``watch-expired-410``)."""
+    """Write a bookmark: an object with nothing but a version (recording ``watch-expired-410``)."""
     metadata: Json = {"resourceVersion": str(version)}
     if end_of_initial:
         metadata["annotations"] = _END_OF_INITIAL

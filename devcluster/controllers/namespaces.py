@@ -1,4 +1,4 @@
-"""Creates namespaces, and removes those that are deleted once they are empty."""
+"""Namespaces: created with what belongs to each, and after a deletion removed once they are empty."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ class Namespaces:
         self._lingering: dict[str, asyncio.TimerHandle] = {}
 
     def delete(self, name: str) -> Stored:
-        """Begin a deletion: terminating at once; gone when it is empty, and not before a while has passed."""
+        """Make a namespace ``Terminating``; it is removed when it is empty, at the earliest after a while."""
         stored = self._store.read("namespaces", ("", name))
         namespace = stored.object
         if "deletionTimestamp" not in namespace["metadata"]:

@@ -1,4 +1,4 @@
-"""Loses nodes and brings them back, and restarts their kubelets."""
+"""The life of nodes: lost, restored, their kubelets restarted; and what that does to their pods."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from devcluster.kubelet.node import Node
 
 
 class NodeLifecycle:
-    """What becomes of a node's pods when it is lost or its kubelet restarts; ``on_restored``: it takes pods again."""
+    """The node lifecycle controller; ``on_restored`` is called when a node takes pods again."""
 
     def __init__(self, host: Host, nodes: Nodes, pods: Pods, on_restored: Callable[[], None]) -> None:
         self._store = host.store
@@ -25,7 +25,7 @@ class NodeLifecycle:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def lose(self, name: str, *, kill: bool = False) -> None:
-        """Let no more be heard of a node; with ``kill`` its containers die as well.
+        """Cut a node off; with ``kill`` its containers die as well.
 
         Raises:
             KeyError: there is no such node.
@@ -41,7 +41,7 @@ class NodeLifecycle:
             self._timers[name] = loop.call_later(self._latency.lost_node_grace_s, self._evict_all, node)
 
     def restore(self, name: str) -> None:
-        """Bring a node back: it tells what happened meanwhile and obeys what was asked of it.
+        """Bring a node back: it reports what happened meanwhile and does what was asked of it.
 
         Raises:
             KeyError: there is no such node.

@@ -1,4 +1,4 @@
-"""All nodes, as objects in the store and as what pods run on."""
+"""All nodes: their objects in the store, and what their pods run on."""
 
 from devcluster.apimachinery.clock import now_text
 from devcluster.apimachinery.errors import Json

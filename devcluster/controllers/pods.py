@@ -1,4 +1,4 @@
-"""All pods, as objects in the store and as the pod workers that run them: created, deleted, evicted."""
+"""All pods: their objects in the store and their workers, created, deleted and evicted."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ def is_over(pod: Json) -> bool:
 
 
 class Pods:
-    """Creates, deletes and evicts pods; ``on_removal`` gets the namespace of each that is gone with its containers."""
+    """All pods; ``on_removal`` gets the namespace of each pod that is gone with its containers."""
 
     def __init__(self, host: Host, journal: Journal, on_removal: Callable[[str], None]) -> None:
         self._host = host
@@ -96,7 +96,7 @@ class Pods:
         return self._store.update("pods", key, {**pod, "metadata": metadata})
 
     def remove(self, key: Key) -> Stored:
-        """Take the object away for good."""
+        """Remove the object."""
         removed = self._store.remove("pods", key)
         uid = removed.object["metadata"]["uid"]
         entry = self._journal.pods.get(uid)

@@ -1,4 +1,4 @@
-"""Assigns pods to nodes, round robin, and says in the scheduler's words why no node fits.
+"""The scheduler: binds pods to nodes, round robin, or says why no node fits.
 
 Nothing is weighed: a pod fits if its node selector matches and its requests are below what one empty node has.
 """
@@ -21,7 +21,7 @@ _NO_HELP = (
 
 
 class Scheduler:
-    """Binds pods to nodes; ``start`` has a bound pod run on its node."""
+    """The scheduler; ``start`` has a bound pod run on its node."""
 
     def __init__(self, host: Host, nodes: Nodes, start: Callable[[Json, Node], None]) -> None:
         self._store = host.store

@@ -1,4 +1,4 @@
-"""Starts and ends the containers of one pod, with the log, the events and the status of each start."""
+"""The containers of one pod: each start and end, with its log, events and status."""
 
 import asyncio
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ class Containers:
     # The start of a container.
 
     async def start(self, name: str) -> Container | None:
-        """Start a container, waiting out trouble that may heal; None when it cannot be started at all."""
+        """Start a container, waiting for its image and configuration; return None when it cannot be started at all."""
         spec, status = self._specs[name], self._status
         await pause(self._host.latency.start_s)
         image = await pull_image(self._host, status, name, spec["image"], policy=spec["imagePullPolicy"])
@@ -77,7 +77,7 @@ class Containers:
                 await asyncio.sleep(self._host.latency.config_retry_s)
 
     def _next_instance(self, name: str, image: Image) -> ContainerView:
-        """The view of the instance about to start, and its log."""
+        """Open the log of the instance about to start, and return its view."""
         view = self._status.container(name)
         starts = self._entry.starts[name] = self._entry.starts.get(name, 0) + 1
         if name in self.logs:
@@ -104,7 +104,7 @@ class Containers:
     # The end of a container.
 
     async def end(self, names: Iterable[str]) -> None:
-        """TERM to those of these that run, and wait for their end; KILL is for the caller to send."""
+        """Send TERM to those of these that run, and wait for their end; KILL is the caller's."""
         living = {name: self._running[name] for name in names if name in self._running}
         for name in living:
             self.terminate(name)
@@ -121,7 +121,7 @@ class Containers:
             running.kill()
 
     def ended(self, name: str, exit_: Exit) -> None:
-        """Take note of an end; for one that is known already, do nothing."""
+        """Record an end; one that is known already changes nothing."""
         self._running.pop(name, None)
         view = self._status.container(name)
         if not view.is_running:
@@ -144,7 +144,7 @@ class Containers:
         return content.decode(errors="replace")
 
     async def close(self) -> None:
-        """All processes and all logs end, and nobody is told."""
+        """Kill all processes and close all logs; publish nothing."""
         self.kill_all()
         await _all_ended(self._running.values())
         for log in self.logs.values():

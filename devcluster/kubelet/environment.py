@@ -17,7 +17,7 @@ class ConfigError(Exception):
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
-    """``$(NAME)`` and ``$$`` as in Kubernetes: what is unknown stays as it is."""
+    """Expand ``$(NAME)`` and ``$$`` as Kubernetes does: what is unknown stays as it is."""
 
     def replacement(found: re.Match[str]) -> str:
         name = found.group(1)
@@ -29,7 +29,7 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 
 
 def environment_of(store: Store, pod: Json, container: Json) -> dict[str, str]:
-    """The variables that the pod gives a container.
+    """Return the variables that the pod gives a container.
 
     Raises:
         ConfigError: a secret, config map or key is missing and not optional.
@@ -50,7 +50,7 @@ def environment_of(store: Store, pod: Json, container: Json) -> dict[str, str]:
 
 
 def object_data(store: Store, resource: str, namespace: str, name: str) -> dict[str, bytes] | None:
-    """The files of a secret or config map; None when it does not exist."""
+    """Return the files of a secret or config map; None when it does not exist."""
     stored = store.find(resource, (namespace, name))
     if stored is None:
         return None
@@ -104,7 +104,11 @@ def _key_of(store: Store, pod: Json, resource: str, reference: Json) -> str | No
 
 
 def field_value(pod: Json, path: str) -> str:
-    """A downward API field; raises ConfigError when it is not supported."""
+    """Return a field of the downward API.
+
+    Raises:
+        ConfigError: it is not supported.
+    """
     keyed = _FIELD_KEY.match(path)
     if keyed:
         group, key = keyed.groups()
@@ -130,7 +134,7 @@ def field_value(pod: Json, path: str) -> str:
 
 
 def resource_value(pod: Json, container: Json, reference: Json) -> str:
-    """``requests.cpu``, ``limits.memory``, …, in units of the divisor, rounded up."""
+    """Return ``requests.cpu``, ``limits.memory``, …, in units of the divisor, rounded up."""
     named = reference.get("containerName", container["name"])
     owner = next((one for one in pod["spec"]["containers"] if one["name"] == named), container)
     group, _, name = reference["resource"].partition(".")

@@ -1,4 +1,4 @@
-"""The host that all pods of one server run on, and the directories of each pod."""
+"""What all pods of a cluster share on this machine, and the directories of each pod."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from devcluster.runtime.reaper import Reaper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What all pods share: the API's store and events, images, directories, and who watches their processes."""
+    """What all pods share: store, events, images, a directory, and the helpers that watch their processes."""
 
     store: Store
     events: EventWriter
@@ -39,18 +39,18 @@ class PodDirectories:
         return self._own / "v"
 
     def container(self, name: str) -> Path:
-        """What a container has as its home."""
+        """Return the home directory of a container."""
         return self._own / "c" / name
 
     def termination_message(self, name: str) -> Path:
         return self.container(name) / "termination-log"
 
     def log(self, name: str, restarts: int) -> Path:
-        """The log of one instance of a container."""
+        """Return the log of one instance of a container."""
         return self.root / "logs" / f"{self.key[0]}_{self.key[1]}_{self.uid}" / name / f"{restarts}.log"
 
     def remove(self) -> None:
-        """Volumes and homes go; logs stay for those who check them."""
+        """Remove volumes and homes; logs stay, for tests to check."""
         shutil.rmtree(self._own, ignore_errors=True)
 
     @property

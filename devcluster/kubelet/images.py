@@ -1,4 +1,4 @@
-"""The small table of images: a name chooses which programs of this machine a container finds in its PATH.
+"""The table of images: a name chooses which programs of this machine a container finds in its PATH.
 
 ``python:*`` finds the host's Python (the interpreter alone, without the packages of a virtualenv) and the usual tools;
 ``busybox:*``, ``alpine:*``, ``ubuntu:*``, ``debian:*`` find the tools and no Python; ``simulated:*`` runs no process at
@@ -83,7 +83,7 @@ class ImageTable:
         self.extra[reference] = _TABLE.get(kind, kind)
 
     def find(self, reference: str, pull_policy: str) -> Image:
-        """The image of that name.
+        """Return the image of that name.
 
         Raises:
             ImageError: ``InvalidImageName``, ``ErrImageNeverPull`` or ``ErrImagePull``.
@@ -100,7 +100,7 @@ class ImageTable:
         raise ImageError("ErrImagePull", _pull_failure(reference, host, path))
 
     def search_path(self, image: Image) -> str:
-        """The PATH of a container of this image."""
+        """Return the PATH of a container of this image."""
         tools = self._tools()
         return f"{self._python()}:{tools}" if image.kind == "python" else str(tools)
 

@@ -49,7 +49,11 @@ REALISTIC = Latency(
 
 
 def parse_latency(text: str) -> Latency:
-    """Read ``quick``, ``realistic`` or ``name=seconds,…`` (names as in ``Latency``, with or without ``_s``)."""
+    """Read ``quick``, ``realistic`` or ``name=seconds,…`` (names as in ``Latency``, with or without ``_s``).
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if text in ("quick", ""):
         return QUICK
     if text == "realistic":
@@ -65,6 +69,6 @@ def parse_latency(text: str) -> Latency:
 
 
 async def pause(seconds: float) -> None:
-    """Wait; without any wait go straight on, so that what follows happens in the same turn of the loop."""
+    """Wait; for 0 seconds go straight on, in the same turn of the event loop."""
     if seconds > 0:
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Turns a container's spec into what runs: command, environment and paths, then a process or a simulation."""
+"""From a container's spec to what runs: command, environment and paths, then a process or a simulation."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from devcluster.runtime.simulated import SimulatedContainer
 
 
 class Launcher:
-    """Plans and starts the containers of one pod."""
+    """Configures and starts the containers of one pod."""
 
     def __init__(self, host: Host, directories: PodDirectories) -> None:
         self._host = host
@@ -23,7 +23,11 @@ class Launcher:
         self.volumes: dict[str, Path] = {}
 
     def container_config(self, pod: Json, spec: Json, image: Image) -> ContainerConfig:
-        """All that is needed to start a container of this pod; raises ConfigError."""
+        """Return all that is needed to start a container of this pod.
+
+        Raises:
+            ConfigError: a secret, config map or field is missing.
+        """
         given = environment_of(self._host.store, pod, spec)
         mounts = self._mounts(spec)
         search_path = "" if image.kind == "simulated" else self._host.images.search_path(image)
@@ -42,7 +46,11 @@ class Launcher:
         )
 
     def launch(self, spec: Json, image: Image, config: ContainerConfig, log: LogFile) -> Container:
-        """Start what was planned; raises StartError."""
+        """Start a container.
+
+        Raises:
+            StartError: it cannot be started.
+        """
         if image.kind == "simulated":
             return SimulatedContainer(spec["name"], config, log, self._mounts(spec))
         (config.directory / "tmp").mkdir(parents=True, exist_ok=True)

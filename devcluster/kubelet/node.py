@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(slots=True)
 class Node:
-    """One node; a lost one goes on running what it has, and tells nobody; one whose kubelet restarts likewise."""
+    """One node. Its pods go on running while it is unreachable: lost, or with a kubelet that restarts."""
 
     name: str
     ip: str
@@ -19,11 +19,11 @@ class Node:
 
     @property
     def is_unreachable(self) -> bool:
-        """Nothing is heard of its pods, which go on."""
+        """Return whether the API server hears nothing from it."""
         return self.is_lost or self.kubelet != "running"
 
     def signal(self) -> None:
-        """Tell those who wait for it whether it is back."""
+        """Wake those who wait for it if it is reachable; call this after each change."""
         if self.is_unreachable:
             self.reachable.clear()
         else:

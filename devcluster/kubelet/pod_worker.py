@@ -1,8 +1,8 @@
-"""Runs one pod on its node, from its volumes to its end, as a pod worker of the kubelet does.
+"""The worker of one pod on its node, as in the kubelet: from the pod's volumes to its end.
 
-One task walks through this: volumes, sandbox, init containers, main containers, the end. A stop (deletion, deadline,
-eviction by the node) cancels that walk at whatever point it has reached and continues with TERM, grace, KILL. What has
-become known on the way is told through ``StatusManager``.
+One task syncs the pod: volumes, sandbox, init containers, main containers, the end. A stop (deletion, deadline,
+eviction by the node) cancels it at whatever point it has reached, and TERM, grace and KILL follow. Each change is
+published through ``StatusManager``.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Stop:
 
 
 class PodWorker:
-    """Runs one pod on one node, and stops it when asked."""
+    """The worker of one pod."""
 
     def __init__(self, host: Host, pod: Json, node: Node, entry: JournalEntry) -> None:
         self._host = host
@@ -62,7 +62,7 @@ class PodWorker:
     # What others ask of a pod worker.
 
     def start(self, on_end: Callable[[], None]) -> None:
-        """Start the walk; ``on_end`` is called when nothing is left to be done for this pod."""
+        """Run the pod; ``on_end`` is called when nothing is left to be done for it."""
         self._on_end = on_end
         self._spawn(self._run())
 
@@ -71,7 +71,7 @@ class PodWorker:
         self.task.add_done_callback(lambda _task: self._on_end())
 
     def stop(self, stop: Stop) -> None:
-        """End the pod; a later, shorter grace shortens what is under way."""
+        """Stop the pod, or shorten the grace of a stop under way; on an unreachable node, once it is back."""
         if self.node.is_unreachable:
             self._held_stop = stop
             return
@@ -92,7 +92,7 @@ class PodWorker:
         self._status.holds_ends = stop is not None
 
     def reconnect(self) -> None:
-        """Publish what could not be told, and obey what could not be heard."""
+        """Publish what changed while the node was unreachable, and carry out a stop that could not reach it."""
         self._status.publish()
         if self._held_stop is not None:
             held, self._held_stop = self._held_stop, None
@@ -102,26 +102,26 @@ class PodWorker:
                 self.stop(held)
 
     def kill_containers(self) -> None:
-        """Everything dies at once, as when the machine loses power."""
+        """Kill all containers at once."""
         self._containers.kill_all()
 
     def container(self, name: str) -> ContainerView | None:
         return self._status.find(name)
 
     def log(self, name: str) -> LogFile | None:
-        """The log of a container's newest instance; None before its first start."""
+        """Return the log of a container's newest instance; None before its first start."""
         return self._containers.logs.get(name)
 
     def previous_log(self, name: str) -> LogFile | None:
-        """The log of the instance before the newest."""
+        """Return the log of the instance before the newest."""
         return self._containers.previous_logs.get(name)
 
     def remove_files(self) -> None:
-        """The pod is gone: its volumes and working directories too."""
+        """Remove volumes and working directories, once the pod is gone."""
         self._directories.remove()
 
     async def close(self) -> None:
-        """The server stops: no more publishing, all processes gone."""
+        """Kill all containers and publish nothing more: the server stops."""
         self._cancel_timers()
         if self.task is not None and not self.task.done():
             self._set_stop(None)
@@ -129,7 +129,7 @@ class PodWorker:
         self._sidecars.stop_restarting()
         await self._containers.close()
 
-    # The walk.
+    # Syncing.
 
     async def _run(self) -> None:
         try:
@@ -172,7 +172,7 @@ class PodWorker:
                 wait_s = min(wait_s * 2, 122.0)
 
     async def _run_init_containers(self) -> bool:
-        """Whether the main containers may start."""
+        """Return whether the main containers may start."""
         for view in self._status.view.of_role("init", "sidecar"):
             if view.role == "sidecar":
                 await self._sidecars.start(view.name)
@@ -222,7 +222,7 @@ class PodWorker:
         self._status.publish()
 
     def _finish_stopped(self, stop: Stop) -> None:
-        """The status of a stopped pod: all containers and the phase in one update, as recorded."""
+        """Publish all containers and the phase of a stopped pod in one update, as recorded."""
         self._status.update(containers=tuple(_not_located(view) for view in self._status.view.containers))
         failed = bool(stop.reason) or outcome_failed(self._status.view)
         self._status.publish(
@@ -266,7 +266,7 @@ class PodWorker:
 
 
 def _not_located(view: ContainerView) -> ContainerView:
-    """A container that never came to run before its pod was stopped."""
+    """Return the end of a main container that never ran before its pod was stopped."""
     if view.role != "main" or view.has_terminated:
         return view
     message = "The container could not be located when the pod was terminated"

@@ -1,4 +1,4 @@
-"""Image pulls: the events of one that fails, and the pauses, ever longer, before it is tried again."""
+"""Image pulls: events and back-off of one that fails."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from devcluster.kubelet.views import waiting
 
 
 async def pull_image(host: Host, status: StatusManager, name: str, image: str, *, policy: str) -> Image:
-    """The image of the container of that name, waited for as long as it cannot be had."""
+    """Return the image of a container, once it can be pulled."""
     tries = 0
     while True:
         try:
@@ -36,7 +36,7 @@ async def _wait_out(status: StatusManager, name: str, image: str, error: ImageEr
 
 
 def image_is_present(image: str) -> str:
-    """The words of the event ``Pulled``."""
+    """Return the message of the event ``Pulled``."""
     return f'Container image "{image}" already present on machine and can be accessed by the pod'
 
 

@@ -1,6 +1,6 @@
-"""Restarts: whether a container that has ended runs again, and how long it is kept waiting for that.
+"""Restarts: whether a container that has ended is started again, and after what back-off.
 
-Native sidecars always run again: init containers that are started in their turn, and stopped after all others.
+Native sidecars, which are init containers that are always restarted, are stopped after all others.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Restarts:
         self._failures: dict[str, int] = {}
 
     async def run(self, name: str) -> None:
-        """Run a container until the pod's restart policy is content."""
+        """Run a container, again and again as far as the pod's restart policy wants it."""
         while True:
             running = await self._containers.start(name)
             if running is not None:
@@ -33,7 +33,7 @@ class Restarts:
             await self.back_off(name)
 
     async def back_off(self, name: str) -> None:
-        """The first restart comes at once, later ones after a doubling pause in CrashLoopBackOff."""
+        """Wait before a restart: the first comes at once, later ones after a doubling pause in CrashLoopBackOff."""
         failures = self._failures[name] = self._failures.get(name, 0) + 1
         if failures == 1:
             return
@@ -60,7 +60,7 @@ class Sidecars:
         self._keepers: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, name: str) -> None:
-        """Start one, as often as that takes, and have it kept running."""
+        """Start one, as often as that takes, and restart it whenever it ends."""
         running = await self._containers.start(name)
         while running is None:
             await self._restarts.back_off(name)
@@ -75,7 +75,7 @@ class Sidecars:
             running = await self._containers.start(name)
 
     async def stop(self) -> None:
-        """The main containers have ended: TERM to the sidecars, the last one first."""
+        """Stop the sidecars, the last one first, after the main containers have ended."""
         for left, name in enumerate(reversed(self._keepers), 1 - len(self._keepers)):
             self._keepers[name].cancel()
             running = self._containers.running(name)
@@ -90,7 +90,7 @@ class Sidecars:
                 self._containers.ended(name, exit_)
 
     def stop_restarting(self) -> None:
-        """None is restarted from now on."""
+        """Restart none from now on."""
         for keeper in self._keepers.values():
             keeper.cancel()
 

@@ -1,6 +1,6 @@
-"""A pod's status and phase from what is known of its containers: pure, as the kubelet's own functions are.
+"""A pod's status and phase, made of what is known of its containers. Pure.
 
-The order of conditions, their reasons and their words are those of the recordings.
+The conditions have the order, reasons and words of the recordings.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,10 @@ class _PodCondition:
 
 
 def pod_status(view: PodView, before: Json, now: str) -> Json:
-    """The status to publish; ``before`` gives the transition times and the conditions that others have set."""
+    """Make the status to publish.
+
+    ``before``: the status that is stored, with transition times and the conditions that others have set.
+    """
     status: Json = {"observedGeneration": view.generation, "phase": view.phase}
     old = before.get("conditions") or []
     own = [_condition(wanted, old, view.generation, now) for wanted in _conditions(view)]
@@ -119,14 +122,13 @@ def _ready(view: PodView) -> tuple[bool, str, str]:
 
 
 def phase_of(view: PodView, *, has_run: bool) -> str:
-    """``Pending`` or ``Running``; the two final phases come with the end of the pod, not with that of its
-    containers."""
+    """Return ``Pending`` or ``Running``; the final phases come when the pod ends, later than its containers."""
     untouched = any("waiting" in one.state and not one.last_state for one in view.of_role("main"))
     return "Running" if has_run and not untouched else "Pending"
 
 
 def outcome_stands(view: PodView, restart_policy: str) -> bool:
-    """Whether no container will run again, so that how the pod ends is decided."""
+    """Return whether no container will run again, so that the pod's outcome is decided."""
     if any(one.is_running for one in view.of_role("sidecar")):
         return False
     inits = view.of_role("init")
@@ -138,6 +140,6 @@ def outcome_stands(view: PodView, restart_policy: str) -> bool:
 
 
 def outcome_failed(view: PodView) -> bool:
-    """Whether a pod whose containers have ended has failed: sidecars do not count."""
+    """Return whether a pod whose containers have ended has failed; sidecars do not count."""
     counted = view.of_role("init", "main")
     return any(container.has_terminated and not container.has_succeeded for container in counted)

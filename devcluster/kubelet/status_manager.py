@@ -1,4 +1,4 @@
-"""Keeps the status of one pod on its node, and publishes it to the API server.
+"""The status of one pod as its node knows it, and what of it the API server is told.
 
 ``update`` changes what the node knows, ``publish`` tells the API server. From an unreachable node nothing is published.
 """
@@ -21,12 +21,12 @@ class StatusManager:
         self._store = host.store
         self._events = host.events
         self.node = node
-        #: The object as it was last looked at.
+        #: The object as it was last read.
         self.pod = pod
         self.key: Key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
         self.uid: str = pod["metadata"]["uid"]
         self.view: PodView = first_view(pod, host_ip=node.ip, started_at=now_text())
-        #: The pod is being stopped: the ends of its containers are told together, as recorded.
+        #: The pod is being stopped: the ends of its containers are published together, as recorded.
         self.holds_ends = False
         self._has_run = False
 
@@ -42,7 +42,7 @@ class StatusManager:
         return next(view for view in self.view.containers if view.name == name)
 
     def refresh(self) -> Json:
-        """The pod as it stands in the store, or as it last stood there."""
+        """Read the pod from the store, or return it as it last was there."""
         stored = self._store.find("pods", self.key)
         if stored is not None and stored.object["metadata"]["uid"] == self.uid:
             self.pod = stored.object
@@ -74,14 +74,14 @@ class StatusManager:
         self.publish()
 
     def publish_start(self, view: ContainerView) -> None:
-        """A container runs; main containers are started in one go, and told together."""
+        """Publish that a container runs; main containers are started in one go, and published together."""
         self._has_run = self._has_run or view.role == "main"
         self._update_container(view)
         if not (view.role == "main" and self._others_are_starting()):
             self.publish()
 
     def publish_end(self, view: ContainerView) -> None:
-        """A container has ended; told at once, unless the pod is being stopped."""
+        """Publish that a container has ended; while the pod is being stopped, only note it."""
         if self.holds_ends:
             self.view = self.view.with_container(view)
         else:

@@ -56,7 +56,7 @@ class PodView:
     started_at: str
     pod_ip: str = ""
     has_sandbox: bool = False
-    #: The outcome stands: conditions say PodFailed or PodCompleted, whatever containers still do.
+    #: Its outcome is decided: conditions say PodFailed or PodCompleted, whatever containers still do.
     is_over: bool = False
     is_failed: bool = False
     phase: str = "Pending"
@@ -72,12 +72,12 @@ class PodView:
 
 
 def waiting(reason: str, message: str = "") -> ContainerState:
-    """The state of a container that does not run yet, or not again."""
+    """Make the state of a container that does not run yet, or not again."""
     return {"waiting": {"reason": reason, "message": message} if message else {"reason": reason}}
 
 
 def first_view(pod: Json, *, host_ip: str, started_at: str) -> PodView:
-    """A pod that has just come to its node: every container waits."""
+    """Make the view of a pod that is new on its node: every container waits."""
     spec = pod["spec"]
     reason = "PodInitializing" if spec.get("initContainers") else "ContainerCreating"
     views = []

@@ -15,7 +15,7 @@ class MountError(Exception):
 
 
 def set_up_volumes(store: Store, pod: Json, directory: Path) -> dict[str, Path]:
-    """Make the directories of all volumes of a pod, by volume name.
+    """Make the directories of a pod's volumes; return them by the volumes' names.
 
     Raises:
         MountError: a secret or config map is missing, or the kind of volume is refused here.

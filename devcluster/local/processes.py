@@ -1,5 +1,4 @@
-"""The processes that this one starts for its own use: listened to, waited for, ended in reverse order, whatever
-happens to it."""
+"""Child processes: their output is read, their readiness awaited, and they end with this process, the last first."""
 
 import os
 import shutil
@@ -24,12 +23,11 @@ GRACE_S = 10.0
 
 
 class ChildFailedError(Exception):
-    """A process ended too early, or did not get ready. The message holds what it said last."""
+    """A process ended too early, or did not get ready. The message has its last lines."""
 
 
 class Child:
-    """A Python module run as a process in a session of its own, so that Ctrl-C at the terminal does not reach it: its
-    starter ends it, when it is its turn."""
+    """A Python module run as a process, in a session of its own: Ctrl-C at the terminal reaches only its starter."""
 
     def __init__(self, name: str, module: Sequence[str], *, env: Mapping[str, str], sink: Sink, ready: str) -> None:
         self.name = name
@@ -64,7 +62,7 @@ class Child:
         raise ChildFailedError(self.report(what))
 
     def report(self, what: str) -> str:
-        """What happened to it, and what it said last."""
+        """Say what happened to it, with its last lines."""
         return "\n".join([f"{self.name} {what}; it said:", *(f"  {line}" for line in self._last_lines)])
 
     def stop(self) -> None:
@@ -94,7 +92,7 @@ class Child:
 
 
 class Processes:
-    """Use as a context manager. What is started within ends with it, last first, and also when this process is killed.
+    """A context whose processes end with it, the last first, also when this process is killed.
 
     Attributes:
         directory: a temporary one, which ends too.
@@ -128,7 +126,7 @@ class Processes:
         self._reaper.hold(pid)
 
     def release(self, pid: int) -> None:
-        """No longer: it is about to end."""
+        """Let go of a process that is about to end."""
         self._reaper.release(pid)
 
     def __enter__(self) -> Self:
@@ -140,8 +138,7 @@ class Processes:
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """What is started meanwhile inherits a blocked SIGINT: Ctrl-C must not end Redis before the worker has let go of
-    its jobs."""
+    """Block SIGINT for what is started meanwhile: Redis must outlive the worker, which hands over its jobs."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -151,7 +148,7 @@ def _sigint_blocked() -> Iterator[None]:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends the context as Ctrl-C does: with KeyboardInterrupt."""
+    """End the context at SIGTERM as at Ctrl-C: with KeyboardInterrupt."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -164,6 +161,6 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """From here on everything is being ended, each step within its limit: a second Ctrl-C must not break that off."""
+    """Ignore signals from here on: a second Ctrl-C must not break off the end, which is limited in time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

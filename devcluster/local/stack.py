@@ -17,7 +17,12 @@ READY_WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LocalStack:
-    """What runs. ``redis_binary`` and ``cluster_url`` are None for what was there before."""
+    """What runs.
+
+    Attributes:
+        redis_binary: None where Redis was there before.
+        cluster_url: None where the cluster was there before.
+    """
 
     redis_url: str
     kubeconfig: str

@@ -1,4 +1,4 @@
-"""The journal for tests: every pod that was ever created, what its containers really wrote, all API requests."""
+"""The journal for tests: every pod ever created, what its containers really wrote, and all API requests."""
 
 from dataclasses import dataclass, field
 

@@ -1,9 +1,8 @@
 """Container logs: files in the CRI format, and reading them as the kubelet does.
 
-A line waits in memory until its newline has come, is cut every 16 KiB (``P`` for all but the last piece), and is
-stamped then; the reader joins the pieces and keeps the first stamp. A final line without newline is such a ``P`` piece.
-Files may be rotated: a follower that lags by a whole file never sees it, and plain reading sees only the newest file,
-both as on a node.
+A line is written, with its timestamp, when its newline has come; each 16 KiB are a piece (``P``, the last ``F``).
+The reader joins pieces and keeps the first timestamp. A last line without newline is a ``P`` piece. When files are
+rotated, a follower that lags by a whole file misses it, and other readers see only the newest, both as on a node.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ _NOTHING = b""
 
 @dataclass(slots=True)
 class ContainerOutput:
-    """What one container wrote, over all its starts: the witness tests ask."""
+    """What one container wrote over all its starts, counted before it became a log."""
 
     bytes: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
@@ -62,14 +61,14 @@ class LogFile:
         self._write(out)
 
     def append_at_once(self, stream: str, lines: list[bytes]) -> None:
-        """Write whole lines that share one timestamp, for readers that must not rely on it."""
+        """Write whole lines that share one timestamp."""
         stamp = self._clock.stamp()
         tag = stream.encode()
         self._account(b"".join(line + b"\n" for line in lines))
         self._write([b"%s %s F %s\n" % (stamp, tag, line) for line in lines])
 
     def end_of_stream(self) -> None:
-        """The container is gone: what has no newline is written as it is."""
+        """Write what has no newline: the container is gone."""
         out: list[bytes] = []
         for stream, rest in self._rest.items():
             self._cut(out, stream.encode(), rest, b"P")
@@ -80,7 +79,7 @@ class LogFile:
             self._fd = None
 
     def close(self) -> None:
-        """Nothing more will come: followers reach their end."""
+        """End the log: nothing more will come, and followers end."""
         self.end_of_stream()
         self.closed = True
         self._ring()
@@ -90,7 +89,7 @@ class LogFile:
         await self._bell.wait()
 
     def tail(self, limit_bytes: int) -> bytes:
-        """The last bytes of the log without stamps, for ``FallbackToLogsOnError``."""
+        """Return the last bytes of the log without timestamps, for ``FallbackToLogsOnError``."""
         if not self.path.exists():
             return _NOTHING
         data = self.path.read_bytes()
@@ -148,16 +147,17 @@ class LogQuery:
 
 
 def parse_since(text: str) -> datetime:
-    """``sinceTime``: the API server hands whole seconds to the kubelet, whatever it was given."""
+    """Read ``sinceTime``, in whole seconds: the API server hands no more to the kubelet."""
     return datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
 
 
 def seconds_ago(seconds: int) -> datetime:
+    """Return the time so many seconds ago, for ``sinceSeconds``."""
     return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
 class LogView:
-    """Turns CRI lines into what a client reads; keeps the place within a line between chunks."""
+    """What a client reads of CRI lines; a line may go on in the next chunk."""
 
     def __init__(self, *, timestamps: bool, since: datetime | None = None) -> None:
         self._timestamps = timestamps
@@ -185,7 +185,7 @@ class LogView:
 
 
 async def read_log(log: LogFile, query: LogQuery) -> AsyncIterator[bytes]:
-    """The log as the client asked for it, in chunks; a follow ends when the log is closed."""
+    """Yield the log as the client asked for it, in chunks; a follow ends when the log is closed."""
     left = query.limit_bytes
     view = LogView(timestamps=query.timestamps, since=query.since)
     async for lines in _whole_lines(log, query):
@@ -200,7 +200,7 @@ async def read_log(log: LogFile, query: LogQuery) -> AsyncIterator[bytes]:
 
 
 async def _whole_lines(log: LogFile, query: LogQuery) -> AsyncIterator[bytes]:
-    """CRI lines from the tail's start; at the end of a file go on to the newest one."""
+    """Yield CRI lines from the tail's start; after the end of a rotated file go on with the newest."""
     skip = query.tail_lines
     while True:
         generation = log.generation

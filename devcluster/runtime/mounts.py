@@ -1,9 +1,8 @@
-"""Rewrites mount paths to the directories that hold the volumes.
+"""Mounts, by rewriting their paths to the directories of the volumes.
 
-Containers are plain processes that see the host's files, so nothing can really be mounted for them. Instead every
-mention of a mount path (or of the termination message path) in command, arguments, environment and working directory
-is replaced by the directory that holds the volume. This is the same on every machine and for every user; a path that a
-program puts together at run time is not seen.
+Containers are plain processes, so nothing can be mounted for them. Instead every mention of a mount path (or of the
+termination message path) in command, arguments, environment and working directory is replaced. A path that a program
+puts together at run time is not seen.
 """
 
 import re
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mounts:
-    """Which absolute paths stand for which directories of this machine."""
+    """The mounts of one container: absolute paths, and the paths of this machine for which they stand."""
 
     paths: Mapping[str, str]
 

@@ -1,7 +1,7 @@
-"""Kills a container that uses more memory than its limit, as the kernel's OOM killer does; without cgroups.
+"""The OOM killer: kills a container that uses more memory than its limit, without cgroups.
 
-The looking is done by a small process of its own, which looks every few milliseconds however busy the server is, and
-stops a container on the spot; the server then kills it and knows why.
+A small process of its own checks every few milliseconds, however busy the server is, and stops a container on the spot;
+the server then kills it and knows why.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ while True:
 
 
 class OomKiller:
-    """Kills containers that use more memory than their limit. Containers without one cost nothing."""
+    """The OOM killer. Containers without a limit cost nothing."""
 
     def __init__(self) -> None:
         self._watched: dict[int, ProcessContainer] = {}
@@ -60,13 +60,13 @@ class OomKiller:
         self._rest = b""
 
     def watch(self, container: ProcessContainer, limit_bytes: int) -> None:
-        """Watch a container that was just started: it stands still until the helper looks at it."""
+        """Hold a container that was just started to its limit. It is stopped until the helper process watches it."""
         pid = container.pid
         self._watched[pid] = container
         container.ended.add_done_callback(lambda _done: self._forget(pid))
         with suppress(OSError):
             os.killpg(pid, signal.SIGSTOP)
-            # On a busy machine the looks come late: what they look at must come later still.
+            # On a busy machine the checks come late: the container must come later still.
             os.setpriority(os.PRIO_PGRP, pid, 19)
         self._send(pid, limit_bytes)
 

@@ -1,4 +1,4 @@
-"""Runs a container as a process, behind the interface that it shares with a simulation (``simulated``)."""
+"""A container as a process, and the protocol that it shares with a simulation (``simulated``)."""
 
 import asyncio
 import contextlib
@@ -85,7 +85,11 @@ class ProcessContainer:
     """A process in a session of its own, with its output going to a log."""
 
     def __init__(self, config: ContainerConfig, log: LogFile, reaper: Reaper) -> None:
-        """Start the process; raises StartError."""
+        """Start the process.
+
+        Raises:
+            StartError: it cannot be started.
+        """
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         self._started_at = self._loop.time()
@@ -114,10 +118,10 @@ class ProcessContainer:
         self._watch_for_end()
 
     def terminate(self) -> None:
-        """TERM to the main process only; ignored unless it has a handler, as by process 1 of a container.
+        """Send TERM to the main process, if it has a handler: without one, process 1 of a container ignores TERM.
 
-        A container that was started a moment ago is given the time to install its handler: here containers follow each
-        other faster than on a node, where a sidecar has long had it when TERM comes.
+        A process that has just started gets a second to install its handler: on a node, where containers start more
+        slowly, it would have long done so.
         """
         if self.ended.done():
             return
@@ -144,7 +148,7 @@ class ProcessContainer:
             self._loop.add_reader(fd, self._read, fd)
 
     def _read(self, fd: int) -> bool:
-        """Move what is there into the log; False at the end of the stream or when nothing is there now."""
+        """Move what is there into the log; return False at the end of the stream or when nothing is there now."""
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
@@ -169,7 +173,7 @@ class ProcessContainer:
         self._finish()
 
     def _finish(self) -> None:
-        """The main process is dead: the rest of the container dies with it, and what it wrote is read to the end."""
+        """Kill what is left of the container and read its output to the end: the main process is dead."""
         self._kill_group()
         code = self._process.wait()
         for fd in self._pipes:
@@ -196,7 +200,7 @@ class ProcessContainer:
 
 
 def _handles_term(pid: int) -> bool:
-    """Whether a process has a handler for TERM; true where that cannot be known."""
+    """Return whether a process has a handler for TERM; True where that cannot be known."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

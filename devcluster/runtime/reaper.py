@@ -1,8 +1,7 @@
-"""Ends the processes of a starter that was killed itself: a server's containers, a terminal's local stack.
+"""The reaper: ends the processes of a starter that was killed, e.g. a server's containers.
 
-A small process of its own reads from a pipe which processes run; when the pipe ends, because the starter is gone in
-whatever way, it ends those that are left. PR_SET_PDEATHSIG would do this for direct children only, depends on the
-thread that forked, and exists on Linux only.
+A small process of its own reads from a pipe which processes run. When the pipe ends, the starter is gone, and it ends
+those that are left. PR_SET_PDEATHSIG would do so only on Linux, for direct children, when the forking thread ends.
 """
 
 import contextlib
@@ -66,7 +65,7 @@ class Reaper:
         self._send(b"+%d\n" % pid)
 
     def release(self, pid: int) -> None:
-        """No longer: the process is dead, and its number may be used again."""
+        """Let go of a process that is dead: its number may be used again."""
         self._send(b"-%d\n" % pid)
 
     def close(self) -> None:

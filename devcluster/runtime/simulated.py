@@ -1,4 +1,4 @@
-"""Simulated containers, without a process, for load: so many lines, at such a rate, then such an end.
+"""Simulated containers, for load: no process, but lines at a rate, then an end.
 
 An image named ``simulated:*`` reads its arguments (``command`` and ``args`` alike) as options ``--name=value``:
 
@@ -59,7 +59,11 @@ _NAMES = {
 
 
 def parse_script(arguments: Sequence[str]) -> Script:
-    """Read the options; raises StartError for one that does not exist."""
+    """Read the options.
+
+    Raises:
+        StartError: there is no such option, or it has no such value.
+    """
     found: dict[str, object] = {}
     for argument in arguments:
         name, _, value = argument.removeprefix("--").partition("=")

@@ -19,7 +19,7 @@ from worker.failpoints import Failpoint
 TEXT = page("docs/architecture.md")
 OURS = "worker|dispatcher|airflow_bridge|devcluster|tests|docs|deploy|benchmarks|examples"
 #: Written by hand, for newcomers, about the code.
-FOR_HEIRS = ["docs/architecture.md", "docs/glossary.md"]
+FOR_HEIRS = ["docs/architecture.md", "docs/glossary.md", "CONTRIBUTING.md", "AGENTS.md"]
 PLACEHOLDERS = {"ID", "KEY", "QUEUE", "READER", "INCARNATION", "BYTES", "ATTEMPT", "CONTAINER"}
 #: Words of the field that the pocket cluster, which nobody of ours imports, has for its own things too.
 MEANT_TWICE = {"Container", "Store", "Ended"}

@@ -11,59 +11,71 @@ from typing import Final
 
 import structlog
 
-from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
-from worker.context import BLIND, Context
+from worker.cluster.client import Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.watch import PodWatches
 
 log = structlog.get_logger("podrelay.worker")
 
-#: How often it looks whether the cluster is well. Costs no request.
+#: Why a blind worker serves no namespace. Always the same words: jobs that wait tell them once.
+BLIND: Final = "its API server cannot be reached, or does not take the worker's credentials"
+#: How often it is checked. Costs no request.
 CHECK_S: Final = 0.2
-#: An answer to a look of its own may take so long, and while it is blind there is one in so long: a connection on which
-#: nothing comes any more ends nobody's wait by itself.
+#: An answer to a request of its own may take so long, and while it is blind there is one in so long: a connection on
+#: which nothing comes any more ends nobody's wait by itself.
 PROBE_S: Final = 5.0
 
 
 class ClusterHealth:
-    """Belongs to the supervisor's loop. The worker is blind until the first look. ``changed`` is called whenever it
-    becomes blind or sees again."""
+    """Belongs to the worker's loop. A worker is blind until the first check.
 
-    def __init__(self, ctx: Context, changed: Callable[[], None]) -> None:
+    Attributes:
+        blind: why this worker cannot see its cluster; '' while it can.
+        sees: set while it can.
+    """
+
+    def __init__(self, cluster: Cluster, watches: PodWatches, *, away_s: float, changed: Callable[[], None]) -> None:
+        """``away_s``: how long the API server may not answer; ``changed`` is called whenever ``blind`` changes."""
+        self.blind = BLIND
         self.sees = asyncio.Event()
-        self._ctx = ctx
+        self._cluster = cluster
+        self._watches = watches
+        self._away_s = away_s
         self._changed = changed
         self._lost_at: float | None = None
         self._probed_at = 0.0
 
+    def doubt(self) -> None:
+        """Have the API server asked: it did not answer somebody."""
+        self._cluster.is_doubted = True
+
     async def run(self) -> None:
-        """Look for ever."""
+        """Check for ever."""
         while True:
             now = asyncio.get_running_loop().time()
             self.check(now)
-            is_doubted = self._ctx.doubts_cluster or self._ctx.cluster.is_doubted
-            if is_doubted or (self._ctx.blind and now - self._probed_at > PROBE_S):
-                await self._probe()
+            if self._cluster.is_doubted or (self.blind and now - self._probed_at > PROBE_S):
+                await self.probe()
                 self._probed_at = asyncio.get_running_loop().time()
             await asyncio.sleep(CHECK_S)
 
     def check(self, now: float) -> None:
         """Take note of what is known of the cluster (``now``: steady seconds)."""
-        ctx = self._ctx
-        if ctx.cluster.is_well.is_set() and self._has_looked():
+        if self._cluster.is_well.is_set() and self._has_looked():
             self._lost_at = None
-            if ctx.blind:
+            if self.blind:
                 self._note("")
         else:
             self._lost_at = now if self._lost_at is None else self._lost_at
-            if not ctx.blind and now - self._lost_at >= ctx.settings.api_away_s:
+            if not self.blind and now - self._lost_at >= self._away_s:
                 self._note(BLIND)
 
     def _has_looked(self) -> bool:
         """Whether all namespaces were asked for, and one was answered for: the others' jobs wait for their own."""
-        watches = list(self._ctx.watches)
+        watches = list(self._watches)
         return all(w.looked.is_set() for w in watches) and any(w.is_synced or w.refusal for w in watches)
 
     def _note(self, why: str) -> None:
-        self._ctx.blind = why
+        self.blind = why
         if why:
             log.warning("API server away: no jobs are taken, those without a pod are let go of")
             self.sees.clear()
@@ -72,11 +84,13 @@ class ClusterHealth:
             self.sees.set()
         self._changed()
 
-    async def _probe(self) -> None:
-        """Ask the API server for as little as can be asked, for all namespaces at once: the first answer will do. One
-        namespace may be out of order, or its requests throttled."""
-        ctx, is_answered = self._ctx, False
-        asking = [asyncio.create_task(self._is_answered(namespace)) for namespace in ctx.watches.namespaces]
+    async def probe(self) -> None:
+        """Ask the API server for as little as can be asked, for all namespaces at once: the first answer will do.
+
+        One namespace may be out of order, or its requests throttled.
+        """
+        cluster, is_answered = self._cluster, False
+        asking = [asyncio.create_task(self._is_answered(namespace)) for namespace in self._watches.namespaces]
         try:
             for asked in asyncio.as_completed(asking, timeout=PROBE_S):
                 if is_answered := await asked:
@@ -88,14 +102,14 @@ class ClusterHealth:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
         if is_answered:
-            ctx.cluster.is_well.set()
+            cluster.is_well.set()
         else:
-            ctx.cluster.is_well.clear()
-        ctx.doubts_cluster = ctx.cluster.is_doubted = False
+            cluster.is_well.clear()
+        cluster.is_doubted = False
 
     async def _is_answered(self, namespace: str) -> bool:
         try:
-            await self._ctx.cluster.list_pods(namespace, "podrelay.dev/installation=,!podrelay")
+            await self._cluster.list_pods(namespace, "podrelay.dev/installation=,!podrelay")
         except ClusterUnavailableError:
             return False
         except ClusterRefusedError:

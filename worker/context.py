@@ -2,12 +2,13 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from dispatcher.events import Ended
 from dispatcher.record import JobRecord
 from worker.cluster.client import Cluster
 from worker.cluster.watch import PodWatches
+from worker.cluster_health import ClusterHealth
 from worker.guard import Guard
 from worker.lease import Lease
 from worker.logs.attempt import Tails, discard
@@ -15,9 +16,6 @@ from worker.logs.reader import Buffers
 from worker.logs.recent import ALL_BYTES
 from worker.settings import WorkerSettings
 from worker.store import Store
-
-#: Why a blind worker serves no namespace. Always the same words: jobs that wait tell them once.
-BLIND: Final = "its API server cannot be reached, or does not take the worker's credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +31,12 @@ class Finished:
     tails: Tails
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Context:
     """One worker process' means.
 
     Attributes:
         finished: the results that were appended last, by job id.
-        blind: why this worker cannot see its cluster; '' while it can.
-        doubts_cluster: the API server did not answer somebody: it is to be asked.
     """
 
     settings: WorkerSettings
@@ -49,10 +45,9 @@ class Context:
     store: Store
     lease: Lease
     watches: PodWatches
+    health: ClusterHealth
     buffers: Buffers
     guard: Guard = field(default_factory=Guard)
-    blind: str = ""
-    doubts_cluster: bool = False
     finished: dict[str, Finished] = field(default_factory=dict)
     _ended_logs: deque[Tails] = field(default_factory=deque)
 
@@ -63,12 +58,12 @@ class Context:
     @property
     def served(self) -> tuple[str, ...]:
         """The namespaces in which this worker can run jobs now."""
-        return () if self.blind else self.watches.served
+        return () if self.health.blind else self.watches.served
 
     @property
     def refused(self) -> dict[str, str]:
         """The others that it is to serve, and why it does not."""
-        return dict.fromkeys(self.watches.namespaces, self.blind) if self.blind else self.watches.refused
+        return dict.fromkeys(self.watches.namespaces, self.health.blind) if self.health.blind else self.watches.refused
 
     def remember(self, finished: Finished) -> None:
         """Keep a result for a while. The ends of its logs leave at least half of that room to those that run."""

@@ -25,7 +25,7 @@ from worker.cluster.client import BackOff, Cluster
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch, PodWatches
 from worker.cluster_health import ClusterHealth
-from worker.context import BLIND, Context
+from worker.context import Context
 from worker.guard import QUIET_S, Guard
 from worker.jobs.controller import JobController
 from worker.lease import Heartbeat, Lease
@@ -81,7 +81,6 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop
         self._ctx: Context
         self._sweeper: Sweeper
-        self._health: ClusterHealth
         self._heartbeat: Heartbeat
         self._draining: asyncio.Event
 
@@ -176,7 +175,6 @@ class Supervisor:
             cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
             store = Store(client, memory_limit_bytes=settings.redis_memory_limit_bytes)
             self._ctx = self._make_context(cluster, store)
-            self._health = ClusterHealth(self._ctx, self._health_changed)
             self._heartbeat = Heartbeat(
                 self._ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info
             )
@@ -219,7 +217,7 @@ class Supervisor:
     async def _until_it_sees(self) -> None:
         """Wait until the API server has said which namespaces it shows, however long it is away, or to be told to
         end."""
-        ends = [asyncio.create_task(event.wait()) for event in (self._health.sees, self._draining)]
+        ends = [asyncio.create_task(event.wait()) for event in (self._ctx.health.sees, self._draining)]
         done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             log.warning("waiting for the API server to answer", namespaces=list(self._ctx.watches.namespaces))
@@ -228,7 +226,7 @@ class Supervisor:
             end.cancel()
 
     def _health_changed(self) -> None:
-        self.metrics.sees_cluster.set(0 if self._ctx.blind else 1)
+        self.metrics.sees_cluster.set(0 if self._ctx.health.blind else 1)
         self._heartbeat.beat_now()
         self.check_capacity()
         for controller in self._controllers.values():
@@ -242,16 +240,17 @@ class Supervisor:
         def watch(namespace: str) -> PodWatch:
             return PodWatch(cluster, namespace, installation=settings.installation, queue=settings.queue, listener=self)
 
+        watches = PodWatches(watch, settings.namespaces or (default,))
         return Context(
             settings=settings,
             incarnation=self.incarnation,
             cluster=cluster,
             store=store,
             lease=Lease(settings.lease_s),
-            watches=PodWatches(watch, settings.namespaces or (default,)),
+            watches=watches,
+            health=ClusterHealth(cluster, watches, away_s=settings.api_away_s, changed=self._health_changed),
             buffers=Buffers(settings.log_buffer_bytes),
             guard=self._guard,
-            blind=BLIND,
         )
 
     def _info(self) -> dict[str, Any]:
@@ -260,7 +259,7 @@ class Supervisor:
             "name": self.settings.worker_name,
             "namespaces": list(self._ctx.served),
             "refused": self._ctx.refused,
-            "blind": self._ctx.blind,
+            "blind": self._ctx.health.blind,
             "slow": told(self._look_for_slow_pods()),
             "followed": len(self._controllers),
             "max_jobs": self.settings.max_jobs,
@@ -282,7 +281,7 @@ class Supervisor:
             keep("control", control.run),
             keep("log room", partial(self._ctx.store.watch_log_room, settings.heartbeat_s)),
             keep("sweep", self._sweeper.run),
-            keep("sight", self._health.run),
+            keep("sight", self._ctx.health.run),
             *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._ctx.watches),
         ]
 
@@ -415,7 +414,7 @@ class Supervisor:
         """Pause or resume the queue."""
         if not self._has_consumer:
             return
-        can_launch = not self._ctx.blind and not self._draining.is_set()
+        can_launch = not self._ctx.health.blind and not self._draining.is_set()
         may_consume = can_launch and self._ctx.lease.may_launch and self.has_capacity
         if may_consume != self._is_consuming:
             self._is_consuming = may_consume

@@ -11,16 +11,13 @@ import pytest
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import FailureReason, Status
+from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, a_spec
-from tests.support.leases import held_lease
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation, observe
 from worker.context import Context
 from worker.jobs.controller import JobController
-from worker.logs.reader import Buffers
 from worker.rules import patience
-from worker.settings import WorkerSettings
-from worker.store import Store
 from worker.supervisor import Supervisor
 
 
@@ -71,19 +68,8 @@ class Watches:
 @pytest.fixture
 async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
     monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
-    client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
-    watches: Any = Watches()
-    cluster: Any = OddCluster()
-    yield Context(
-        settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
-        incarnation="w1",
-        cluster=cluster,
-        store=Store(client),
-        watches=watches,
-        buffers=Buffers(0),
-        lease=held_lease(),
-    )
-    await client.aclose()
+    async with a_context(redis_server.url, cluster=OddCluster(), watches=Watches()) as made:
+        yield made
 
 
 def claimed(store: RedisDriver, **fields: Any) -> str:
@@ -260,7 +246,7 @@ async def test_a_blind_worker_lets_go_of_a_job_that_has_not_run_and_of_no_other(
     """A Redis that is emptied loses a job without an owner, and that it has run before."""
     job_id = claimed(store)
     store.client.hset(names.job(job_id), "attempt", attempt)
-    ctx.blind = "it cannot see its cluster"
+    ctx.health.blind = "it cannot see its cluster"
     await followed(ctx, store, job_id)
     assert (store.record(job_id).owner is None) is is_let_go_of
     assert (store.record(job_id).status is Status.QUEUED) is is_let_go_of

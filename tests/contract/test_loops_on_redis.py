@@ -7,7 +7,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import redis
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.steps import ClaimOutcome, claim
+from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver
 from tests.support.real_redis import eventually, own_server, own_store
 from worker.context import Context
@@ -55,21 +56,9 @@ class Heard:
         self.told.append(("sweep",))
 
 
-@asynccontextmanager
-async def a_context(url: str, failures: Counter[str]) -> AsyncIterator[Context]:
-    client = connection.connect_async(url, timeout_s=2, retries=0)
-    nobody: Any = None
-    yield Context(
-        settings=WorkerSettings.from_environment({}, redis_url=url, lease_s=2, heartbeat_s=0.05),
-        incarnation="w1",
-        cluster=nobody,
-        store=Store(client),
-        watches=nobody,
-        buffers=Buffers(0),
-        guard=Guard(lambda name: failures.update([name])),
-        lease=Lease(2),
-    )
-    await client.aclose()
+def a_beating_context(url: str, failures: Counter[str]) -> AbstractAsyncContextManager[Context]:
+    guard = Guard(lambda name: failures.update([name]))
+    return a_context(url, lease=Lease(2), guard=guard, redis_timeout_s=2, lease_s=2, heartbeat_s=0.05)
 
 
 def a_heartbeat(ctx: Context) -> Heartbeat:
@@ -83,7 +72,7 @@ def failures() -> Counter[str]:
 
 @pytest.fixture
 async def ctx(redis_server: RedisServer, failures: Counter[str]) -> AsyncIterator[Context]:
-    async with a_context(redis_server.url, failures) as made:
+    async with a_beating_context(redis_server.url, failures) as made:
         yield made
 
 
@@ -187,7 +176,7 @@ async def test_a_redis_that_is_blocked_by_another_s_script_is_waited_out_by_ever
     own_server: RedisServer, own_store: RedisDriver, failures: Counter[str]
 ) -> None:
     own_store.client.config_set("lua-time-limit", 100)
-    async with a_context(own_server.url, failures) as ctx:
+    async with a_beating_context(own_server.url, failures) as ctx:
         heartbeat, heard = a_heartbeat(ctx), Heard()
         await heartbeat.first()
         kept = [
@@ -213,7 +202,7 @@ async def test_rights_that_are_taken_away_are_waited_for(
 ) -> None:
     own_store.client.execute_command("ACL", "SETUSER", "admin", "on", "nopass", "~*", "&*", "+@all")
     admin = redis.Redis.from_url(own_server.url, protocol=2, username="admin", password="x")
-    async with a_context(own_server.url, failures) as ctx:
+    async with a_beating_context(own_server.url, failures) as ctx:
         heartbeat = a_heartbeat(ctx)
         await heartbeat.first()
         kept = asyncio.create_task(ctx.guard.keep("heartbeat", heartbeat.run, longest_s=0.1))

@@ -14,21 +14,20 @@ from dispatcher.events import Ended
 from dispatcher.record import Checkpoint, DeletionIntent, JobRecord, WaitReason, encode_record
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
+from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
-from tests.support.leases import held_lease
 from worker import context as workplace
 from worker.context import Context, Finished
 from worker.jobs.finisher import plain_result
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedRecord
 from worker.logs.attempt import JobLogs
 from worker.logs.entries import Gap, LogSource, LogTail
-from worker.logs.reader import Buffers, LetGoError
+from worker.logs.reader import LetGoError
 from worker.logs.recent import RecentBytes, RecentLog
 from worker.logs.stream import Chunk
 from worker.rules.history import PodHistory
 from worker.rules.judge import Ended as AttemptEnded
 from worker.rules.judge import judge
-from worker.settings import WorkerSettings
 from worker.store import Store
 
 
@@ -45,18 +44,8 @@ def worker(store: RedisDriver) -> Worker:
 
 @pytest.fixture
 async def ctx(redis_server: RedisServer) -> AsyncIterator[Context]:
-    client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
-    nobody: Any = None
-    yield Context(
-        settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
-        incarnation="w1",
-        cluster=nobody,
-        store=Store(client),
-        watches=nobody,
-        buffers=Buffers(0),
-        lease=held_lease(),
-    )
-    await client.aclose()
+    async with a_context(redis_server.url) as made:
+        yield made
 
 
 def owned(ctx: Context, store: RedisDriver, job_id: str) -> OwnedRecord:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,17 +11,14 @@ import pytest
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.status import Status
+from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, a_spec
-from tests.support.leases import held_lease
 from worker.cluster.client import ClusterRefusedError
 from worker.context import Context
 from worker.jobs import controller as follower
 from worker.jobs import pod as followed_pod
 from worker.jobs.controller import JobController
-from worker.logs.reader import Buffers
 from worker.ownership.reconciler import Reconciler
-from worker.settings import WorkerSettings
-from worker.store import Store
 
 YEAR_S = 31536000
 
@@ -69,19 +67,9 @@ async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Asy
     monkeypatch.setattr(follower, "DELETE_AGAIN_S", 0.1)
     for limit in ("LONGEST_GRACE_S", "GONE_GRACE_S", "GIVE_UP_GONE_S"):
         monkeypatch.setattr(followed_pod, limit, 0.1)
-    client = connection.connect_async(redis_server.url, timeout_s=5, retries=0)
-    watches: Any = SimpleNamespace(pod=lambda *_: None, gone=lambda *_: None)
-    cluster: Any = StubbornCluster()
-    yield Context(
-        settings=WorkerSettings.from_environment({}, redis_url=redis_server.url),
-        incarnation="w1",
-        cluster=cluster,
-        store=Store(client),
-        watches=watches,
-        buffers=Buffers(0),
-        lease=held_lease(),
-    )
-    await client.aclose()
+    watches = SimpleNamespace(pod=lambda *_: None, gone=lambda *_: None)
+    async with a_context(redis_server.url, cluster=StubbornCluster(), watches=watches) as made:
+        yield made
 
 
 async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_go(
@@ -134,7 +122,6 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     ctx: Context, store: RedisDriver
 ) -> None:
     cluster: Any = RefusingCluster()
-    ctx.cluster = cluster
     spec = a_spec(get_logs=False)
     store.submit(spec)
     worker = store.worker("w1")
@@ -142,7 +129,7 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = JobController(ctx, store.record(spec.id))
+    following = JobController(replace(ctx, cluster=cluster), store.record(spec.id))
     details = set[str]()
 
     async def news() -> None:

@@ -6,78 +6,80 @@ from typing import Any
 
 import pytest
 
-from worker import cluster_health as health_module
+from worker import cluster_health
 from worker.cluster.client import ClusterUnavailableError
-from worker.cluster_health import ClusterHealth
-from worker.context import BLIND
+from worker.cluster_health import BLIND, ClusterHealth
 
 
-def a_context() -> Any:
-    watch = SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event())
-    watch.looked.set()
-    cluster = SimpleNamespace(is_well=asyncio.Event(), is_doubted=False)
-    cluster.is_well.set()
-    settings = SimpleNamespace(api_away_s=5.0)
-    return SimpleNamespace(blind=BLIND, watches=[watch], cluster=cluster, settings=settings, doubts_cluster=False)
+class Seen:
+    """What one worker is shown of its cluster, and what it makes of it."""
+
+    def __init__(self, namespaces: int = 1) -> None:
+        self.cluster: Any = SimpleNamespace(is_well=asyncio.Event(), is_doubted=False)
+        self.cluster.is_well.set()
+        self.watches: Any = [
+            SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event()) for _ in range(namespaces)
+        ]
+        self.watches[0].looked.set()
+        self.changes: list[str] = []
+        self.health = ClusterHealth(self.cluster, self.watches, away_s=5.0, changed=self._changed)
+
+    def _changed(self) -> None:
+        self.changes.append(self.health.blind)
 
 
-def test_it_is_blind_until_its_namespaces_were_listed_or_refused() -> None:
-    for answered in ("is_synced", "refusal"):
-        ctx, changes = a_context(), list[str]()
-        health = ClusterHealth(ctx, lambda ctx=ctx, changes=changes: changes.append(ctx.blind))  # type: ignore[misc]
-        health.check(0.0)
-        assert (ctx.blind, health.sees.is_set()) == (BLIND, False)
-        setattr(ctx.watches[0], answered, "yes")
-        health.check(1.0)
-        assert (changes, health.sees.is_set()) == ([""], True)
+@pytest.mark.parametrize("answered", ["is_synced", "refusal"])
+def test_it_is_blind_until_its_namespaces_were_listed_or_refused(answered: str) -> None:
+    seen = Seen()
+    seen.health.check(0.0)
+    assert (seen.health.blind, seen.health.sees.is_set()) == (BLIND, False)
+    setattr(seen.watches[0], answered, "yes")
+    seen.health.check(1.0)
+    assert (seen.changes, seen.health.sees.is_set()) == ([""], True)
 
 
 def test_it_is_blind_after_some_seconds_and_sees_again_at_once() -> None:
-    ctx, changes = a_context(), list[str]()
-    ctx.watches[0].is_synced = True
-    health = ClusterHealth(ctx, lambda: changes.append(ctx.blind))
-    health.check(0.0)
-    ctx.cluster.is_well.clear()
-    health.check(10.0)
-    health.check(14.9)
-    assert ctx.blind == ""
-    health.check(15.0)
-    assert ctx.blind == BLIND
-    ctx.cluster.is_well.set()
-    health.check(15.2)
-    assert changes == ["", BLIND, ""]
+    seen = Seen()
+    seen.watches[0].is_synced = True
+    seen.health.check(0.0)
+    seen.cluster.is_well.clear()
+    seen.health.check(10.0)
+    seen.health.check(14.9)
+    assert seen.health.blind == ""
+    seen.health.check(15.0)
+    assert (seen.health.blind, seen.health.sees.is_set()) == (BLIND, False)
+    seen.cluster.is_well.set()
+    seen.health.check(15.2)
+    assert seen.changes == ["", BLIND, ""]
 
 
 def test_a_short_break_is_none() -> None:
-    ctx = a_context()
-    ctx.watches[0].is_synced = True
-    health = ClusterHealth(ctx, lambda: None)
+    seen = Seen()
+    seen.watches[0].is_synced = True
     for now in range(100):
-        ctx.cluster.is_well.set()
-        health.check(float(now))
-        ctx.cluster.is_well.clear()
-        health.check(now + 0.5)
-        assert ctx.blind == ""
+        seen.cluster.is_well.set()
+        seen.health.check(float(now))
+        seen.cluster.is_well.clear()
+        seen.health.check(now + 0.5)
+        assert seen.health.blind == ""
 
 
 def test_a_namespace_that_cannot_be_listed_blinds_nobody_to_the_others() -> None:
-    ctx, changes = a_context(), list[str]()
-    other = SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event())
-    ctx.watches.append(other)
-    health = ClusterHealth(ctx, lambda: changes.append(ctx.blind))
-    ctx.watches[0].is_synced = True
-    health.check(0.0)
-    assert ctx.blind == BLIND  # it was not even asked for
-    other.looked.set()
-    health.check(1.0)
-    assert (ctx.blind, changes) == ("", [""])
+    seen = Seen(namespaces=2)
+    seen.watches[0].is_synced = True
+    seen.health.check(0.0)
+    assert seen.health.blind == BLIND  # the other was not even asked for
+    seen.watches[1].looked.set()
+    seen.health.check(1.0)
+    assert seen.changes == [""]
 
 
 class OneAnswers:
     """A cluster that answers for one of its namespaces, or for none."""
 
     def __init__(self, answered: str) -> None:
-        self.is_well, self.is_doubted = asyncio.Event(), True
+        self.is_well, self.is_doubted = asyncio.Event(), False
+        self.is_well.set()
         self._answered = answered
 
     async def list_pods(self, namespace: str, _: str) -> None:
@@ -90,14 +92,15 @@ class OneAnswers:
 
 
 @pytest.mark.parametrize(("answered", "is_well"), [("a", True), ("b", True), ("", False)])
-async def test_it_sees_where_one_of_its_namespaces_is_answered_for(
+async def test_a_cluster_in_doubt_is_well_where_one_of_its_namespaces_is_answered_for(
     answered: str, is_well: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ctx = a_context()
-    monkeypatch.setattr(health_module, "PROBE_S", 0.5)
-    ctx.cluster = OneAnswers(answered)
-    ctx.cluster.is_well.set()
-    ctx.watches = SimpleNamespace(namespaces=("a", "hangs", "b"))
-    await ClusterHealth(ctx, lambda: None)._probe()
-    assert ctx.cluster.is_well.is_set() is is_well
-    assert not ctx.cluster.is_doubted  # it knows now, and need not ask again at once
+    monkeypatch.setattr(cluster_health, "PROBE_S", 0.5)
+    cluster: Any = OneAnswers(answered)
+    watches: Any = SimpleNamespace(namespaces=("a", "hangs", "b"))
+    health = ClusterHealth(cluster, watches, away_s=5.0, changed=lambda: None)
+    health.doubt()
+    assert cluster.is_doubted
+    await health.probe()
+    assert cluster.is_well.is_set() is is_well
+    assert not cluster.is_doubted  # it knows now, and need not ask again at once

@@ -293,7 +293,7 @@ class JobController:
     async def _launch(self) -> None:
         """Do the next thing towards a pod."""
         record, now = self.record, self._ctx.lease.now()
-        if self._ctx.blind and record.attempt == 0:
+        if self._ctx.health.blind and record.attempt == 0:
             # One that has run before is kept: a Redis that loses a job without an owner loses that it has run, too.
             await self._release()
         elif self._term != self._ctx.lease.term:
@@ -327,7 +327,8 @@ class JobController:
             case Unserved():
                 await self._release()
             case Later(wait, detail, error):
-                self._ctx.doubts_cluster |= isinstance(error, ClusterUnavailableError)
+                if isinstance(error, ClusterUnavailableError):
+                    self._ctx.health.doubt()
                 await self._tell_wait(wait, detail)
                 limit_s = self.record.deadline_to_queue() - self._ctx.lease.now()
                 await self._wait(min(limit_s, self._launch_back_off.failed(error)))

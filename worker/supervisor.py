@@ -28,6 +28,7 @@ from worker.cluster_health import ClusterHealth
 from worker.context import Context
 from worker.guard import QUIET_S, Guard
 from worker.jobs.controller import JobController
+from worker.jobs.recent_results import RecentResults
 from worker.lease import Heartbeat, Lease
 from worker.logs.reader import Buffers
 from worker.metrics import Metrics
@@ -80,6 +81,7 @@ class Supervisor:
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
         self._ctx: Context
+        self._results: RecentResults
         self._sweeper: Sweeper
         self._heartbeat: Heartbeat
         self._draining: asyncio.Event
@@ -178,7 +180,8 @@ class Supervisor:
             self._heartbeat = Heartbeat(
                 self._ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info
             )
-            self._sweeper = Sweeper(self._ctx, self, Reconciler(self._ctx, self))
+            self._results = RecentResults(self._ctx.lease, self._ctx.buffers)
+            self._sweeper = Sweeper(self._ctx, self, Reconciler(self._ctx, self, self._results))
             if not await self._has_lease(self._heartbeat):
                 return
             control = Control(self._ctx, self)
@@ -341,7 +344,7 @@ class Supervisor:
             await self._ctx.store.run(release(self.incarnation, self.settings.queue, job_ids))
             taken = []
         for record in taken:
-            if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._ctx.finished:
+            if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._results:
                 self.follow(record, term)  # else Redis has lost its result, which is appended again
         if refused := [job_id for job_id, claimed in claims.items() if claimed.outcome is ClaimOutcome.NO_LEASE]:
             log.warning("no lease, jobs not claimed", job_ids=refused)
@@ -371,7 +374,7 @@ class Supervisor:
         """Begin to follow a job that this incarnation owns."""
         if record.job_id in self._controllers or self._draining.is_set():
             return
-        controller = JobController(self._ctx, record, term)
+        controller = JobController(self._ctx, record, self._results, term)
         self._controllers[record.job_id] = controller
         self._keep(asyncio.create_task(self._follow(controller), name=f"job {record.job_id}"))
         self.check_capacity()

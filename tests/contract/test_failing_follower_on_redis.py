@@ -17,6 +17,7 @@ from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation, observe
 from worker.context import Context
 from worker.jobs.controller import JobController
+from worker.jobs.recent_results import RecentResults
 from worker.rules import patience
 from worker.supervisor import Supervisor
 
@@ -91,7 +92,7 @@ def with_pod(store: RedisDriver, **fields: Any) -> str:
 async def followed(ctx: Context, store: RedisDriver, job_id: str) -> None:
     """Follow the job until it is forgotten."""
     async with asyncio.timeout(30):
-        await JobController(ctx, store.record(job_id)).run()
+        await JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)).run()
 
 
 async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(ctx: Context, store: RedisDriver) -> None:
@@ -153,7 +154,7 @@ async def test_a_spec_of_which_no_pod_can_be_made_is_refused_at_the_first_try(
     record = store.record(job_id)
     spec = record.spec.model_copy(update={"pod_template": template})  # past every check, as one that is missed
     async with asyncio.timeout(30):
-        await JobController(ctx, replace(record, spec=spec)).run()
+        await JobController(ctx, replace(record, spec=spec), RecentResults(ctx.lease, ctx.buffers)).run()
     ended = store.record(job_id)
     assert (ended.status, ended.reason) == (Status.FAILED, FailureReason.INVALID_SPEC)
 
@@ -163,7 +164,7 @@ async def test_another_owner_s_job_is_let_go_of_and_not_ended(ctx: Context, stor
     record = store.record(job_id)
     store.client.hset(names.job(job_id), mapping={"owner": "w2", "epoch": str(record.epoch + 1)})
     async with asyncio.timeout(30):
-        await JobController(ctx, record).run()
+        await JobController(ctx, record, RecentResults(ctx.lease, ctx.buffers)).run()
     assert store.record(job_id).status is Status.STARTING
 
 
@@ -177,7 +178,7 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
 ) -> None:
     """Its former owner made it and died; this worker's policy does not allow it, so nobody looks for it."""
     job_id = claimed(store, pod_template={"spec": {"hostNetwork": True}})
-    follower = JobController(ctx, store.record(job_id))
+    follower = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers))
     name = names.pod_name(
         name=follower.record.spec.name, installation=ctx.settings.installation, job_id=job_id, attempt=1
     )
@@ -186,7 +187,7 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
     watches.shown.append(SimpleNamespace(pods={name: pod}))
     supervisor, strays = Supervisor(ctx.settings, set_consuming=lambda _: None), list[Observation]()
     sweeper: Any = SimpleNamespace(stray_pod=strays.append)
-    supervisor._place, supervisor._sweeper, supervisor._draining = ctx, sweeper, asyncio.Event()
+    supervisor._ctx, supervisor._sweeper, supervisor._draining = ctx, sweeper, asyncio.Event()
     supervisor.controllers[job_id] = follower
     async with asyncio.timeout(30):
         await supervisor._follow(follower)
@@ -201,7 +202,7 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
     """Redis' clock was set back, or somebody has changed the record."""
     job_id = claimed(store, queue_timeout_s=0.001)
     store.client.hset(names.job(job_id), "queue_timeout_s", of_redis)
-    follower, asked = JobController(ctx, store.record(job_id)), list[None]()
+    follower, asked = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)), list[None]()
     waited = asyncio.Event()
 
     async def wait(_: float | None) -> None:
@@ -231,7 +232,7 @@ async def test_predecessors_that_name_each_other_are_waited_for_no_longer_than_t
     ids = [claimed(store), claimed(store)]
     for job_id, other in zip(ids, reversed(ids), strict=True):
         store.client.hset(names.job(job_id), mapping={"status": "FAILED", "predecessor": other})
-    follower = JobController(ctx, store.record(claimed(store)))
+    follower = JobController(ctx, store.record(claimed(store)), RecentResults(ctx.lease, ctx.buffers))
     async with asyncio.timeout(10):
         assert not await follower._is_gone(ids[0])
         for job_id in ids:

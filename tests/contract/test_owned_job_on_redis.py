@@ -16,10 +16,11 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
-from worker import context as workplace
-from worker.context import Context, Finished
+from worker.context import Context
+from worker.jobs import recent_results
 from worker.jobs.finisher import plain_result
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedRecord
+from worker.jobs.recent_results import RecentResults
 from worker.logs.attempt import JobLogs
 from worker.logs.entries import Gap, LogSource, LogTail
 from worker.logs.reader import LetGoError
@@ -325,18 +326,18 @@ async def test_the_end_of_a_log_of_which_redis_has_lost_more_than_is_kept_is_rea
 async def test_the_ends_of_finished_logs_leave_half_of_their_room_to_running_ones(
     ctx: Context, store: RedisDriver, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workplace, "ALL_BYTES", 20)
-    tails = []
+    monkeypatch.setattr(recent_results, "ALL_BYTES", 20)
+    results, tails = RecentResults(ctx.lease, ctx.buffers), []
     for _ in range(3):
         job = owned(ctx, store, store.owned(worker))
         tails.append(await tail_of(ctx.store, job, b"four"))
         tails[-1].recent.everybodys = ctx.buffers.recent
         ctx.buffers.recent.used += 4
         ended: Any = None
-        ctx.remember(Finished(job.record, ended, 0.0, "", {(1, "base"): tails[-1]}))
+        results.keep(job.record, ended, {(1, "base"): tails[-1]})
     assert [bool(tail.known) for tail in tails] == [False, True, True]
     assert ctx.buffers.recent.used == 8
-    ctx.forget_finished(job.record.job_id)
+    results.forget(job.record.job_id)
     assert ctx.buffers.recent.used == 4
 
 

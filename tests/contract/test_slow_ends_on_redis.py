@@ -18,6 +18,7 @@ from worker.context import Context
 from worker.jobs import controller as follower
 from worker.jobs import pod as followed_pod
 from worker.jobs.controller import JobController
+from worker.jobs.recent_results import RecentResults
 from worker.ownership.reconciler import Reconciler
 
 YEAR_S = 31536000
@@ -82,7 +83,7 @@ async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = JobController(ctx, store.record(spec.id))
+    following = JobController(ctx, store.record(spec.id), RecentResults(ctx.lease, ctx.buffers))
     telling = asyncio.create_task(told_of_its_pod(following))
     async with asyncio.timeout(30):
         await following.run()
@@ -129,7 +130,9 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = JobController(replace(ctx, cluster=cluster), store.record(spec.id))
+    following = JobController(
+        replace(ctx, cluster=cluster), store.record(spec.id), RecentResults(ctx.lease, ctx.buffers)
+    )
     details = set[str]()
 
     async def news() -> None:
@@ -159,7 +162,8 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1", "at:running": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     before = store.client.dump(names.job(spec.id))
-    following = JobController(ctx, store.record(spec.id))
+    results = RecentResults(ctx.lease, ctx.buffers)
+    following = JobController(ctx, store.record(spec.id), results)
     controllers = {spec.id: following}
     running = asyncio.create_task(following.run())
     telling = asyncio.create_task(told_of_its_pod(following))
@@ -170,7 +174,7 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
         telling.cancel()
         store.client.restore(names.job(spec.id), 0, before, replace=True)
         jobs: Any = SimpleNamespace(controllers=controllers, follow=lambda _: None)
-        await Reconciler(ctx, jobs).reconcile()
+        await Reconciler(ctx, jobs, results).reconcile()
         assert not running.done()
         record = store.record(spec.id)
         assert (record.status, record.is_forgotten) == (Status.CANCELLED, False)

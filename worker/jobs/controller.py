@@ -22,7 +22,7 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import ExpireOutcome, Fence, expire, forget, release
 from worker.cluster.client import BackOff, ClusterUnavailableError
 from worker.cluster.observation import Observation
-from worker.context import Context, Finished
+from worker.context import Context
 from worker.failpoints import Failpoint, failpoint
 from worker.jobs.finisher import (
     LOST_RETURN_VALUE,
@@ -35,6 +35,7 @@ from worker.jobs.finisher import (
 from worker.jobs.launcher import Later, Launched, Refused, Unserved, ensure_pod
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, OwnedRecord
 from worker.jobs.pod import UNWATCHED_S, JobPod
+from worker.jobs.recent_results import Finished, RecentResults
 from worker.logs.attempt import JobLogs, discard
 from worker.logs.reader import LetGoError
 from worker.rules.history import PodHistory
@@ -45,8 +46,6 @@ from worker.rules.retry import Conclude, Retry, next_step
 
 log = structlog.get_logger("podrelay.worker")
 
-#: How long a result is kept in memory, in case that a failover of Redis loses it.
-FINISHED_KEPT_S: Final = 60.0
 PREDECESSOR_LOOK_S: Final = 5.0
 #: Redis may find that a job may still wait (its clock was set back, the record says something else): asked again then.
 EARLY_LOOK_S: Final = 1.0
@@ -63,8 +62,9 @@ class JobController:
     ``term``: of the worker's lease when it asked for the job.
     """
 
-    def __init__(self, ctx: Context, record: JobRecord, term: int | None = None) -> None:
+    def __init__(self, ctx: Context, record: JobRecord, results: RecentResults, term: int | None = None) -> None:
         self._ctx = ctx
+        self._results = results
         self._term = ctx.lease.term if term is None else term
         self._news = asyncio.Event()
         self._logs = JobLogs(self, ctx.cluster, ctx.store, ctx.buffers)
@@ -215,7 +215,7 @@ class JobController:
         if self.record.unreadable is not None:
             text = f"this worker cannot read the spec: {self.record.unreadable}. Mend it, or upgrade the workers."
             await self._conclude(Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False))
-        elif (finished := self._ended_before()) is not None:
+        elif (finished := self._results.of_resubmitted(self.record)) is not None:
             await self.append_again(finished)
         elif self.record.pod is None and self.record.status is not Status.QUEUED:
             await self._look_for_pod()
@@ -231,12 +231,6 @@ class JobController:
         detail = "Redis has lost which pod it is"
         event = StatusChanged(status=Status.QUEUED, detail=detail, attempt=self.record.attempt)
         await self._job.move(target=Status.QUEUED, event=event, detail=detail)
-
-    def _ended_before(self) -> Finished | None:
-        """The result of this very job, which ended here before Redis was emptied and its caller submitted it again."""
-        finished = self._ctx.finished.get(self.record.job_id)
-        is_new = self.record.attempt == 0 and self.record.pod is None
-        return finished if finished and is_new and finished.record.digest == self.record.digest else None
 
     # Failing
 
@@ -566,7 +560,7 @@ class JobController:
     async def _conclude(self, ended: Ended, pod: Observation | None = None) -> None:
         """Gather what belongs to the result, and append it."""
         self._step = "gathering its result"
-        ctx, return_value = self._ctx, ReturnValue()
+        return_value = ReturnValue()
         if self.record.spec.return_value and ended.status is Status.SUCCEEDED and pod is not None:
             return_value, logs = await self._collect(ended, pod)
         else:
@@ -584,8 +578,7 @@ class JobController:
         )
         event = EndedEvent(result=result)
         await self._job.end(event)
-        until = ctx.lease.now() + FINISHED_KEPT_S
-        ctx.remember(Finished(self.record, event, until, ctx.lease.server_run, self._logs.tails))
+        self._results.keep(self.record, event, self._logs.tails)
         reason = result.reason.value if result.reason else None
         self._log.info("ended", status=result.status.value, reason=reason, why=result.message)
         failpoint(Failpoint.RESULT_APPENDED)

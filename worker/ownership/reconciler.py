@@ -6,16 +6,16 @@ has undone: all are found by comparing "records that I own" with "jobs that I fo
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from dispatcher.record import JobRecord
 from dispatcher.steps import SurveyRow, survey
-from worker.context import Context, Finished
+from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.jobs.owned_record import MovedElsewhereError
+from worker.jobs.recent_results import Finished, RecentResults
 from worker.logs.reader import LetGoError
 
 T = TypeVar("T")
@@ -38,11 +38,12 @@ class Followed(Protocol):
 class Reconciler:
     """Belongs to the supervisor's loop. ``rows``: the queue's active jobs as of the last look, by job id."""
 
-    def __init__(self, ctx: Context, jobs: Followed) -> None:
+    def __init__(self, ctx: Context, jobs: Followed, results: RecentResults) -> None:
         self.rows: dict[str, SurveyRow] = {}
         self._server_run = ""
         self._ctx = ctx
         self._jobs = jobs
+        self._results = results
 
     async def reconcile(self) -> None:
         """Look at the queue's records and put right what differs.
@@ -61,7 +62,8 @@ class Reconciler:
         if not self._ctx.lease.is_authoritative:
             return
         # Results first: a caller who submits such a job again must not have it run again.
-        await self._each(self._repeat_result, self._doubtful_results())
+        records = {job_id: controller.record for job_id, controller in self._jobs.controllers.items()}
+        await self._each(self._repeat_result, self._results.doubtful(self.rows, records))
         await self._each(self._check_lost, [controller for controller in followed if self._is_lost(controller)])
 
     async def _compare(self, row: SurveyRow) -> None:
@@ -97,7 +99,7 @@ class Reconciler:
     def _is_undone(self, row: SurveyRow) -> bool:
         """Whether Redis has lost the result that this worker appended: it is appended again, not found out anew."""
         is_final = row.status is not None and row.status.is_final
-        return row.job_id in self._ctx.finished and not is_final
+        return row.job_id in self._results and not is_final
 
     async def _follow_again(self, job_id: str) -> None:
         record = await self._ctx.store.read_record(job_id)
@@ -125,39 +127,19 @@ class Reconciler:
         elif record.status.is_final and not controller.record.status.is_final:
             controller.recheck()
 
-    def _doubtful_results(self) -> list[Finished]:
-        """Results that Redis may have lost. Those that were kept for long enough are forgotten."""
-        found, now = list[Finished](), self._ctx.lease.now()
-        for job_id, finished in list(self._ctx.finished.items()):
-            controller = self._jobs.controllers.get(job_id)
-            if controller is not None and not controller.record.status.is_final:
-                continue  # it is to have the job's end again
-            if self._may_be_lost(finished):
-                found.append(finished)
-            elif controller is None and now > finished.until:
-                self._ctx.forget_finished(job_id)
-        return found
-
-    def _may_be_lost(self, finished: Finished) -> bool:
-        """An active job that has not ended any more, or a Redis that was emptied, restarted or replaced since."""
-        row = self.rows.get(finished.record.job_id)
-        if row is None:
-            return finished.redis_life != self._ctx.lease.server_run
-        return row.status is None or not row.status.is_final
-
     async def _repeat_result(self, finished: Finished) -> None:
         """Append a result again where Redis turns out to have lost it."""
         job_id, server_run = finished.record.job_id, self._ctx.lease.server_run
         record = await self._ctx.store.read_record(job_id)
         if record is not None and record.status.is_final:
-            self._ctx.finished[job_id] = replace(finished, redis_life=server_run)
+            self._results.confirm(job_id, server_run)
             return
         log.warning("Redis lost a result, appending it again", job_id=job_id)
         try:
-            await JobController(self._ctx, finished.record).append_again(finished)
+            await JobController(self._ctx, finished.record, self._results).append_again(finished)
         except LetGoError:
             log.warning("another worker has the job: its result stands", job_id=job_id)
-            self._ctx.forget_finished(job_id)
+            self._results.forget(job_id)
         except MovedElsewhereError:
             log.info("it has ended by now", job_id=job_id)
 

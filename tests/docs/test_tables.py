@@ -81,3 +81,11 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_files_that_the_readme_names_exist() -> None:
     for name in re.findall(r"`([\w./-]+/[\w.-]*|[\w-]+\.(?:yml|txt|md))`", page("README.md")):
         assert (ROOT / name).exists(), name
+
+
+def test_the_tests_that_the_guarantees_name_exist() -> None:
+    text = page("docs/guarantees.md")
+    named = re.findall(r"`(?:tests/)?([\w/]*test_\w+)(?:\.py)?`", text)
+    there = {str(path.relative_to(ROOT / "tests").with_suffix("")) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) > 20
+    assert [name for name in named if name not in there | {Path(path).name for path in there}] == []

@@ -66,7 +66,7 @@ class CallbackPod:
     result: "JobResult | None" = None
 
     @classmethod
-    def of_move(cls, job_id: str, change: "StatusChanged") -> "CallbackPod":
+    def of_change(cls, job_id: str, change: "StatusChanged") -> "CallbackPod":
         """Make it from a change of the job's status."""
         status = PodStatus(_PHASES.get(change.status.value, "Failed"))
         return cls(job_id, PodMetadata(change.pod, change.namespace), status, change.node, change.attempt)
@@ -214,7 +214,7 @@ class PodRelayCallback:
 Callbacks = tuple[type, ...]
 
 
-def listed(callbacks: type | Sequence[type] | None) -> Callbacks:
+def callback_classes(callbacks: type | Sequence[type] | None) -> Callbacks:
     """Read KPO's parameter ``callbacks``: nothing, one class, or a list of classes."""
     if not callbacks:
         return ()
@@ -251,7 +251,7 @@ def _defined(callbacks: Callbacks, hook: str) -> Iterable[Callable[..., object]]
     return [function for function in found if function is not None and function is not nothing]
 
 
-def path_of(thing: object) -> str | None:
+def import_path(thing: object) -> str | None:
     """Return the ``module:name`` by which the triggerer can import a class or function; None where it cannot.
 
     It cannot import from a DAG file: Airflow makes up the name of that module.
@@ -262,8 +262,8 @@ def path_of(thing: object) -> str | None:
     return f"{module}:{name}"
 
 
-def thing_at(path: str) -> Any:
-    """Import the class or function at a path of :func:`path_of`.
+def import_object(path: str) -> Any:
+    """Import the class or function at a path of :func:`import_path`.
 
     Raises:
         ImportError: its module is not there.

@@ -17,7 +17,7 @@ def reconcile_pods(base: Json, client: Json) -> Json:
     merged = deepcopy(client)
     merged["spec"] = _specs(base.get("spec"), merged.get("spec"))
     merged["metadata"] = _metadata(base.get("metadata"), merged.get("metadata"))
-    return _filled(base, merged)
+    return _fill(base, merged)
 
 
 def _metadata(base: Json | None, client: Json | None) -> Json | None:
@@ -28,7 +28,7 @@ def _metadata(base: Json | None, client: Json | None) -> Json | None:
         client[name] = {**(base.get(name) or {}), **(client.get(name) or {})} or None
     for name in ("managedFields", "finalizers", "ownerReferences"):
         client[name] = _appended(base, client, name)
-    return _filled(base, client)
+    return _fill(base, client)
 
 
 def _specs(base: Json | None, client: Json | None) -> Json | None:
@@ -38,7 +38,7 @@ def _specs(base: Json | None, client: Json | None) -> Json | None:
     client["containers"] = _containers(base.get("containers") or [], client.get("containers") or [])
     client["initContainers"] = _init_containers(base.get("initContainers") or [], client.get("initContainers") or [])
     client["volumes"] = _appended(base, client, "volumes")
-    return _filled(base, client)
+    return _fill(base, client)
 
 
 def _containers(base: list[Json], client: list[Json]) -> list[Json]:
@@ -57,14 +57,14 @@ def _container(base: Json, client: Json) -> Json:
     client = type_of(client)(client)
     for name in _APPENDED:
         client[name] = _appended(base, client, name)
-    return _filled(base, client)
+    return _fill(base, client)
 
 
 def _appended(base: Json, client: Json, name: str) -> list[Json] | None:
     return [*(base.get(name) or []), *(client.get(name) or [])] or client.get(name)
 
 
-def _filled(base: Json, client: Json) -> Json:
+def _fill(base: Json, client: Json) -> Json:
     """Take from the base what the client leaves out, or gives as something false."""
     merged = type_of(client)(client)
     for name, value in base.items():
@@ -75,13 +75,13 @@ def _filled(base: Json, client: Json) -> Json:
 
 def without_empty(pod: Json) -> Json:
     """Leave out the empty lists and objects of metadata, spec and containers."""
-    spec = _said(pod.get("spec") or {})
+    spec = _without_empty_fields(pod.get("spec") or {})
     for name in ("containers", "initContainers"):
         if name in spec:
-            spec[name] = [_said(container) for container in spec[name]]
-    metadata = _said(pod.get("metadata") or {})
+            spec[name] = [_without_empty_fields(container) for container in spec[name]]
+    metadata = _without_empty_fields(pod.get("metadata") or {})
     return {**{k: v for k, v in pod.items() if k != "status"}, "metadata": metadata, "spec": spec}
 
 
-def _said(found: Json) -> Json:
+def _without_empty_fields(found: Json) -> Json:
     return {name: value for name, value in found.items() if not (isinstance(value, list | dict) and len(value) == 0)}

@@ -16,7 +16,15 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
-from airflow_bridge.callbacks import CallbackPod, ExecutionMode, HookCall, JobClient, call, listed, path_of
+from airflow_bridge.callbacks import (
+    CallbackPod,
+    ExecutionMode,
+    HookCall,
+    JobClient,
+    call,
+    callback_classes,
+    import_path,
+)
 from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
@@ -209,7 +217,7 @@ class PodRelayOperator(BaseOperator):
         self.log_events_on_startup = log_events_on_startup
         self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
         self.log_formatter = log_formatter
-        self.callbacks = listed(callbacks)
+        self.callbacks = callback_classes(callbacks)
         self.trigger_kwargs = trigger_kwargs
         # While it runs.
         self.log_url: str | None = None
@@ -331,9 +339,9 @@ class PodRelayOperator(BaseOperator):
 
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
         """Submit the job, or attach to that of an earlier try; return the pod's manifest."""
-        from airflow_bridge.parameters import hooks_that_are_not_applied
+        from airflow_bridge.parameters import pod_mutation_hooks
 
-        for plugin in hooks_that_are_not_applied():
+        for plugin in pod_mutation_hooks():
             self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
         client = JobClient(dispatcher, None)
         call(self.callbacks, "on_sync_client_creation", client=client, operator=self)
@@ -497,7 +505,7 @@ class PodRelayOperator(BaseOperator):
             return dispatcher.now() + left_s, timedelta(seconds=left_s + TIMEOUT_BACKSTOP_S)
 
     def _importable(self, thing: object) -> str | None:
-        path = path_of(thing)
+        path = import_path(thing)
         if path is None:
             self.log.warning("The triggerer cannot import %r: it is not called while the task is deferred.", thing)
         return path

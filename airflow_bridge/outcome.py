@@ -31,7 +31,7 @@ _STOPPED = frozenset(
     }
 )
 
-_NEXT: dict[Blame, str] = {
+_ADVICE: dict[Blame, str] = {
     Blame.USER_CODE: "look at the container's last lines above",
     Blame.SPEC: "mend the task's arguments; the message says which",
     Blame.IMAGE: "check the image's name and tag, that the cluster may pull it, and that it has the command",
@@ -144,7 +144,7 @@ def failure_message(result: "JobResult") -> str:
     blame = reason.traits.blame
     lines = [
         f"Job {result.job_id} failed: {reason.value} ({pod}). {result.message}".rstrip(),
-        f"Responsible: {blame.value}. What to do: {_NEXT[blame]}.",
+        f"Responsible: {blame.value}. What to do: {_ADVICE[blame]}.",
     ]
     lines += [f"Kubernetes warning: {w.reason} - {w.message}" for w in result.warnings[-3:]]
     return "\n".join(lines)

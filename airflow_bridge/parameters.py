@@ -24,7 +24,7 @@ class PodArgumentsError(ValueError):
     """An argument that KPO would refuse too."""
 
 
-def as_it_is(value: object) -> object:
+def unchanged(value: object) -> object:
     """Return the value: the API takes it as it is."""
     return value
 
@@ -62,7 +62,7 @@ class PodField:
 
     path: str
     note: str = ""
-    convert: Callable[[Any], object] = as_it_is
+    convert: Callable[[Any], object] = unchanged
     empty: Callable[[], object] | None = None
 
 
@@ -234,7 +234,7 @@ def arguments_of(operator: object) -> dict[str, Any]:
     return {name: getattr(operator, name) for name in (*meant, *ADDED)}
 
 
-def hooks_that_are_not_applied() -> list[str]:
+def pod_mutation_hooks() -> list[str]:
     """List the plugins of this Airflow with a ``pod_mutation_hook``, which KPO applies and podrelay cannot.
 
     It takes the kubernetes client's ``V1Pod``, which is not needed here; the worker's policy decides what pods may be.

@@ -31,7 +31,7 @@ KEEP_CURSORS_S = 1.0
 KEEP_ENDED_S = 3600.0
 
 #: Which job, and who reads it.
-Reading = tuple[str, str]
+ReaderKey = tuple[str, str]
 
 
 class SharedClient:
@@ -41,13 +41,13 @@ class SharedClient:
         self.dispatcher = dispatcher
         self._borrowers = 0
         self._idle_since = time.monotonic()
-        self._unwritten: dict[Reading, Cursor] = {}
-        self._keeper: asyncio.Task[None] | None = None
+        self._unwritten: dict[ReaderKey, Cursor] = {}
+        self._upkeep: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the client, with its background tasks in a context that is no trigger's."""
-        await _apart(self.dispatcher.__aenter__())
-        self._keeper = _apart(self._keep())
+        await _in_own_context(self.dispatcher.__aenter__())
+        self._upkeep = _in_own_context(self._maintain())
 
     async def cursor(self, job_id: str, reader: str) -> "Cursor | None":
         """Return where this reader stopped, in this process or another."""
@@ -72,7 +72,7 @@ class SharedClient:
         self._borrowers -= 1
         self._idle_since = time.monotonic()
 
-    async def _keep(self) -> None:
+    async def _maintain(self) -> None:
         """Write cursors from time to time; close the client when it was idle for long, or when the loop ends."""
         try:
             while self._borrowers > 0 or time.monotonic() - self._idle_since < LINGER_S:
@@ -90,7 +90,7 @@ class SharedClient:
             self._unwritten = {**cursors, **self._unwritten}  # Redis is away: again the next time
 
 
-class _Loop:
+class _LoopState:
     """What the triggers of one event loop share: clients by URL, resolved connections by id."""
 
     def __init__(self) -> None:
@@ -98,11 +98,11 @@ class _Loop:
         self.connections: dict[str, tuple[float, asyncio.Task[ResolvedConnection]]] = {}
 
 
-_LOOPS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]" = weakref.WeakKeyDictionary()
+_LOOPS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState]" = weakref.WeakKeyDictionary()
 
 
-def _this_loop() -> _Loop:
-    return _LOOPS.setdefault(asyncio.get_running_loop(), _Loop())
+def _this_loop() -> _LoopState:
+    return _LOOPS.setdefault(asyncio.get_running_loop(), _LoopState())
 
 
 @asynccontextmanager
@@ -118,7 +118,7 @@ async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
     clients = _this_loop().clients
     opening = clients.get(url)
     if opening is None:
-        opening = clients[url] = _apart(_open(connection))
+        opening = clients[url] = _in_own_context(_open(connection))
     client = await asyncio.shield(opening)
     client.borrow()
     try:
@@ -152,6 +152,6 @@ async def _resolved(conn_id: str) -> "ResolvedConnection":
         raise
 
 
-def _apart(work: "Coroutine[None, None, T]") -> "asyncio.Task[T]":
+def _in_own_context(work: "Coroutine[None, None, T]") -> "asyncio.Task[T]":
     """Start a task outside the context of the trigger that happens to need it first (its log's address, for one)."""
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

@@ -106,13 +106,13 @@ def _line(container: str, data: bytes) -> ContainerLine:
 class TaskLog:
     """The log of one job, each thing in it once. ``cursor``: where a former reader stopped."""
 
-    __slots__ = ("_assembler", "_cursor", "_last_move", "_pod", "_style")
+    __slots__ = ("_assembler", "_cursor", "_last_status_line", "_pod", "_style")
 
     def __init__(self, style: Style, cursor: Cursor | None = None) -> None:
         self._style = style
         self._assembler = LineAssembler()
         self._cursor = cursor or Cursor()
-        self._last_move = ""
+        self._last_status_line = ""
         self._pod: CallbackPod | None = None
 
     @property
@@ -130,7 +130,7 @@ class TaskLog:
                 return [_gap(gap)]
             case StatusChanged() as change:
                 ended = self._container_lines(self._assembler.flush(before_attempt=change.attempt), update.at)
-                return [*ended, *self._move(update.job_id, change), *self._hooks_of_move(update.job_id, change)]
+                return [*ended, *self._status_line(update.job_id, change), *self._status_hooks(update.job_id, change)]
             case Notice() as notice:
                 return [_notice(notice)]
             case Silence() as silence:
@@ -156,21 +156,21 @@ class TaskLog:
             text = line.text
         return Line(level_of(line.text), text)
 
-    def _move(self, job_id: str, change: StatusChanged) -> list[Line]:
+    def _status_line(self, job_id: str, change: StatusChanged) -> list[Line]:
         detail = change.detail if self._style.log_events_on_startup or change.status != "STARTING" else ""
         where = f"pod {change.namespace}/{change.pod}" if change.pod else ""
         where += f" on node {change.node}" if change.pod and change.node else ""
         where += f" (attempt {change.attempt})" if change.attempt > 1 else ""
         text = ": ".join(part for part in (f"Job {job_id} is {change.status.value}", where, detail) if part)
-        if text == self._last_move:
+        if text == self._last_status_line:
             return []
-        self._last_move = text
+        self._last_status_line = text
         return [Line(logging.INFO, text)]
 
-    def _hooks_of_move(self, job_id: str, change: StatusChanged) -> list[HookCall]:
+    def _status_hooks(self, job_id: str, change: StatusChanged) -> list[HookCall]:
         if not change.pod:
             return []
-        former, self._pod = self._pod, CallbackPod.of_move(job_id, change)
+        former, self._pod = self._pod, CallbackPod.of_change(job_id, change)
         is_new = former is None or former.metadata.name != change.pod
         was_running = former is not None and former.status.phase == "Running"
         due = [HookCall("on_pod_creation", self._pod)] if is_new else []

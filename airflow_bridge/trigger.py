@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, HookCall, acall, thing_at
+from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, HookCall, acall, import_object
 from airflow_bridge.task_identity import BY_A_USER
 from airflow_bridge.task_log import Line, Style, TaskLog
 from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
@@ -86,14 +86,14 @@ class PodRelayTrigger(BaseTrigger):
         """Follow the job; yield one event, at its end or when the execution timeout is over."""
         try:
             async with asyncio.timeout(None) as limit:
-                fired = await self._follow_through_outages(limit)
+                event = await self._follow_through_outages(limit)
         except TimeoutError:
             if not limit.expired():
                 raise
-            fired = self._fired(JobTriggerStatus.TIMEOUT, message="the task's execution timeout is over")
+            event = self._event(JobTriggerStatus.TIMEOUT, message="the task's execution timeout is over")
         except JobUnknownError as error:
-            fired = self._fired(JobTriggerStatus.ERROR, message=str(error))
-        yield TriggerEvent(fired.encode())  # type: ignore[no-untyped-call]  # Airflow's
+            event = self._event(JobTriggerStatus.ERROR, message=str(error))
+        yield TriggerEvent(event.encode())  # type: ignore[no-untyped-call]  # Airflow's
 
     async def on_kill(self) -> None:
         """Cancel the job, or let it go on, as ``on_kill_action`` says: a user ended the task (marked or cleared it).
@@ -167,7 +167,7 @@ class PodRelayTrigger(BaseTrigger):
 
     def _ended(self, result: "JobResult", cursor: str) -> JobTriggerEvent:
         status = JobTriggerStatus.SUCCESS if result.succeeded else JobTriggerStatus.FAILED
-        return self._fired(
+        return self._event(
             status,
             message=result.message,
             name=result.pod,
@@ -176,25 +176,25 @@ class PodRelayTrigger(BaseTrigger):
             job_status=result.status.value,
         )
 
-    def _fired(self, status: JobTriggerStatus, **details: Any) -> JobTriggerEvent:
+    def _event(self, status: JobTriggerStatus, **details: Any) -> JobTriggerEvent:
         return JobTriggerEvent(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **details)
 
 
 def _style(trigger: PodRelayTrigger) -> Style:
     formatter = None
     if trigger.log_formatter is not None:
-        formatter = _found(trigger, trigger.log_formatter)
+        formatter = _imported(trigger, trigger.log_formatter)
     return Style(trigger.container_name_log_prefix_enabled, formatter, trigger.log_events_on_startup)
 
 
 def _callbacks(trigger: PodRelayTrigger) -> Callbacks:
-    found = (_found(trigger, path) for path in trigger.callbacks)
+    found = (_imported(trigger, path) for path in trigger.callbacks)
     return tuple(callback for callback in found if callback is not None)
 
 
-def _found(trigger: PodRelayTrigger, path: str) -> Any:
+def _imported(trigger: PodRelayTrigger, path: str) -> Any:
     try:
-        return thing_at(path)
+        return import_object(path)
     except (ImportError, AttributeError) as error:
         trigger.log.warning(
             "the triggerer cannot import %s (%s): it is not called while the task is deferred", path, error

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import pytest
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 
-from airflow_bridge.callbacks import AsyncJobClient, JobClient, PodRelayCallback, path_of, thing_at
+from airflow_bridge.callbacks import AsyncJobClient, JobClient, PodRelayCallback, import_object, import_path
 from airflow_bridge.outcome import PodRelayFailure
 from tests.support.scripted_worker import PlayedJob, Script, ScriptedWorker
 from tests.support.task_run import TaskLog, TaskRun, fired_by
@@ -176,7 +176,7 @@ def test_only_what_another_process_can_import_has_a_path() -> None:
     class Local:
         pass
 
-    assert path_of(Local) is None
-    assert path_of(lambda: 0) is None
-    assert thing_at(path_of(AsyncRecorder) or "") is AsyncRecorder
-    assert path_of(type("FromADagFile", (), {"__module__": "unusual_prefix_0ab_dag"})) is None
+    assert import_path(Local) is None
+    assert import_path(lambda: 0) is None
+    assert import_object(import_path(AsyncRecorder) or "") is AsyncRecorder
+    assert import_path(type("FromADagFile", (), {"__module__": "unusual_prefix_0ab_dag"})) is None

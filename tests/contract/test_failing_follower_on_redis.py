@@ -18,8 +18,9 @@ from worker.cluster.observation import Observation, observe
 from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
+from worker.loop import WorkerLoop
+from worker.metrics import Metrics
 from worker.rules import patience
-from worker.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -185,12 +186,13 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
     pod = observe({"metadata": {"name": name, "uid": "u", "labels": {names.LABEL_JOB: job_id}}})
     watches: Any = ctx.watches
     watches.shown.append(SimpleNamespace(pods={name: pod}))
-    supervisor, strays = Supervisor(ctx.settings, set_consuming=lambda _: None), list[Observation]()
+    strays = list[Observation]()
+    loop = WorkerLoop(ctx.settings, ctx.store, ctx.cluster, metrics=Metrics(), set_consuming=lambda _: None)
     sweeper: Any = SimpleNamespace(stray_pod=strays.append)
-    supervisor._ctx, supervisor._sweeper, supervisor._draining = ctx, sweeper, asyncio.Event()
-    supervisor.controllers[job_id] = follower
+    loop._ctx, loop._sweeper = ctx, sweeper
+    loop.controllers[job_id] = follower
     async with asyncio.timeout(30):
-        await supervisor._follow(follower)
+        await loop._follow(follower)
     assert (store.record(job_id).reason, store.record(job_id).is_forgotten) == (FailureReason.POLICY, True)
     assert strays == [pod]
 

@@ -38,16 +38,21 @@ USABLE = {
 FAILS_LATER = """
 import asyncio, sys
 from redis.exceptions import AuthenticationError
-from worker.supervisor import Supervisor
+from worker.loop import WorkerLoop
 
-kept = Supervisor._kept
+run = WorkerLoop.run
 
-async def fail(supervisor):
-    while not supervisor._is_ready.is_set():
-        await asyncio.sleep(0.01)
+async def fail(has_begun):
+    await has_begun.wait()
     raise {error}
 
-Supervisor._kept = lambda self, *arguments: [*kept(self, *arguments), fail(self)]
+async def run_and_fail(self, *, started):
+    has_begun = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run(self, started=lambda: (started(), has_begun.set())))
+        tasks.create_task(fail(has_begun))
+
+WorkerLoop.run = run_and_fail
 sys.argv = ["worker"]
 from worker.__main__ import main
 sys.exit(main())

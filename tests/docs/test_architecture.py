@@ -31,6 +31,11 @@ def files_named(text: str) -> set[str]:
     return {*re.findall(rf"(?<![\w./-])(?:{OURS})/[\w./-]*[\w/]", text), *(name.replace(".", "/") for name in dotted)}
 
 
+def modules(package: str) -> set[str]:
+    paths = (path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py") if not path.name.startswith("__"))
+    return {str(path) for path in paths}
+
+
 @pytest.mark.parametrize("name", FOR_HEIRS)
 def test_every_file_that_is_named_exists(name: str) -> None:
     missing = [path for path in files_named(page(name)) if not (ROOT / path).exists() and not module(path).exists()]
@@ -51,6 +56,20 @@ def test_every_word_of_the_code_that_is_quoted_stands_in_the_code(name: str) -> 
 
 def sources() -> list[Path]:
     return [p for package in layers.PACKAGES for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".lua")]
+
+
+def test_every_module_of_the_worker_and_every_room_is_named() -> None:
+    rooms = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("[adw]*/*/__init__.py")}
+    told = files_named(TEXT) | layers.layered()
+    assert modules("worker") - told == set()
+    assert rooms - told - {str(Path(path).parent) for path in told} == set()
+
+
+@pytest.mark.parametrize("heading", re.findall("^### From .*$", TEXT, re.M))
+def test_a_walk_names_a_module_once(heading: str) -> None:
+    named = Counter(re.findall(r"`([\w/]+\.(?:py|lua))`", section(TEXT, heading)))
+    assert len(named) > 15
+    assert {path for path, times in named.items() if times > 1} == set()
 
 
 def test_who_moves_a_job_is_told_of_every_legal_move() -> None:

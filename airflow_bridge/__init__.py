@@ -1,8 +1,8 @@
 """The Airflow bridge: an operator with KubernetesPodOperator's parameters that holds no cluster's credentials.
 
-It translates between Airflow's words and the dispatcher's. What a pod may be is decided in the cluster, by the worker;
-what became of a job is read from its channel in Redis. Neither ``kubernetes`` nor KPO's provider is needed. What
-lies where (import-linter, in ``pyproject.toml``, holds which module may import which):
+What a pod may be, the worker in the cluster decides; what became of a job is read from its channel in Redis. Neither
+``kubernetes`` nor KPO's provider is needed. What lies where (the layers are in ``pyproject.toml``, held by
+import-linter):
 
 What Airflow and DAGs load by name. Their paths stay: they are in users' DAGs and in Airflow's database.
     * ``provider``: the entry point of Airflow's provider manager.

@@ -1,7 +1,7 @@
 """Kubernetes objects as JSON, in the form of the API, whatever library they come from.
 
-Users give ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. To import the
-client would cost seconds and a dependency, so its objects are recognised by their methods.
+Users give ``V1…`` objects of the kubernetes client (any version), the provider's old wrappers, or dicts. Importing
+the client would cost seconds and a dependency, so its objects are recognised by their methods.
 """
 
 import datetime as dt
@@ -33,7 +33,7 @@ KubernetesObject = Mapping[str, object] | ClientModel | ProviderObject
 
 
 class ApiObject(dict[str, Any]):
-    """A Kubernetes object that was given as an object: true even when it is empty, as a ``V1…`` object is.
+    """A Kubernetes object that is true even when it is empty, as a ``V1…`` object is.
 
     KPO merges by truth value, so ``V1ResourceRequirements()`` replaces a template's resources and ``{}`` does not.
     """

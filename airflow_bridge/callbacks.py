@@ -56,7 +56,7 @@ class PodStatus:
 
 @dataclass(frozen=True, slots=True)
 class CallbackPod:
-    """The job's pod as hooks get it: what the channel said of it. ``result`` is set when the job has ended."""
+    """The job's pod as hooks get it, as far as the channel tells; ``result`` is set when the job has ended."""
 
     job_id: str
     metadata: PodMetadata
@@ -81,7 +81,7 @@ class CallbackPod:
 
 @dataclass(frozen=True, slots=True)
 class HookCall:
-    """A hook that is due. ``details``: its arguments besides the pod and what its caller adds."""
+    """A hook that is due; ``details``: its arguments besides the pod and what the caller adds."""
 
     hook: str
     pod: CallbackPod | None
@@ -97,7 +97,7 @@ class HookCall:
 
 @dataclass(frozen=True, slots=True)
 class JobClient:
-    """The job as a hook in the task's process may use it. ``job_id`` is None before the submit."""
+    """What a hook in the task's process may do with the job; ``job_id`` is None before the submit."""
 
     dispatcher: "Dispatcher"
     job_id: str | None
@@ -107,7 +107,7 @@ class JobClient:
         return self.dispatcher.get(self._known())
 
     def cancel(self, by: str) -> "CancelOutcome":
-        """Ask for the job's end."""
+        """Cancel the job; ``by``: who does."""
         return self.dispatcher.cancel(self._known(), by)
 
     def _known(self) -> str:
@@ -118,7 +118,7 @@ class JobClient:
 
 @dataclass(frozen=True, slots=True)
 class AsyncJobClient:
-    """The job as a hook in the triggerer may use it."""
+    """What a hook in the triggerer may do with the job."""
 
     dispatcher: "AsyncDispatcher"
     job_id: str
@@ -128,7 +128,7 @@ class AsyncJobClient:
         return await self.dispatcher.get(self.job_id)
 
     async def cancel(self, by: str) -> "CancelOutcome":
-        """Ask for the job's end."""
+        """Cancel the job; ``by``: who does."""
         return await self.dispatcher.cancel(self.job_id, by)
 
 
@@ -245,7 +245,7 @@ async def _awaited(answer: Awaitable[object]) -> None:
 
 
 def _defined(callbacks: Callbacks, hook: str) -> Iterable[Callable[..., object]]:
-    """Find the functions that do something: what is only inherited from our class is left out."""
+    """Find the functions of this name, without those that are only inherited from our class."""
     nothing = getattr(PodRelayCallback, hook)
     found = (getattr(callback, hook, None) for callback in callbacks)
     return [function for function in found if function is not None and function is not nothing]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):
-    """Runs a Python function in a pod whose image has Python and bash."""
+    """The operator that runs a Python function in a pod whose image has Python and bash."""
 
     custom_operator_name = "@task.podrelay"
 
@@ -52,7 +52,7 @@ class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):
 
 
 class _PodRelayCmdDecoratedOperator(DecoratedOperator, PodRelayOperator):
-    """Runs the command that a Python function returns; the function itself runs in Airflow's worker."""
+    """The operator that runs the command that a Python function returns; the function runs in Airflow's worker."""
 
     custom_operator_name = "@task.podrelay_cmd"
 

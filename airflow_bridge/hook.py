@@ -1,7 +1,7 @@
-"""The connection type ``podrelay``: where Redis is, and which queue, namespace and deployment are meant by default.
+"""The connection type ``podrelay``: where Redis is, and the default queue, namespace and deployment.
 
-All that Airflow holds is a Redis URL. Each process resolves it for itself (task, triggerer): it is never in a trigger's
-arguments, and its password is masked in the log.
+The Redis URL is all that Airflow holds. Task and triggerer read it each for itself: it is never in a trigger's
+arguments, and its password is masked in logs.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class ResolvedConnection:
 
 
 def redis_url(connection: "Connection") -> str:
-    """Make a connection's Redis URL: extra's ``redis_url``, else of host, port, login, password and schema.
+    """Make a connection's Redis URL: ``redis_url`` in extra, or of host, port, login, password and schema.
 
     ``schema`` is the database's number; ``tls`` in extra makes it ``rediss://``.
     """
@@ -98,7 +98,7 @@ def _mask(password: str | None) -> None:
 
 
 class PodRelayHook(BaseHook):
-    """Resolves the connection and opens the client."""
+    """The hook that resolves the connection and opens the client."""
 
     conn_name_attr = "podrelay_conn_id"
     default_conn_name = DEFAULT_CONNECTION

@@ -1,8 +1,7 @@
 """KPO's merge of two pods (``PodGenerator.reconcile_pods``), on JSON.
 
-It is no strategic merge: containers merge by *position*, a container's lists are appended to the template's, and a
-value counts as given when it is true. Users' templates rely on that, so it is done here in the same way, quirks
-included; a Hypothesis test compares the two.
+It is no strategic merge: containers merge by *position*, a container's lists are appended to the template's, and only
+true values count as given. Users' templates rely on that. A Hypothesis test compares the two merges.
 """
 
 from copy import deepcopy
@@ -65,7 +64,7 @@ def _appended(base: Json, client: Json, name: str) -> list[Json] | None:
 
 
 def _fill(base: Json, client: Json) -> Json:
-    """Take from the base what the client leaves out, or gives as something false."""
+    """Take from the base what is missing or false in the client."""
     merged = type_of(client)(client)
     for name, value in base.items():
         if not merged.get(name) and value is not None:

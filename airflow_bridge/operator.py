@@ -1,8 +1,8 @@
 """The operator: KubernetesPodOperator's parameters and behaviour, run by a podrelay worker in the target cluster.
 
 It makes a job of its arguments, submits it or attaches to it, follows it (itself, or deferred by a trigger), and ends
-as the job ended. ``docs/migrating-from-kpo.md`` has the table of what ends a task and what that does to its job. A try
-that is killed never succeeds.
+as the job ended. A try that is killed never succeeds. What ends a task, and what that does to its job, is a table in
+``docs/migrating-from-kpo.md``.
 """
 
 import sys
@@ -228,7 +228,7 @@ class PodRelayOperator(BaseOperator):
 
     @property
     def container_logs(self) -> ContainerNames | None:
-        """Return the base container by default: only after rendering, because its name is a template field."""
+        """Return what was given, or the base container, whose name is known only after rendering."""
         return self._container_logs or self.base_container_name
 
     @container_logs.setter
@@ -413,8 +413,8 @@ class PodRelayOperator(BaseOperator):
     def _finish(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult", manifest: "Json") -> object:
         """End the task as the job ended: call hooks, push XComs, acknowledge, return or raise.
 
-        The acknowledgement comes last. It says that the result was taken: a later try (a clear) makes a new job. Where
-        the process dies before it, the next try takes the same result.
+        The acknowledgement comes last: it says that the result was taken, and that a later try (a clear) makes a new
+        job. If the process dies before, the next try takes the same result.
 
         Raises:
             AirflowSkipException: the exit code says so.
@@ -447,7 +447,7 @@ class PodRelayOperator(BaseOperator):
                 raise PodRelayFailure(message, result)
 
     def _acknowledge_failure(self, dispatcher: "Dispatcher", job_id: str) -> None:
-        """Acknowledge, only to free memory earlier: a later try of a failed job makes a new one in any case."""
+        """Acknowledge a failure, to free memory earlier: a later try makes a new job in any case."""
         from dispatcher.errors import PodrelayError
 
         try:
@@ -511,7 +511,7 @@ class PodRelayOperator(BaseOperator):
         return path
 
     def trigger_reentry(self, context: "Context", event: dict[str, object]) -> object:
-        """Go on after the trigger has fired: the log is written, the result is left to take."""
+        """Go on after the trigger has fired: the log is written, and the result is to be taken."""
         from airflow_bridge.outcome import PodRelayFailure
         from airflow_bridge.pod_arguments import normal_name
         from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus

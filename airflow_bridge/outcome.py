@@ -1,7 +1,7 @@
-"""What a job's result is for Airflow's task: a value, a skip or a failure, with the lines and XComs that go with it.
+"""How a job's result ends Airflow's task: a value, a skip or a failure, with lines and XComs.
 
-Pure: it decides, the operator carries it out. A job that was cancelled, or whose pod somebody deleted, is always a
-failure, whatever exit code its process had when it was stopped.
+Pure: it decides, the operator carries it out. A job that was cancelled, or whose pod was deleted, is a failure,
+whatever its exit code.
 """
 
 import json

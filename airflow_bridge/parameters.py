@@ -1,8 +1,8 @@
-"""Every parameter of KPO's constructor and what becomes of it: the one table from which all else is made.
+"""The table of KPO's parameters and of what becomes of each.
 
-When KPO gets a parameter, add it to the operator's signature, which Airflow reads, and add a row here. The row makes
-the operator's attribute, the field of pod or job, the warning, and the line in ``docs/migrating-from-kpo.md``. A test
-compares the table with the constructor of the installed provider, so that an addition is noticed.
+A new parameter of KPO is added to the operator's signature, which Airflow reads, and as a row here. The row makes the
+operator's attribute, the field of pod or job, the warning, and the line in ``docs/migrating-from-kpo.md``. A test
+compares the table with the installed provider's constructor.
 """
 
 import warnings

@@ -1,8 +1,8 @@
 """KPO's arguments as a pod's manifest, and the manifest as a job spec. Pure.
 
-The pod is KPO's: the operator's arguments over ``full_pod_spec`` over the template. It differs where it must: the
-worker names the pod and adds its labels and the return value's sidecar; and the name of a secret's volume is derived,
-because a random one would make each try another job.
+The pod is KPO's: the operator's arguments over ``full_pod_spec`` over the template. But the worker names it and adds
+its own labels and the return value's sidecar, and the name of a secret's volume is derived: with a random one each try
+would be another job.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """One client for all triggers of an event loop: two connections to Redis, however many triggers wait.
 
-A triggerer may run ten thousand triggers in one loop. Each borrows the client of its connection. A client that nobody
-uses stays open for a while, because the next trigger usually comes soon.
+A triggerer may run ten thousand triggers in one loop. Each borrows its connection's client. An unused client stays open
+for a while, because the next trigger usually comes soon.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ T = TypeVar("T")
 LINGER_S = 30.0
 #: How long new triggers use a connection that was read before.
 RESOLVED_S = 30.0
-#: How often readers' cursors are written to Redis. After a triggerer is killed, so much of a log may be shown twice.
+#: How often readers' cursors are written to Redis: a triggerer that is killed shows at most so much of a log twice.
 KEEP_CURSORS_S = 1.0
 #: How long the cursor of a job that has ended is kept: longer than its task takes to resume.
 KEEP_ENDED_S = 3600.0
@@ -73,7 +73,7 @@ class SharedClient:
         self._idle_since = time.monotonic()
 
     async def _maintain(self) -> None:
-        """Write cursors from time to time; close the client when it was idle for long, or when the loop ends."""
+        """Write cursors regularly; close the client when it was unused for long, or when the loop ends."""
         try:
             while self._borrowers > 0 or time.monotonic() - self._idle_since < LINGER_S:
                 await asyncio.sleep(KEEP_CURSORS_S)
@@ -153,5 +153,5 @@ async def _resolved(conn_id: str) -> "ResolvedConnection":
 
 
 def _in_own_context(work: "Coroutine[None, None, T]") -> "asyncio.Task[T]":
-    """Start a task outside the context of the trigger that happens to need it first (its log's address, for one)."""
+    """Start a task in a context of its own, not that of the trigger that needs it first (and its log)."""
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

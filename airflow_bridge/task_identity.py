@@ -1,10 +1,10 @@
-"""The task instance: as labels of its pod, and as the key by which its next try finds the same job.
+"""A task instance as labels of its pod, and as the key by which its next try finds the same job.
 
 The labels are KPO's, so that dashboards, network policies and ``kubectl -l`` go on working.
 
-One kind of cancelled job is submitted again by the try that followed it. When a deferred task is cleared, Airflow
-starts the next try at once; the triggerer notices later, and only then cancels the job. By then the new try may have
-attached to that job, and would fail by the very clear that started it.
+One kind of cancelled job is submitted again by the next try. When a deferred task is cleared, Airflow starts the next
+try at once, and the triggerer cancels the job only later. By then the new try may have attached to it, and would fail
+by the clear that started it.
 """
 
 import hashlib
@@ -36,7 +36,9 @@ MAX_KEY_LENGTH = 1024
 class TaskIdentity:
     """One try of a task instance.
 
-    ``map_index`` is -1 for a task that is not mapped; ``deployment`` names this Airflow among those that share a Redis.
+    Attributes:
+        deployment: this Airflow among those that share a Redis.
+        map_index: -1 for a task that is not mapped.
     """
 
     deployment: str

@@ -1,9 +1,9 @@
 """A task's log of its job: the containers' lines as KPO writes them, our own messages, and the hooks that are due.
 
-Pure: what is read from the job's channel becomes lines and calls of hooks, in order; operator and trigger carry them
-out. Log chunks may end within a line or within a UTF-8 character, and another reader may take over at any moment (a
-triggerer restarts). So unfinished lines are kept back, and :attr:`TaskLog.cursor` is where a successor must begin to
-get exactly the lines that were not written.
+Pure: updates of the job become lines and calls of hooks, in order, which operator and trigger carry out. Chunks of log
+may end within a line or a UTF-8 character, and another reader may take over at any moment (a triggerer restarts). So
+unfinished lines are kept back, and from :attr:`TaskLog.cursor` a successor reads exactly the lines that were not
+written.
 """
 
 import logging
@@ -65,7 +65,7 @@ class _Rest:
 
 
 class LineAssembler:
-    """Cuts the logs of one job's containers into lines. Empty lines are left out, as KPO does."""
+    """The lines of one job's containers, as their chunks arrive. Empty ones are left out, as in KPO."""
 
     __slots__ = ("_rests",)
 
@@ -104,7 +104,7 @@ def _line(container: str, data: bytes) -> ContainerLine:
 
 
 class TaskLog:
-    """The log of one job, each thing in it once. ``cursor``: where a former reader stopped."""
+    """The task's log of one job; ``cursor``: where a former reader stopped."""
 
     __slots__ = ("_assembler", "_cursor", "_last_status_line", "_pod", "_style")
 
@@ -117,11 +117,11 @@ class TaskLog:
 
     @property
     def cursor(self) -> Cursor:
-        """Return where a successor goes on, so that nothing is missing and nothing written twice."""
+        """Return where a successor goes on, with nothing missing and nothing twice."""
         return self._assembler.resumable(self._cursor)
 
     def render(self, update: JobUpdate) -> list[Line | HookCall]:
-        """Return what to write and which hooks to call for one thing that was read."""
+        """Return what to write and which hooks to call for one update."""
         log_id_before, self._cursor = self._cursor.log_id, update.cursor
         match update.event:
             case LogChunk() as chunk:

@@ -27,7 +27,7 @@ LONGEST_PAUSE_S = 5.0
 
 
 class PodRelayTrigger(BaseTrigger):
-    """Fires a :class:`~airflow_bridge.trigger_event.JobTriggerEvent`.
+    """The trigger of a deferred task; it fires a :class:`~airflow_bridge.trigger_event.JobTriggerEvent`.
 
     Args:
         job_id: the job.

@@ -1,4 +1,4 @@
-"""The event with which the trigger resumes the operator, as it lies in Airflow's database.
+"""The event with which the trigger resumes the operator, as Airflow's database holds it.
 
 It is small (the result stays in Redis) and holds nothing secret. ``status``, ``name``, ``namespace`` and ``message``
 are KPO's words, so that subclasses that read them go on working.
@@ -21,7 +21,15 @@ class JobTriggerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobTriggerEvent:
-    """The event. ``cursor``: how far the trigger has written the log. ``extra``: the user's ``trigger_kwargs``."""
+    """The event.
+
+    Attributes:
+        name: the pod's.
+        namespace: the pod's.
+        cursor: how far the trigger has written the log.
+        job_status: the job's final status.
+        extra: the user's ``trigger_kwargs``.
+    """
 
     job_id: str
     status: JobTriggerStatus

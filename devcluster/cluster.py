@@ -31,7 +31,7 @@ from devcluster.controllers.namespaces import create_namespace
 from devcluster.kubelet.host import Host
 from devcluster.kubelet.images import ImageTable
 from devcluster.kubelet.latency import QUICK, Latency
-from devcluster.runtime.journal import Journal, JournalEntry
+from devcluster.runtime.journal import Journal
 from devcluster.runtime.oom_killer import OomKiller
 from devcluster.runtime.reaper import Reaper
 
@@ -148,11 +148,6 @@ class PocketCluster:
     @property
     def url(self) -> str:
         return self._url
-
-    @property
-    def pods_created(self) -> list[JournalEntry]:
-        """Every pod ever created, oldest first, with what its containers have written so far."""
-        return list(self.journal.pods.values())
 
     @property
     def requests(self) -> dict[str, int]:

@@ -65,7 +65,12 @@ def named(obj: Json, namespace: str) -> Json:
     return {**obj, "metadata": metadata}
 
 
-def answer(body: Json, status: int) -> web.Response:
+def answer(body: Json, status: int = 200) -> web.Response:
     """Respond with an object."""
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
     return web.Response(text=text + "\n", status=status, content_type="application/json")
+
+
+def is_true(value: str) -> bool:
+    """Read a boolean of a query."""
+    return value in ("1", "true", "True")

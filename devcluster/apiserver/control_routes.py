@@ -20,13 +20,13 @@ POST /pocket/outage?seconds=S                    503 for a while, all streams cu
 POST /pocket/lose-replies?verb=V&resource=R&times=N   carried out and never answered
 """
 
-import json
 from collections.abc import Mapping
 from typing import Protocol
 
 from aiohttp import web
 
 from devcluster.apimachinery.errors import Json, bad_request, no_such_path, not_found
+from devcluster.apiserver.bodies import answer
 from devcluster.runtime.journal import Journal
 
 
@@ -59,17 +59,17 @@ class ControlRoutes:
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         steps = request.path.strip("/").split("/")[1:]
         if request.method == "GET":
-            return _answer(self._read(steps))
+            return answer(self._read(steps))
         if request.method != "POST":
             raise no_such_path()
         try:
             self._act(steps, request)
         except (KeyError, ValueError) as error:
             raise bad_request(f"/pocket/{'/'.join(steps)}: {error}") from error
-        return _answer({"done": True})
+        return answer({"done": True})
 
     def _read(self, steps: list[str]) -> Json:
         match steps:
@@ -148,7 +148,3 @@ class ControlRoutes:
                 self._controls.evict_for_pressure(namespace, name)
             case _:
                 raise no_such_path()
-
-
-def _answer(body: Json) -> web.Response:
-    return web.Response(text=json.dumps(body), content_type="application/json")

@@ -1,12 +1,12 @@
 """Version, health, discovery and access reviews: what clients ask of an API server besides objects."""
 
-import json
 import sys
 
 from aiohttp import web
 
 from devcluster.apimachinery.errors import Json, no_such_path
 from devcluster.apimachinery.paths import CLUSTER_SCOPED, KINDS
+from devcluster.apiserver.bodies import answer
 from devcluster.apiserver.faults import Faults
 
 VERSION = {
@@ -33,13 +33,13 @@ def answer_service(request: web.Request) -> web.Response:
         case "/healthz" | "/readyz" | "/livez":
             return web.Response(text="ok")
         case "/version":
-            return _answer(VERSION)
+            return answer(VERSION)
         case "/api":
-            return _answer({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+            return answer({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
         case "/apis":
-            return _answer(_GROUPS)
+            return answer(_GROUPS)
         case "/api/v1":
-            return _answer({"kind": "APIResourceList", "groupVersion": "v1", "resources": _resources()})
+            return answer({"kind": "APIResourceList", "groupVersion": "v1", "resources": _resources()})
         case _:
             raise no_such_path()
 
@@ -66,8 +66,4 @@ async def answer_access_review(request: web.Request, faults: Faults) -> web.Resp
     if asked.get("subresource"):
         resource += f"/{asked['subresource']}"
     denied = faults.is_denied(asked.get("verb", ""), resource, asked.get("namespace", ""))
-    return _answer({**review, "status": {"allowed": not denied}}, 201)
-
-
-def _answer(body: Json, status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(body), status=status, content_type="application/json")
+    return answer({**review, "status": {"allowed": not denied}}, 201)

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from devcluster.apimachinery.errors import StatusError, not_allowed, request_too_large, unauthorized
 from devcluster.apimachinery.paths import Target, parse_target
+from devcluster.apiserver.bodies import is_true
 from devcluster.apiserver.control_routes import ControlRoutes, Controls
 from devcluster.apiserver.discovery import answer_access_review, answer_service
 from devcluster.apiserver.faults import Faults
@@ -53,7 +54,7 @@ class ApiServer:
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         if path.startswith("/pocket/"):
-            return await self._pocket.answer(request)
+            return await self._pocket.respond(request)
         self._faults.check_outage()
         if path.startswith("/api/v1/"):
             return await self._answer_core(request, parse_target(path.removeprefix("/api/v1/")))
@@ -129,5 +130,5 @@ def _verb(request: web.Request, target: Target) -> str:
     if target.name:
         return verb
     if verb == "get":
-        return "watch" if request.query.get("watch", "") in ("1", "true", "True") else "list"
+        return "watch" if is_true(request.query.get("watch", "")) else "list"
     return "deletecollection" if verb == "delete" else verb

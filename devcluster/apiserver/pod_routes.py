@@ -23,14 +23,12 @@ from devcluster.apimachinery.paths import Target
 from devcluster.apimachinery.schema import decode_pod, refuse_unknown
 from devcluster.apimachinery.store import Store, Stored
 from devcluster.apimachinery.validation import validate, validate_annotations
-from devcluster.apiserver.bodies import answer, check_namespace, check_size, json_body, named
+from devcluster.apiserver.bodies import answer, check_namespace, check_size, is_true, json_body, named
 from devcluster.controllers.control_plane import ControlPlane
 from devcluster.kubelet.node import Node
 from devcluster.kubelet.pod_worker import PodWorker
 from devcluster.kubelet.views import ContainerView
 from devcluster.runtime.logs import LogQuery, parse_since, read_log, seconds_ago
-
-_TRUE = ("1", "true", "True")
 
 
 class PodRoutes:
@@ -132,7 +130,7 @@ class PodRoutes:
         view = pod_worker.container(container) if pod_worker else None
         if pod_worker is None or view is None:
             raise bad_request(_is_waiting(target.name, container, "ContainerCreating"))
-        if request.query.get("previous", "") in _TRUE:
+        if is_true(request.query.get("previous", "")):
             return await self._previous(request, pod_worker, view, query)
         log = pod_worker.log(container)
         if log is None or ("waiting" in view.state and not view.last_state):
@@ -217,8 +215,8 @@ def _log_query(query: Mapping[str, str]) -> LogQuery:
         if query.get("sinceSeconds"):
             since = seconds_ago(int(query["sinceSeconds"]))
         return LogQuery(
-            follow=query.get("follow", "") in _TRUE,
-            timestamps=query.get("timestamps", "") in _TRUE,
+            follow=is_true(query.get("follow", "")),
+            timestamps=is_true(query.get("timestamps", "")),
             since=since,
             tail_lines=int(query["tailLines"]) if query.get("tailLines") else None,
             limit_bytes=int(query["limitBytes"]) if query.get("limitBytes") else None,

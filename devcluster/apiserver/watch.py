@@ -12,11 +12,11 @@ from devcluster.apimachinery.errors import Cause, Json, StatusError, bad_request
 from devcluster.apimachinery.paths import Target
 from devcluster.apimachinery.selectors import Match, selector
 from devcluster.apimachinery.store import Store, Watcher, watch_line
+from devcluster.apiserver.bodies import is_true
 from devcluster.kubelet.latency import Latency
 
 _END_OF_INITIAL = {"k8s.io/initial-events-end": "true"}
 _LONGEST_WATCH_S = 3600.0
-_TRUE = ("1", "true", "True")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +48,10 @@ def list_options(query: Mapping[str, str]) -> ListOptions:
         raise _wrong_match(query.get("resourceVersionMatch"))
     return ListOptions(
         match=selector(query.get("labelSelector", ""), query.get("fieldSelector", "")),
-        watch=query.get("watch", "") in _TRUE,
+        watch=is_true(query.get("watch", "")),
         version=int(given) if given and given != "0" else None,
-        bookmarks=query.get("allowWatchBookmarks", "") in _TRUE,
-        initial_events=None if initial is None else initial in _TRUE,
+        bookmarks=is_true(query.get("allowWatchBookmarks", "")),
+        initial_events=None if initial is None else is_true(initial),
         timeout_s=float(query.get("timeoutSeconds") or _LONGEST_WATCH_S),
         limit=int(query.get("limit") or 0),
         continued=query.get("continue", ""),

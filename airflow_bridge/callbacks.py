@@ -214,7 +214,7 @@ class PodRelayCallback:
 Callbacks = tuple[type, ...]
 
 
-def callback_classes(callbacks: type | Sequence[type] | None) -> Callbacks:
+def classes_of(callbacks: type | Sequence[type] | None) -> Callbacks:
     """Read KPO's parameter ``callbacks``: nothing, one class, or a list of classes."""
     if not callbacks:
         return ()

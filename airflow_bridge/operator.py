@@ -16,15 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
-from airflow_bridge.callbacks import (
-    CallbackPod,
-    ExecutionMode,
-    HookCall,
-    JobClient,
-    call,
-    callback_classes,
-    import_path,
-)
+from airflow_bridge.callbacks import CallbackPod, ExecutionMode, HookCall, JobClient, call, classes_of, import_path
 from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
@@ -217,7 +209,7 @@ class PodRelayOperator(BaseOperator):
         self.log_events_on_startup = log_events_on_startup
         self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
         self.log_formatter = log_formatter
-        self.callbacks = callback_classes(callbacks)
+        self.callbacks = classes_of(callbacks)
         self.trigger_kwargs = trigger_kwargs
         # While it runs.
         self.log_url: str | None = None

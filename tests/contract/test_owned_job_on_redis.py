@@ -18,9 +18,9 @@ from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
 from worker.context import Context
 from worker.jobs import recent_results
-from worker.jobs.finisher import plain_result
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedRecord
 from worker.jobs.recent_results import RecentResults
+from worker.jobs.result import plain_result
 from worker.logs.attempt import JobLogs
 from worker.logs.entries import Gap, LogSource, LogTail
 from worker.logs.reader import LetGoError

@@ -7,7 +7,7 @@ import pytest
 from dispatcher.status import FailureReason
 from tests.support import recordings
 from worker.cluster.client import ClusterRefusedError
-from worker.jobs.launcher import Later, Refused, refusal
+from worker.jobs.pod_creation import Later, Refused, refusal
 
 WEBHOOK = 'admission webhook "guard.example.com" denied the request: no'
 

@@ -10,7 +10,7 @@ import pytest
 from dispatcher import names
 from dispatcher.events import ReturnValueOutcome
 from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
-from worker.jobs import finisher as ending
+from worker.jobs import return_value as ending
 
 VALUE = b'{"rows": 3}'
 PRINTED = b"".join(

@@ -6,7 +6,7 @@ from dispatcher.events import JobResult
 from dispatcher.status import Status
 from tests.support.junk import JUNK, places, replaced
 from worker.cluster.client import ClusterUnavailableError
-from worker.jobs.finisher import MOST_WARNINGS, read_warnings
+from worker.jobs.result import MOST_WARNINGS, read_warnings
 
 
 def event(reason: str, at: str, **fields: Any) -> dict[str, Any]:

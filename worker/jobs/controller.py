@@ -24,18 +24,12 @@ from worker.cluster.client import BackOff, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.context import Context
 from worker.failpoints import Failpoint, failpoint
-from worker.jobs.finisher import (
-    LOST_RETURN_VALUE,
-    ReturnValue,
-    make_result,
-    plain_result,
-    read_return_value,
-    read_warnings,
-)
-from worker.jobs.launcher import Later, Launched, Refused, Unserved, ensure_pod
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, OwnedRecord
 from worker.jobs.pod import UNWATCHED_S, JobPod
+from worker.jobs.pod_creation import Later, Launched, Refused, Unserved, ensure_pod
 from worker.jobs.recent_results import Finished, RecentResults
+from worker.jobs.result import make_result, plain_result, read_warnings
+from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
 from worker.logs.attempt import JobLogs, discard
 from worker.logs.reader import LetGoError
 from worker.rules.history import PodHistory

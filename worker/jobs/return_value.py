@@ -5,19 +5,29 @@ then the file as it is; or a header that says why there is none. Each way in whi
 and its own sentence, for they have different cures.
 """
 
+import asyncio
 import hashlib
 import re
-from typing import Any, Final
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from dispatcher import names
 from dispatcher.bounded_json import MAX_DEPTH, loads_bounded
 from dispatcher.events import ReturnValueOutcome
+from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.observation import observe
+from worker.logs.stream import LogLines
 
 #: The header, also behind whatever else the shell had to say first.
 _HEADER: Final = re.compile(rb"^podrelay-return-value (.*)\n", re.MULTILINE)
 
 #: How much of the sidecar's log is worth reading: the header and the largest value.
 MAX_LOG_BYTES: Final = names.MAX_RETURN_VALUE_BYTES + 256
+#: How long the sidecar may take to print, after all other containers have ended.
+RETURN_VALUE_S: Final = 60.0
+#: So often its log is read after its end, where the value did not come whole: a read may be cut and not show it.
+READS_AFTER_END: Final = 2
 
 _FILE: Final = names.RETURN_VALUE_FILE
 
@@ -68,3 +78,64 @@ def _too_large(size: str) -> tuple[ReturnValueOutcome, None, str]:
         f"the return value is too large: {size} bytes, at most {limit}. Store the data elsewhere and return its place."
     )
     return ReturnValueOutcome.TOO_LARGE, None, text
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnValue:
+    """``message`` says what is wrong; empty where nothing is."""
+
+    outcome: ReturnValueOutcome = ReturnValueOutcome.NOT_ASKED
+    value: Any = None
+    message: str = ""
+
+
+#: The pod was removed, and the worker that read its sidecar died before it could write the result.
+LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
+
+
+async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
+    """Read what the sidecar prints when it is told to end. Its end is what its pod says: a refusal, or the end of a
+    stream, comes also of a kubelet that restarts."""
+    found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, BackOff()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(RETURN_VALUE_S):
+            while reads_after_end < READS_AFTER_END:
+                error: Exception | None = None
+                try:
+                    found = ReturnValue(*parse_return_value(await _sidecar_log(cluster, namespace, pod)))
+                    if found.outcome is not ReturnValueOutcome.TRUNCATED:
+                        return found
+                    reads_after_end += has_ended
+                except (ClusterRefusedError, ClusterUnavailableError) as refusal:
+                    error = refusal
+                match await _sidecar(cluster, namespace, pod):
+                    case "gone":
+                        return found
+                    case "ended" if not has_ended:
+                        has_ended = True
+                    case _:
+                        await asyncio.sleep(back_off.failed(error))
+    return found
+
+
+async def _sidecar_log(cluster: Cluster, namespace: str, pod: str) -> bytes:
+    lines, parts = LogLines(), list[bytes]()
+    async with cluster.log(namespace, pod, names.RETURN_VALUE_CONTAINER, since=None, follow=True) as pieces:
+        async for data in pieces:
+            lines.feed(data)
+    if lines.foreign_end or lines.is_cut:
+        raise ClusterUnavailableError("text in place of the sidecar's log")
+    while piece := lines.take(1 << 20):
+        parts.append(piece.data)
+    return b"".join(parts)
+
+
+async def _sidecar(cluster: Cluster, namespace: str, pod: str) -> Literal["running", "ended", "gone"]:
+    try:
+        found = await cluster.read_pod(namespace, pod)
+    except (ClusterRefusedError, ClusterUnavailableError):
+        return "running"  # as far as anybody knows
+    if found is None:
+        return "gone"
+    sidecar = observe(found).container(names.RETURN_VALUE_CONTAINER)
+    return "ended" if sidecar is None or sidecar.state == "terminated" else "running"

@@ -17,6 +17,8 @@ from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation, observe
 from worker.context import Context
 from worker.jobs.controller import JobController
+from worker.jobs.launcher import are_gone
+from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
 from worker.loop import WorkerLoop
 from worker.metrics import Metrics
@@ -199,7 +201,7 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
 
 @pytest.mark.parametrize("of_redis", [b"86400", b""])
 async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_asked_about_without_a_pause(
-    ctx: Context, store: RedisDriver, of_redis: bytes
+    ctx: Context, store: RedisDriver, monkeypatch: pytest.MonkeyPatch, of_redis: bytes
 ) -> None:
     """Redis' clock was set back, or somebody has changed the record."""
     job_id = claimed(store, queue_timeout_s=0.001)
@@ -207,7 +209,7 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
     follower, asked = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)), list[None]()
     waited = asyncio.Event()
 
-    async def wait(_: float | None) -> None:
+    async def wait(*_: Any) -> None:
         waited.set()
         await asyncio.Event().wait()
 
@@ -219,7 +221,7 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
         return await run(step)
 
     ctx.store.run = counted  # type: ignore[method-assign]
-    follower._wait = wait  # type: ignore[method-assign]
+    monkeypatch.setattr(OwnedJob, "wait", wait)
     running = asyncio.create_task(follower.run())
     async with asyncio.timeout(30):
         await waited.wait()
@@ -234,12 +236,11 @@ async def test_predecessors_that_name_each_other_are_waited_for_no_longer_than_t
     ids = [claimed(store), claimed(store)]
     for job_id, other in zip(ids, reversed(ids), strict=True):
         store.client.hset(names.job(job_id), mapping={"status": "FAILED", "predecessor": other})
-    follower = JobController(ctx, store.record(claimed(store)), RecentResults(ctx.lease, ctx.buffers))
     async with asyncio.timeout(10):
-        assert not await follower._is_gone(ids[0])
+        assert not await are_gone(ctx.store, ids[0])
         for job_id in ids:
             store.client.hset(names.job(job_id), "forgotten", "1")
-        assert await follower._is_gone(ids[0])
+        assert await are_gone(ctx.store, ids[0])
 
 
 @pytest.mark.parametrize(("attempt", "is_let_go_of"), [(0, True), (1, False)])

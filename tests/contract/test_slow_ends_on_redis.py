@@ -15,7 +15,7 @@ from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, a_spec
 from worker.cluster.client import ClusterRefusedError
 from worker.context import Context
-from worker.jobs import controller as follower
+from worker.jobs import controller, finisher
 from worker.jobs import pod as followed_pod
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
@@ -64,8 +64,8 @@ class StubbornCluster:
 
 @pytest.fixture
 async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
-    monkeypatch.setattr(follower, "CANCEL_TOLD_AFTER_S", 0.2)
-    monkeypatch.setattr(follower, "DELETE_AGAIN_S", 0.1)
+    monkeypatch.setattr(controller, "CANCEL_TOLD_AFTER_S", 0.2)
+    monkeypatch.setattr(finisher, "DELETE_AGAIN_S", 0.1)
     for limit in ("LONGEST_GRACE_S", "GONE_GRACE_S", "GIVE_UP_GONE_S"):
         monkeypatch.setattr(followed_pod, limit, 0.1)
     watches = SimpleNamespace(pod=lambda *_: None, gone=lambda *_: None)

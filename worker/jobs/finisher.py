@@ -1,0 +1,215 @@
+"""Finish and forget: everything from an attempt's outcome on.
+
+Either another attempt follows, and the pod goes first; or this is the job's end: its logs are read to their ends, its
+return value is read, its result is appended, its pod is removed or kept, and the job is forgotten.
+"""
+
+import asyncio
+from typing import Final
+
+from dispatcher import names
+from dispatcher.events import ClusterEvent, LogSummary, Notice, StatusChanged
+from dispatcher.events import Ended as EndedEvent
+from dispatcher.record import DeletionIntent, WaitReason
+from dispatcher.spec import OnFinish
+from dispatcher.status import Status
+from dispatcher.steps import forget
+from worker.cluster.client import BackOff
+from worker.cluster.observation import Observation
+from worker.failpoints import Failpoint, failpoint
+from worker.jobs.owned_job import OwnedJob
+from worker.jobs.recent_results import RecentResults
+from worker.jobs.result import make_result, read_warnings
+from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
+from worker.rules.judge import Ended, MustEnd
+from worker.rules.retry import Conclude, Retry, next_step
+
+#: A deletion was asked for and the watch does not show it: ask again after this long.
+DELETE_AGAIN_S: Final = 5.0
+
+
+class JobFinisher:
+    """Brings one job from an attempt's outcome to the next attempt, or to its end."""
+
+    def __init__(self, job: OwnedJob, results: RecentResults) -> None:
+        self._job = job
+        self._ctx = job.ctx
+        self._results = results
+        self._back_off = BackOff(longest_s=30.0)
+        self.has_forgotten = False
+
+    # An attempt's end
+
+    async def end_pod(self, verdict: MustEnd, pod: Observation | None) -> float:
+        """Record the intent, then ask for the pod's deletion. Returns after how many seconds to ask again."""
+        record = self._job.record
+        if record.deletion_intent is not verdict.intent:
+            await self._job.owned.move(
+                deletion_intent=verdict.intent, intent_reason=verdict.reason, intent_message=verdict.message
+            )
+            self._job.log.info("ending the pod", intent=verdict.intent.value, why=verdict.message)
+            failpoint(Failpoint.INTENT_RECORDED)
+        error = None if pod is None else await self._job.pod.ask_to_go(pod)
+        if error is None:
+            self._back_off.succeeded()
+            return DELETE_AGAIN_S
+        # A right that was taken away, a webhook: the pod may end by itself meanwhile.
+        await self._job.tell(self._job.record.status, f"the pod cannot be deleted yet: {error}")
+        return self._back_off.failed(error)
+
+    async def attempt_ended(self, ended: Ended, pod: Observation | None) -> None:
+        """Record that another attempt follows, or conclude the job."""
+        match next_step(self._job.record.spec, self._job.record, ended):
+            case Retry(attempt, back_off_s, why):
+                await self._drain_logs()
+                await self._record_retry(attempt, back_off_s, why)
+            case Conclude():
+                await self.conclude(ended, pod)
+
+    async def _record_retry(self, attempt: int, back_off_s: float, why: str) -> None:
+        await self._job.owned.move(
+            event=Notice(level="warning", text=f"{why} Attempt {attempt} follows in {back_off_s:.0f} s."),
+            deletion_intent=DeletionIntent.NEXT_ATTEMPT,
+            not_before=self._ctx.lease.now() + back_off_s,
+        )
+        self._job.log.info("attempt failed", attempt=self._job.record.attempt, why=why)
+        failpoint(Failpoint.RETRY_RECORDED)
+
+    async def requeue(self) -> None:
+        """Remove the failed attempt's pod; the job then waits for its next one."""
+        await self._job.remove_pod(await self._job.present_pod())
+        attempt = self._job.record.attempt
+        detail = f"backing off before attempt {attempt + 1}"
+        await self._job.owned.move(
+            target=Status.QUEUED,
+            event=StatusChanged(status=Status.QUEUED, detail=detail, attempt=attempt),
+            pod=None,
+            pod_uid=None,
+            node=None,
+            deletion_intent=None,
+            intent_reason=None,
+            intent_message="",
+            wait=WaitReason.BACK_OFF,
+            detail=detail,
+        )
+        self._job.pod.begin(None)
+        failpoint(Failpoint.REQUEUED)
+
+    # The job's end
+
+    async def settle(self, pod: Observation | None) -> None:
+        """Conclude a job whose record says that we removed this pod at the job's end, and that has no result.
+
+        Its worker died between asking for the deletion and the result (only possible with extra containers and a return
+        value).
+        """
+        record = self._job.record
+        if record.deletion_intent is not DeletionIntent.FINISHED:
+            await self._job.owned.reload()
+            return
+        status = Status.SUCCEEDED if record.intent_reason is None else Status.FAILED
+        ended = Ended(status, record.intent_reason, record.intent_message, None, user_code_started=True)
+        await self.conclude(ended, pod)
+
+    async def conclude(self, ended: Ended, pod: Observation | None = None) -> None:
+        """Gather what belongs to the result, and append it."""
+        job, return_value = self._job, ReturnValue()
+        job.step = "gathering its result"
+        wants_value = job.record.spec.return_value and ended.status is Status.SUCCEEDED
+        if wants_value and pod is not None:
+            return_value, logs = await self._collect(ended, pod)
+        else:
+            logs = await self._drain_logs()
+            if wants_value:
+                return_value = LOST_RETURN_VALUE
+        result = make_result(
+            job.record,
+            ended,
+            pod,
+            return_value=return_value,
+            warnings=await self._warnings(ended),
+            logs=logs,
+            log_url=self._log_url(),
+        )
+        event = EndedEvent(result=result)
+        await job.owned.end(event)
+        self._results.keep(job.record, event, job.logs.tails)
+        reason = result.reason.value if result.reason else None
+        job.log.info("ended", status=result.status.value, reason=reason, why=result.message)
+        failpoint(Failpoint.RESULT_APPENDED)
+
+    async def _drain_logs(self) -> dict[str, LogSummary]:
+        job = self._job
+        summaries = await job.logs.drain(job.record.spec.log_drain_timeout_s, job.record, is_gone=job.pod.is_gone)
+        job.owned.note_published()
+        job.logs.end_attempt()
+        failpoint(Failpoint.LOG_DRAINED)
+        return summaries
+
+    async def _collect(self, ended: Ended, pod: Observation) -> tuple[ReturnValue, dict[str, LogSummary]]:
+        """Drain the logs and read the return value.
+
+        The sidecar prints when it is told to end, which the kubelet does after all plain containers have ended: one
+        that goes on is ended by deleting the pod.
+        """
+        reading = asyncio.create_task(read_return_value(self._ctx.cluster, pod.namespace, pod.name))
+        try:
+            logs = await self._drain_logs()
+            if any(c.kind == "main" and c.state != "terminated" for c in pod.containers):
+                await self.end_pod(MustEnd(DeletionIntent.FINISHED, ended.reason, ended.message), pod)
+            return_value = await reading
+        finally:
+            reading.cancel()
+        failpoint(Failpoint.RETURN_VALUE_READ)
+        return return_value, logs
+
+    async def _warnings(self, ended: Ended) -> tuple[ClusterEvent, ...]:
+        record = self._job.record
+        if ended.status is not Status.FAILED or record.namespace is None or record.pod_uid is None:
+            return ()
+        return await read_warnings(self._ctx.cluster, record.namespace, record.pod_uid)
+
+    def _log_url(self) -> str | None:
+        record = self._job.record
+        return self._ctx.log_url(
+            namespace=record.namespace or "",
+            pod=record.pod or "",
+            pod_uid=record.pod_uid or "",
+            container=record.spec.base_container,
+            job_id=record.job_id,
+            attempt=record.attempt,
+        )
+
+    # After the result
+
+    async def clean_up(self) -> None:
+        """Remove the pod, or mark and keep it; then forget the job."""
+        if self._job.record.pod is not None:
+            pod = await self._job.present_pod()
+            if pod is not None and self._is_kept(pod):
+                await self._job.pod.patch(pod, {"labels": {names.LABEL_DONE: "true"}})
+            else:
+                await self._job.remove_pod(pod)
+        await self.forget()
+
+    def _is_kept(self, pod: Observation) -> bool:
+        status = self._job.record.status
+        if status is Status.CANCELLED or pod.is_being_deleted or self._job.pod.is_gone:
+            return False
+        match self._job.record.spec.on_finish:
+            case OnFinish.DELETE_POD:
+                return False
+            case OnFinish.KEEP_POD:
+                return True
+            case OnFinish.DELETE_SUCCEEDED_POD:
+                return status is not Status.SUCCEEDED
+            case OnFinish.DELETE_ACTIVE_POD:
+                return all(c.state == "terminated" for c in pod.containers) or pod.has_ended
+
+    async def forget(self) -> None:
+        """Take the job off the queue's active jobs: nothing is left to do for it."""
+        record = self._job.record
+        reply = await self._ctx.store.run(forget(record.job_id, self._job.owned.fence, record.spec.queue))
+        self.has_forgotten = True
+        self._job.log.info("forgotten", reply=reply)
+        failpoint(Failpoint.FORGOTTEN)

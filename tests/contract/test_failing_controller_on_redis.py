@@ -1,4 +1,4 @@
-"""A follower that fails at the same step again and again ends its job, with the words of what it met."""
+"""A controller that fails at the same step again and again ends its job, with the words of what it met."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -92,15 +92,15 @@ def with_pod(store: RedisDriver, **fields: Any) -> str:
     return job_id
 
 
-async def followed(ctx: Context, store: RedisDriver, job_id: str) -> None:
-    """Follow the job until it is forgotten."""
+async def controlled(ctx: Context, store: RedisDriver, job_id: str) -> None:
+    """Control the job until it is forgotten."""
     async with asyncio.timeout(30):
         await JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)).run()
 
 
 async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(ctx: Context, store: RedisDriver) -> None:
     job_id = claimed(store)
-    await followed(ctx, store, job_id)
+    await controlled(ctx, store, job_id)
     record = store.record(job_id)
     assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
     assert record.result is not None
@@ -112,7 +112,7 @@ async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(ctx
 
 async def test_its_detail_says_meanwhile_what_fails(ctx: Context, store: RedisDriver) -> None:
     job_id = claimed(store)
-    await followed(ctx, store, job_id)
+    await controlled(ctx, store, job_id)
     told = b"\n".join(fields[b"e"] for _, fields in store.events(job_id))
     assert b'"detail":"this worker failed 2 times at launching its pod: RuntimeError' in told
 
@@ -121,7 +121,7 @@ async def test_a_job_whose_pod_cannot_be_understood_ends_and_its_pod_is_deleted_
     ctx: Context, store: RedisDriver
 ) -> None:
     job_id = with_pod(store)
-    await followed(ctx, store, job_id)
+    await controlled(ctx, store, job_id)
     record = store.record(job_id)
     assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
     assert record.result is not None
@@ -135,7 +135,7 @@ async def test_a_job_whose_pod_cannot_be_understood_ends_and_its_pod_is_deleted_
 async def test_a_cancelled_job_ends_as_cancelled_although_nothing_else_works(ctx: Context, store: RedisDriver) -> None:
     job_id = with_pod(store)
     store.client.hset(names.job(job_id), "cancel_by", "ann")
-    await followed(ctx, store, job_id)
+    await controlled(ctx, store, job_id)
     record = store.record(job_id)
     assert record.status is Status.CANCELLED
     assert record.result is not None
@@ -181,9 +181,9 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
 ) -> None:
     """Its former owner made it and died; this worker's policy does not allow it, so nobody looks for it."""
     job_id = claimed(store, pod_template={"spec": {"hostNetwork": True}})
-    follower = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers))
+    controller = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers))
     name = names.pod_name(
-        name=follower.record.spec.name, installation=ctx.settings.installation, job_id=job_id, attempt=1
+        name=controller.record.spec.name, installation=ctx.settings.installation, job_id=job_id, attempt=1
     )
     pod = observe({"metadata": {"name": name, "uid": "u", "labels": {names.LABEL_JOB: job_id}}})
     watches: Any = ctx.watches
@@ -192,9 +192,9 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
     loop = WorkerLoop(ctx.settings, ctx.store, ctx.cluster, metrics=Metrics(), set_consuming=lambda _: None)
     sweeper: Any = SimpleNamespace(stray_pod=strays.append)
     loop._ctx, loop._sweeper = ctx, sweeper
-    loop.controllers[job_id] = follower
+    loop.controllers[job_id] = controller
     async with asyncio.timeout(30):
-        await loop._follow(follower)
+        await loop._follow(controller)
     assert (store.record(job_id).reason, store.record(job_id).is_forgotten) == (FailureReason.POLICY, True)
     assert strays == [pod]
 
@@ -206,7 +206,7 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
     """Redis' clock was set back, or somebody has changed the record."""
     job_id = claimed(store, queue_timeout_s=0.001)
     store.client.hset(names.job(job_id), "queue_timeout_s", of_redis)
-    follower, asked = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)), list[None]()
+    controller, asked = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)), list[None]()
     waited = asyncio.Event()
 
     async def wait(*_: Any) -> None:
@@ -222,7 +222,7 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
 
     ctx.store.run = counted  # type: ignore[method-assign]
     monkeypatch.setattr(OwnedJob, "wait", wait)
-    running = asyncio.create_task(follower.run())
+    running = asyncio.create_task(controller.run())
     async with asyncio.timeout(30):
         await waited.wait()
     running.cancel()
@@ -251,6 +251,6 @@ async def test_a_blind_worker_lets_go_of_a_job_that_has_not_run_and_of_no_other(
     job_id = claimed(store)
     store.client.hset(names.job(job_id), "attempt", attempt)
     ctx.health.blind = "it cannot see its cluster"
-    await followed(ctx, store, job_id)
+    await controlled(ctx, store, job_id)
     assert (store.record(job_id).owner is None) is is_let_go_of
     assert (store.record(job_id).status is Status.QUEUED) is is_let_go_of

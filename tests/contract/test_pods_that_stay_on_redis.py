@@ -1,4 +1,4 @@
-"""A pod that takes a year to go, or that nobody may delete, holds neither its job's caller nor the follower."""
+"""A pod that takes a year to go, or that nobody may delete, holds neither its job's caller nor the controller."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +16,7 @@ from tests.support.job_driver import RedisDriver, a_spec
 from worker.cluster.client import ClusterRefusedError
 from worker.context import Context
 from worker.jobs import controller, finisher
-from worker.jobs import pod as followed_pod
+from worker.jobs import pod as job_pod
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
 from worker.ownership.reconciler import Reconciler
@@ -67,7 +67,7 @@ async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Asy
     monkeypatch.setattr(controller, "CANCEL_TOLD_AFTER_S", 0.2)
     monkeypatch.setattr(finisher, "DELETE_AGAIN_S", 0.1)
     for limit in ("LONGEST_GRACE_S", "GONE_GRACE_S", "GIVE_UP_GONE_S"):
-        monkeypatch.setattr(followed_pod, limit, 0.1)
+        monkeypatch.setattr(job_pod, limit, 0.1)
     watches = SimpleNamespace(pod=lambda *_: None, gone=lambda *_: None)
     async with a_context(redis_server.url, cluster=StubbornCluster(), watches=watches) as made:
         yield made
@@ -83,10 +83,10 @@ async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = JobController(ctx, store.record(spec.id), RecentResults(ctx.lease, ctx.buffers))
-    telling = asyncio.create_task(told_of_its_pod(following))
+    controlling = JobController(ctx, store.record(spec.id), RecentResults(ctx.lease, ctx.buffers))
+    telling = asyncio.create_task(told_of_its_pod(controlling))
     async with asyncio.timeout(30):
-        await following.run()
+        await controlling.run()
     telling.cancel()
     record = store.record(spec.id)
     assert (record.status, record.is_forgotten) == (Status.CANCELLED, True)
@@ -130,20 +130,20 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    following = JobController(
+    controlling = JobController(
         replace(ctx, cluster=cluster), store.record(spec.id), RecentResults(ctx.lease, ctx.buffers)
     )
     details = set[str]()
 
     async def news() -> None:
         while True:
-            details.add(following.record.detail)
-            following.mark_stale()
+            details.add(controlling.record.detail)
+            controlling.mark_stale()
             await asyncio.sleep(0.02)
 
     telling = asyncio.create_task(news())
     async with asyncio.timeout(30):
-        await following.run()
+        await controlling.run()
     telling.cancel()
     record = store.record(spec.id)
     assert (record.status, record.is_forgotten) == (Status.CANCELLED, True)
@@ -154,7 +154,7 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     ctx: Context, store: RedisDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its caller waits, and with this worker the result would be gone."""
-    monkeypatch.setattr(followed_pod, "GIVE_UP_GONE_S", 600.0)
+    monkeypatch.setattr(job_pod, "GIVE_UP_GONE_S", 600.0)
     spec = a_spec(get_logs=False, run_timeout_s=0.001)
     store.submit(spec)
     worker = store.worker("w1")
@@ -163,10 +163,10 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     before = store.client.dump(names.job(spec.id))
     results = RecentResults(ctx.lease, ctx.buffers)
-    following = JobController(ctx, store.record(spec.id), results)
-    controllers = {spec.id: following}
-    running = asyncio.create_task(following.run())
-    telling = asyncio.create_task(told_of_its_pod(following))
+    controlling = JobController(ctx, store.record(spec.id), results)
+    controllers = {spec.id: controlling}
+    running = asyncio.create_task(controlling.run())
+    telling = asyncio.create_task(told_of_its_pod(controlling))
     try:
         async with asyncio.timeout(30):
             while not store.record(spec.id).status.is_final:
@@ -184,8 +184,8 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
         await asyncio.gather(running, telling, return_exceptions=True)
 
 
-async def told_of_its_pod(following: JobController) -> None:
+async def told_of_its_pod(controlling: JobController) -> None:
     """The watch shows the pod as it is."""
     while True:
-        following.mark_stale()
+        controlling.mark_stale()
         await asyncio.sleep(0.05)

@@ -54,6 +54,10 @@ def test_every_word_of_the_code_that_is_quoted_stands_in_the_code(name: str) -> 
     assert quoted - set(re.findall(r"[A-Za-z_]\w+", code)) - parts - PLACEHOLDERS == set()
 
 
+def packages() -> list[Path]:
+    return [path for package in layers.PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+
+
 def sources() -> list[Path]:
     return [p for package in layers.PACKAGES for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".lua")]
 
@@ -143,3 +147,13 @@ def test_a_class_has_one_meaning() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert {name for name, times in found.items() if times > 1} <= MEANT_TWICE
+
+
+@pytest.mark.parametrize("package", sorted(str(path.parent.relative_to(ROOT)) for path in packages()))
+def test_a_package_says_what_each_of_its_modules_is_for(package: str) -> None:
+    told = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
+    inside = {
+        path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    lacking = [name for name in inside if not name.startswith("__") and not re.search(rf"\b{name}\b", told)]
+    assert lacking == []

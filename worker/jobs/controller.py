@@ -4,7 +4,7 @@ Each turn looks at the present, the record and then the pod, and does the one th
 done when a process died, the next owner's controller finds the same present and goes on from there. It waits for news
 only: from the watch, from control, or for the time that a verdict names.
 
-- **claim**: the supervisor claims the record, and makes a controller for it.
+- **claim** (:mod:`worker.loop`): claim the record, and make a controller for it.
 - **launch** (:mod:`worker.jobs.launcher`): wait for what must come first, create the pod, record it.
 - **follow** (here): tell what the pod does, and read its logs, until its attempt has an outcome.
 - **finish** (:mod:`worker.jobs.finisher`): begin another attempt; or read the logs to their ends, append the result.

@@ -62,6 +62,10 @@ def sources() -> list[Path]:
     return [p for package in layers.PACKAGES for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".lua")]
 
 
+def test_the_layers_are_those_that_the_build_holds() -> None:
+    assert layers.renewed(TEXT) == TEXT, "run tests/docs/layers.py"
+
+
 def test_every_module_of_the_worker_and_every_room_is_named() -> None:
     rooms = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("[adw]*/*/__init__.py")}
     told = files_named(TEXT) | layers.layered()

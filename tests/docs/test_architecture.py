@@ -62,6 +62,14 @@ def sources() -> list[Path]:
     return [p for package in layers.PACKAGES for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".lua")]
 
 
+def test_what_others_load_by_its_path_is_there() -> None:
+    named = re.findall(rf"`((?:{OURS})(?:\.[a-z_]+)+)\.([A-Z]\w+)`", section(TEXT, "## Never"))
+    assert len(named) >= 5
+    for name, of_class in named:
+        tree = ast.parse(module(name.replace(".", "/")).read_text())
+        assert of_class in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}, name
+
+
 def test_the_layers_are_those_that_the_build_holds() -> None:
     assert layers.renewed(TEXT) == TEXT, "run tests/docs/layers.py"
 

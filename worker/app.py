@@ -16,9 +16,9 @@ from kombu.transport import TRANSPORT_ALIASES
 from dispatcher import connection, names
 from dispatcher.errors import PodrelayError, SettingsError
 from dispatcher.message import MESSAGE_BUCKETS
-from worker.exit_status import FAILED, LastWords, last_words, tell
+from worker.exit_status import FAILED, ExitStatus, exit_status_for, print_line
 from worker.logging import configure_logging
-from worker.queue.consumer import keep_dead_letters
+from worker.queue.consumer import use_dead_letters
 from worker.queue.dead_letters import DeadLetters
 from worker.queue.launch_task import launch
 from worker.settings import WorkerSettings
@@ -27,9 +27,9 @@ from worker.supervisor import Supervisor
 log = structlog.get_logger("podrelay.worker")
 
 
-def _end(words: LastWords) -> NoReturn:
-    tell(words)
-    sys.exit(words.code)
+def _end(status: ExitStatus) -> NoReturn:
+    print_line(status)
+    sys.exit(status.code)
 
 
 def _settings() -> WorkerSettings:
@@ -37,7 +37,7 @@ def _settings() -> WorkerSettings:
         settings = WorkerSettings.from_environment()
         connection.check_url(settings.redis_url.get_secret_value())
     except SettingsError as error:
-        _end(last_words(error, redis_url=""))
+        _end(exit_status_for(error, redis_url=""))
     return settings
 
 
@@ -99,7 +99,7 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._worker = worker
-        keep_dead_letters(dead_letters)
+        use_dead_letters(dead_letters)
         supervisor = self._supervisor = Supervisor(settings, set_consuming=self._set_consuming)
 
         # No message is taken before start(), so no task runs before its supervisor.
@@ -143,18 +143,18 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 sender.exitcode = 0
                 return
             failure = PodrelayError("the worker failed: its log says why")
-        words = last_words(failure, redis_url=settings.redis_url.get_secret_value())
-        if words.is_defect:
+        status = exit_status_for(failure, redis_url=settings.redis_url.get_secret_value())
+        if status.is_defect:
             log.critical("the worker failed", exc_info=failure)
-        tell(words)
-        sender.exitcode = words.code
+        print_line(status)
+        sender.exitcode = status.code
 
     def stop(self, worker: Any) -> None:
         # The pool drains after this: its last launches are claimed by nobody here, and by others from the record.
         self._supervisor.begin_hand_over()
 
     def _set_consuming(self, may_consume: bool) -> None:
-        self._worker.consumer.wish(settings.queue, may_consume=may_consume)
+        self._worker.consumer.set_consuming(settings.queue, may_consume=may_consume)
 
 
 app.steps["worker"].add(SupervisorStep)

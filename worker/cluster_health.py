@@ -46,21 +46,21 @@ class ClusterHealth:
 
     def doubt(self) -> None:
         """Have the API server asked: it did not answer somebody."""
-        self._cluster.is_doubted = True
+        self._cluster.needs_probe = True
 
     async def run(self) -> None:
         """Check for ever."""
         while True:
             now = asyncio.get_running_loop().time()
             self.check(now)
-            if self._cluster.is_doubted or (self.blind and now - self._probed_at > PROBE_S):
+            if self._cluster.needs_probe or (self.blind and now - self._probed_at > PROBE_S):
                 await self.probe()
                 self._probed_at = asyncio.get_running_loop().time()
             await asyncio.sleep(CHECK_S)
 
     def check(self, now: float) -> None:
         """Take note of what is known of the cluster (``now``: steady seconds)."""
-        if self._cluster.is_well.is_set() and self._has_looked():
+        if self._cluster.is_available.is_set() and self._has_looked():
             self._lost_at = None
             if self.blind:
                 self._note("")
@@ -72,7 +72,7 @@ class ClusterHealth:
     def _has_looked(self) -> bool:
         """Whether all namespaces were asked for, and one was answered for: the others' jobs wait for their own."""
         watches = list(self._watches)
-        return all(w.looked.is_set() for w in watches) and any(w.is_synced or w.refusal for w in watches)
+        return all(w.first_list.is_set() for w in watches) and any(w.is_synced or w.refusal for w in watches)
 
     def _note(self, why: str) -> None:
         self.blind = why
@@ -102,10 +102,10 @@ class ClusterHealth:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
         if is_answered:
-            cluster.is_well.set()
+            cluster.is_available.set()
         else:
-            cluster.is_well.clear()
-        cluster.is_doubted = False
+            cluster.is_available.clear()
+        cluster.needs_probe = False
 
     async def _is_answered(self, namespace: str) -> bool:
         try:

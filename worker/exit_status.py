@@ -18,7 +18,7 @@ FAILED = 1
 
 
 @dataclass(frozen=True, slots=True)
-class LastWords:
+class ExitStatus:
     """``is_defect``: nobody has foreseen it, and its traceback is worth having."""
 
     code: int
@@ -26,23 +26,23 @@ class LastWords:
     is_defect: bool = False
 
 
-def last_words(error: BaseException, *, redis_url: str) -> LastWords:
+def exit_status_for(error: BaseException, *, redis_url: str) -> ExitStatus:
     """What to say of it. The line holds no secret."""
     match error:
         case BaseExceptionGroup():
-            return last_words(error.exceptions[0], redis_url=redis_url)
+            return exit_status_for(error.exceptions[0], redis_url=redis_url)
         case SettingsError():
-            return LastWords(BAD_SETTINGS, _one_line(str(error)))
+            return ExitStatus(BAD_SETTINGS, _one_line(str(error)))
         case PodrelayError() | ClusterUnavailableError():
-            return LastWords(FAILED, _one_line(str(error)))
+            return ExitStatus(FAILED, _one_line(str(error)))
         case redis.exceptions.RedisError():
-            return LastWords(FAILED, _one_line(str(connection.unavailable(redis_url, error))))
-    return LastWords(FAILED, _one_line(f"the worker failed: {type(error).__name__}: {error}"), is_defect=True)
+            return ExitStatus(FAILED, _one_line(str(connection.unavailable(redis_url, error))))
+    return ExitStatus(FAILED, _one_line(f"the worker failed: {type(error).__name__}: {error}"), is_defect=True)
 
 
-def tell(words: LastWords) -> None:
+def print_line(status: ExitStatus) -> None:
     """Beside the log, whatever that looks like."""
-    sys.stderr.write(f"{words.line}\n")
+    sys.stderr.write(f"{status.line}\n")
     sys.stderr.flush()
 
 

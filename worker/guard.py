@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from dispatcher import connection
-from worker.cluster.client import BackOff, ClusterUnavailableError
+from worker.cluster.client import Backoff, ClusterUnavailableError
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -36,7 +36,7 @@ class Guard:
         self, name: str, run: Callable[[], Awaitable[None]], *, longest_s: float = 30.0, **what: Any
     ) -> NoReturn:
         """Run it again whenever it ends, after a pause of at most ``longest_s``, until this is cancelled."""
-        back_off, loop = BackOff(longest_s=longest_s), asyncio.get_running_loop()
+        back_off, loop = Backoff(longest_s=longest_s), asyncio.get_running_loop()
         while True:
             began = loop.time()
             try:

@@ -17,7 +17,7 @@ import structlog
 
 from dispatcher import connection
 from dispatcher.steps import Beat, heartbeat
-from worker.cluster.back_off import BackOff
+from worker.cluster.backoff import Backoff
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -194,7 +194,7 @@ class Heartbeat:
     async def run(self) -> None:
         """Renew for ever."""
         every_s = self._settings.heartbeat_s
-        back_off = BackOff(first_s=0.2, longest_s=min(1.0, every_s))
+        back_off = Backoff(first_s=0.2, longest_s=min(1.0, every_s))
         while True:
             try:
                 self._is_due.clear()

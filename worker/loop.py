@@ -17,7 +17,7 @@ from dispatcher import connection
 from dispatcher.record import JobRecord, WaitReason
 from dispatcher.spec import JobSpec
 from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
-from worker.cluster.client import BackOff, Cluster
+from worker.cluster.client import Backoff, Cluster
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch, PodWatches
 from worker.cluster_health import ClusterHealth
@@ -31,7 +31,7 @@ from worker.metrics import Metrics
 from worker.ownership.control import Control
 from worker.ownership.reconciler import Reconciler
 from worker.ownership.sweeper import Sweeper
-from worker.rules.slow_pods import SlowPod, SlowPods, told
+from worker.rules.slow_pods import SlowPod, SlowPods, report
 from worker.settings import WorkerSettings, new_incarnation
 from worker.store import Store
 
@@ -148,7 +148,7 @@ class WorkerLoop:
     async def _has_lease(self, heartbeat: Heartbeat) -> bool:
         """Take the lease, however long Redis is away; False: told to end before that. A worker that died of it instead
         would come back at its restarter's pace, minutes after Redis."""
-        back_off = BackOff(longest_s=3.0)
+        back_off = Backoff(longest_s=3.0)
         while not self._draining.is_set():
             try:
                 await heartbeat.first()
@@ -211,7 +211,7 @@ class WorkerLoop:
             "namespaces": list(self._ctx.served),
             "refused": self._ctx.refused,
             "blind": self._ctx.health.blind,
-            "slow": told(self._look_for_slow_pods()),
+            "slow": report(self._look_for_slow_pods()),
             "followed": len(self._controllers),
             "max_jobs": self.settings.max_jobs,
         }
@@ -345,7 +345,7 @@ class WorkerLoop:
             log.exception("follower failed", job_id=job_id)
         finally:
             del self._controllers[job_id]
-            self.metrics.followed(controller.record)
+            self.metrics.job_left(controller.record)
             if (pod := controller.pod_left) is not None:
                 self._sweeper.stray_pod(pod)
             if not self._draining.is_set():

@@ -40,7 +40,7 @@ class Metrics:
         """A loop met something that it did not foresee, and goes on."""
         self._failures.labels(name).inc()
 
-    def followed(self, record: JobRecord) -> None:
+    def job_left(self, record: JobRecord) -> None:
         """A follower has ended."""
         if record.status.is_final:
             self._ended.labels(record.status.value, record.reason.value if record.reason else "").inc()

@@ -17,9 +17,9 @@ from devcluster.cluster import PocketCluster
 from dispatcher import names
 from tests.support.api_proxy import LOG_PAGES, PAGES, TOO_LARGE, ApiProxy, Page
 from worker.cluster import client as cluster_module
-from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation
+from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.watch import PodWatch
 
 SELECTOR = f"{names.LABEL_INSTALLATION}=i"
@@ -76,11 +76,11 @@ async def test_no_page_is_taken_for_an_answer(scene: Scene, name: str) -> None:
         with pytest.raises(ClusterUnavailableError) as raised:
             await ask()
         assert len(str(raised.value)) < 600
-    assert not cluster.is_well.is_set()
+    assert not cluster.is_available.is_set()
     scene.proxy.page = None
     items, _ = await cluster.list_pods("default", SELECTOR)
     assert [item["metadata"]["uid"] for item in items] == [uid]
-    assert cluster.is_well.is_set()
+    assert cluster.is_available.is_set()
 
 
 @pytest.mark.parametrize("name", LOG_PAGES)
@@ -113,7 +113,7 @@ async def test_a_page_of_a_list_that_is_too_long_is_asked_for_in_smaller_ones(
 ) -> None:
     for number in range(7):
         await scene.cluster.create_pod("default", manifest(f"more-{number}"), may_send=lambda: True)
-    monkeypatch.setattr(cluster_module, "_LONGEST_PAGE", 9_000)
+    monkeypatch.setattr(cluster_module, "_MAX_PAGE_BYTES", 9_000)
     items, _ = await scene.cluster.list_pods("default", SELECTOR)
     assert len(items) == 8
 

@@ -21,8 +21,8 @@ from tests.support.api_proxy import ApiProxy, in_time
 from tests.support.certificates import Authority, Certified
 from tests.support.http_proxy import HttpProxy
 from worker.cluster import credentials, exec_plugin, kubeconfig
-from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError, CredentialsError
 from worker.cluster.client import Cluster, ConfigurationError
+from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError, CredentialsError
 
 V1 = "client.authentication.k8s.io/v1"
 PRINTED = f'{{"kind":"ExecCredential","apiVersion":"{V1}","status":'
@@ -84,7 +84,7 @@ async def a_cluster_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(variable.lower(), raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(credentials, "LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(credentials, "RELOAD_S", 0.05)
     async with AsyncExitStack() as stack:
         yield ClusterAccess(await stack.enter_async_context(PocketCluster()), tmp_path, stack)
 
@@ -156,7 +156,7 @@ async def test_a_token_file_that_is_empty_or_gone_for_a_moment_is_waited_out(acc
     async with connected() as cluster:
         with pytest.raises(CredentialsError, match="No such file"):
             await answers(cluster)
-        assert not cluster.is_well.is_set()
+        assert not cluster.is_available.is_set()
         access.file("token", " \n")
         with pytest.raises(CredentialsError):
             await answers(cluster)
@@ -255,7 +255,7 @@ async def test_a_plugin_runs_again_once_for_all_who_are_refused(access: ClusterA
         access.printing(token="two")
         api.accepts = lambda token: token == "two"
         await asyncio.gather(*(answers(cluster) for _ in range(20)))
-        assert cluster.is_well.is_set()
+        assert cluster.is_available.is_set()
     assert access.runs == 2
 
 
@@ -269,7 +269,7 @@ async def test_what_is_refused_for_good_does_not_run_the_plugin_with_every_reque
                 CredentialsError, match=r"credentials \(context 'here' of .*\) are not accepted: Unauthor"
             ):
                 await answers(cluster)
-        assert not cluster.is_well.is_set()
+        assert not cluster.is_available.is_set()
     assert access.runs <= 2
 
 
@@ -304,7 +304,7 @@ async def test_a_plugin_that_fails_is_unavailable_in_its_words(
             with pytest.raises(CredentialsError, match=why) as raised:
                 await answers(cluster)
             assert "secret-token" not in str(raised.value)
-        assert not cluster.is_well.is_set()
+        assert not cluster.is_available.is_set()
         assert access.runs < 3
         access.printing(token="t")
         await until_answers(cluster)
@@ -552,12 +552,12 @@ async def test_credentials_that_are_refused_for_a_while_end_a_watch_and_are_take
         api.accepts = lambda token: time.monotonic() > until
         with pytest.raises(CredentialsError):
             await answers(cluster)
-        assert not cluster.is_well.is_set()
+        assert not cluster.is_available.is_set()
         with pytest.raises(ClusterUnavailableError):
             await waiting
         await until_answers(cluster)
         await cluster.list_pods("default", "a=b")
-        assert cluster.is_well.is_set()
+        assert cluster.is_available.is_set()
 
 
 async def test_no_configuration_at_all_is_one_line(access: ClusterAccess) -> None:

@@ -13,7 +13,7 @@ from dispatcher import names
 from dispatcher.message import encode_message
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import Priority, parse_spec
-from worker.queue.consumer import keep_dead_letters
+from worker.queue.consumer import use_dead_letters
 from worker.queue.dead_letters import DeadLetters
 from worker.queue.gate import DELIVERIES_HEADER
 
@@ -32,7 +32,7 @@ def raw(redis_url: str) -> Iterator["redis.Redis"]:
 def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     monkeypatch.setitem(TRANSPORT_ALIASES, "redis", "worker.queue.consumer:Transport")
     monkeypatch.setattr(transport, "_transport_cache", {})  # kombu keeps what another test has had it resolve
-    keep_dead_letters(DeadLetters(ClientSettings.from_environment({}, redis_url=redis_url, queue="gpu")))
+    use_dead_letters(DeadLetters(ClientSettings.from_environment({}, redis_url=redis_url, queue="gpu")))
     options = {"global_keyprefix": names.CELERY_PREFIX, "priority_steps": [0, 3, 6, 9], "visibility_timeout": 0}
     with Connection(redis_url, transport_options=options) as connection:
         yield connection

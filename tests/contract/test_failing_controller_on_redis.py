@@ -22,7 +22,7 @@ from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
 from worker.loop import WorkerLoop
 from worker.metrics import Metrics
-from worker.rules import patience
+from worker.rules import backoff_limit
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ class Watches:
 
 @pytest.fixture
 async def ctx(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(backoff_limit, "FIRST_WAIT_S", 0.001)
     async with a_context(redis_server.url, cluster=OddCluster(), watches=Watches()) as made:
         yield made
 

@@ -10,7 +10,7 @@ from dispatcher.status import Status
 from tests.support.recordings import Step
 from worker.cluster.observation import observe
 from worker.rules.history import PodHistory
-from worker.rules.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
+from worker.rules.judge import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict, judge
 
 #: Redis' clock is far from the cluster's, on purpose.
 EPOCH_S = 1_000_000.0
@@ -45,9 +45,9 @@ class JobController:
         match verdict:
             case Running() if record.status is not Status.RUNNING:
                 self.record = replace(record, status=Status.RUNNING, reached={**record.reached, "running": now})
-            case MustEnd(intent, reason, message):
+            case DeletePod(intent, reason, message):
                 self.record = replace(record, deletion_intent=intent, intent_reason=reason, intent_message=message)
-            case Ended(status):
+            case AttemptEnded(status):
                 self.record = replace(record, status=status)
             case Starting() | Running() | Settled():
                 pass

@@ -5,17 +5,17 @@ import pytest
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from worker.rules.judge import Ended
+from worker.rules.judge import AttemptEnded
 from worker.rules.retry import Conclude, Retry, next_step
 
-LOST_EARLY = Ended(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=False)
-LOST_LATE = Ended(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=True)
-EXIT = Ended(Status.FAILED, FailureReason.EXIT_CODE, "exit", 1, user_code_started=True)
-PULL = Ended(Status.FAILED, FailureReason.IMAGE_PULL, "pull", None, user_code_started=False)
-DONE = Ended(Status.SUCCEEDED, None, "", 0, user_code_started=True)
+LOST_EARLY = AttemptEnded(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=False)
+LOST_LATE = AttemptEnded(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=True)
+EXIT = AttemptEnded(Status.FAILED, FailureReason.EXIT_CODE, "exit", 1, user_code_started=True)
+PULL = AttemptEnded(Status.FAILED, FailureReason.IMAGE_PULL, "pull", None, user_code_started=False)
+DONE = AttemptEnded(Status.SUCCEEDED, None, "", 0, user_code_started=True)
 
 
-def step(ended: Ended, *, attempt: int = 1, cancel: str | None = None, **fields: Any) -> Retry | Conclude:
+def step(ended: AttemptEnded, *, attempt: int = 1, cancel: str | None = None, **fields: Any) -> Retry | Conclude:
     spec = JobSpec(image="x", **fields)
     record = JobRecord(spec.id, spec, spec.digest, Status.RUNNING, attempt=attempt, cancel_requested_by=cancel)
     return next_step(spec, record, ended)
@@ -41,7 +41,7 @@ def step(ended: Ended, *, attempt: int = 1, cancel: str | None = None, **fields:
     ],
 )
 def test_an_attempt_is_followed_by_another_only_where_that_is_safe_or_asked_for(
-    ended: Ended, fields: dict[str, Any], is_retried: bool
+    ended: AttemptEnded, fields: dict[str, Any], is_retried: bool
 ) -> None:
     found = step(ended, **fields)
     assert isinstance(found, Retry if is_retried else Conclude)
@@ -49,7 +49,7 @@ def test_an_attempt_is_followed_by_another_only_where_that_is_safe_or_asked_for(
 
 def test_the_next_attempt_waits_longer_each_time_up_to_a_limit() -> None:
     waits = [step(LOST_EARLY, attempt=n, launch_retries=100) for n in range(1, 10)]
-    assert [w.back_off_s for w in waits if isinstance(w, Retry)] == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert [w.backoff_s for w in waits if isinstance(w, Retry)] == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     assert [w.attempt for w in waits if isinstance(w, Retry)] == list(range(2, 11))
 
 

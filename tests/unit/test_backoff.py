@@ -3,8 +3,8 @@
 import pytest
 
 from dispatcher.backoff import JitteredBackoff
-from worker.cluster.answers import ClusterUnavailableError
-from worker.cluster.back_off import BackOff
+from worker.cluster.backoff import Backoff
+from worker.cluster.responses import ClusterUnavailableError
 
 #: Pauses are jittered: what is true of each is tried so often.
 OFTEN = 50
@@ -56,16 +56,16 @@ def test_no_number_of_failures_is_too_many() -> None:
 def test_what_the_api_server_asks_for_is_waited_out(retry_after_s: float, least_s: float, most_s: float) -> None:
     error = ClusterUnavailableError("429: too many requests", retry_after_s=retry_after_s)
     for _ in range(OFTEN):
-        assert least_s <= BackOff(first_s=1.0).failed(error) <= most_s
+        assert least_s <= Backoff(first_s=1.0).failed(error) <= most_s
 
 
 def test_other_errors_ask_for_nothing() -> None:
     for _ in range(OFTEN):
-        assert BackOff(first_s=1.0).failed(OSError("no route")) <= 1.0
+        assert Backoff(first_s=1.0).failed(OSError("no route")) <= 1.0
 
 
 def test_a_row_of_failures_tells_since_when() -> None:
-    back_off = BackOff()
+    back_off = Backoff()
     assert back_off.since is None
     back_off.failed()
     since = back_off.since

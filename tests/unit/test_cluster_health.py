@@ -15,12 +15,12 @@ class Seen:
     """What one worker is shown of its cluster, and what it makes of it."""
 
     def __init__(self, namespaces: int = 1) -> None:
-        self.cluster: Any = SimpleNamespace(is_well=asyncio.Event(), is_doubted=False)
-        self.cluster.is_well.set()
+        self.cluster: Any = SimpleNamespace(is_available=asyncio.Event(), needs_probe=False)
+        self.cluster.is_available.set()
         self.watches: Any = [
-            SimpleNamespace(is_synced=False, refusal="", looked=asyncio.Event()) for _ in range(namespaces)
+            SimpleNamespace(is_synced=False, refusal="", first_list=asyncio.Event()) for _ in range(namespaces)
         ]
-        self.watches[0].looked.set()
+        self.watches[0].first_list.set()
         self.changes: list[str] = []
         self.health = ClusterHealth(self.cluster, self.watches, away_s=5.0, changed=self._changed)
 
@@ -42,13 +42,13 @@ def test_it_is_blind_after_some_seconds_and_sees_again_at_once() -> None:
     seen = Seen()
     seen.watches[0].is_synced = True
     seen.health.check(0.0)
-    seen.cluster.is_well.clear()
+    seen.cluster.is_available.clear()
     seen.health.check(10.0)
     seen.health.check(14.9)
     assert seen.health.blind == ""
     seen.health.check(15.0)
     assert (seen.health.blind, seen.health.sees.is_set()) == (BLIND, False)
-    seen.cluster.is_well.set()
+    seen.cluster.is_available.set()
     seen.health.check(15.2)
     assert seen.changes == ["", BLIND, ""]
 
@@ -57,9 +57,9 @@ def test_a_short_break_is_none() -> None:
     seen = Seen()
     seen.watches[0].is_synced = True
     for now in range(100):
-        seen.cluster.is_well.set()
+        seen.cluster.is_available.set()
         seen.health.check(float(now))
-        seen.cluster.is_well.clear()
+        seen.cluster.is_available.clear()
         seen.health.check(now + 0.5)
         assert seen.health.blind == ""
 
@@ -69,7 +69,7 @@ def test_a_namespace_that_cannot_be_listed_blinds_nobody_to_the_others() -> None
     seen.watches[0].is_synced = True
     seen.health.check(0.0)
     assert seen.health.blind == BLIND  # the other was not even asked for
-    seen.watches[1].looked.set()
+    seen.watches[1].first_list.set()
     seen.health.check(1.0)
     assert seen.changes == [""]
 
@@ -78,29 +78,29 @@ class OneAnswers:
     """A cluster that answers for one of its namespaces, or for none."""
 
     def __init__(self, answered: str) -> None:
-        self.is_well, self.is_doubted = asyncio.Event(), False
-        self.is_well.set()
+        self.is_available, self.needs_probe = asyncio.Event(), False
+        self.is_available.set()
         self._answered = answered
 
     async def list_pods(self, namespace: str, _: str) -> None:
         if namespace == "hangs":
             await asyncio.Event().wait()
         if namespace != self._answered:
-            self.is_doubted = True
+            self.needs_probe = True
             raise ClusterUnavailableError("503")
-        self.is_well.set()
+        self.is_available.set()
 
 
-@pytest.mark.parametrize(("answered", "is_well"), [("a", True), ("b", True), ("", False)])
+@pytest.mark.parametrize(("answered", "is_available"), [("a", True), ("b", True), ("", False)])
 async def test_a_cluster_in_doubt_is_well_where_one_of_its_namespaces_is_answered_for(
-    answered: str, is_well: bool, monkeypatch: pytest.MonkeyPatch
+    answered: str, is_available: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_health, "PROBE_S", 0.5)
     cluster: Any = OneAnswers(answered)
     watches: Any = SimpleNamespace(namespaces=("a", "hangs", "b"))
     health = ClusterHealth(cluster, watches, away_s=5.0, changed=lambda: None)
     health.doubt()
-    assert cluster.is_doubted
+    assert cluster.needs_probe
     await health.probe()
-    assert cluster.is_well.is_set() is is_well
-    assert not cluster.is_doubted  # it knows now, and need not ask again at once
+    assert cluster.is_available.is_set() is is_available
+    assert not cluster.needs_probe  # it knows now, and need not ask again at once

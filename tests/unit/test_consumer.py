@@ -16,7 +16,7 @@ class Consumer(PodrelayConsumer):  # type: ignore[misc]
     def __init__(self) -> None:
         self.asked: list[Callable[[], None]] = []
         self.consumed = {"gpu"}
-        self._wishes: dict[str, bool] = {}
+        self._consuming: dict[str, bool] = {}
 
     def add_task_queue(self, queue: str, **_: Any) -> None:
         self.consumed.add(queue)
@@ -36,14 +36,14 @@ def test_the_last_of_several_wishes_counts_in_whatever_order_the_hub_calls() -> 
     consumer = Consumer()
     for may_consume in (False, True):
         for wished in (not may_consume, may_consume):
-            consumer.wish("gpu", may_consume=wished)
+            consumer.set_consuming("gpu", may_consume=wished)
         consumer.tick()
         assert consumer.consumed == ({"gpu"} if may_consume else set())
 
 
 def test_a_wish_that_was_lost_with_the_connection_is_obeyed_by_the_next_one() -> None:
     consumer = Consumer()
-    consumer.wish("gpu", may_consume=False)
+    consumer.set_consuming("gpu", may_consume=False)
     consumer.asked.clear()  # something else that was called has failed
     consumer.on_ready()
     assert consumer.consumed == set()

@@ -18,8 +18,8 @@ from worker.rules.history import PodHistory
 from worker.rules.judge import (
     HELD_AFTER_S,
     NODE_LOST_AFTER_S,
-    Ended,
-    MustEnd,
+    AttemptEnded,
+    DeletePod,
     Running,
     Settled,
     Starting,
@@ -35,20 +35,20 @@ def follow(situation: str, **fields: Any) -> list[Verdict]:
     return [verdict for _, verdict in JobController(spec_of(**fields)).follow(steps(situation))]
 
 
-def outcome(situation: str, **fields: Any) -> Ended:
-    return next(v for v in follow(situation, **fields) if isinstance(v, Ended))
+def outcome(situation: str, **fields: Any) -> AttemptEnded:
+    return next(v for v in follow(situation, **fields) if isinstance(v, AttemptEnded))
 
 
 def told(verdict: Verdict) -> str:
     match verdict:
-        case Starting(detail, look_again_at) | Running(detail, look_again_at):
-            again = "" if look_again_at is None else f" (again at {look_again_at - EPOCH_S:g})"
+        case Starting(detail, recheck_at) | Running(detail, recheck_at):
+            again = "" if recheck_at is None else f" (again at {recheck_at - EPOCH_S:g})"
             return f"{type(verdict).__name__} {detail!r}{again}"
-        case Ended(status, reason, message, exit_code, user_code_started):
+        case AttemptEnded(status, reason, message, exit_code, user_code_started):
             began = "user code started" if user_code_started else "no user code"
-            return f"Ended {status} {reason or '-'} {exit_code} ({began}) {message}"
-        case MustEnd(intent, reason, message):
-            return f"MustEnd {intent} {reason or '-'} {message}"
+            return f"AttemptEnded {status} {reason or '-'} {exit_code} ({began}) {message}"
+        case DeletePod(intent, reason, message):
+            return f"DeletePod {intent} {reason or '-'} {message}"
         case Settled():
             return "Settled"
 
@@ -110,7 +110,7 @@ def test_a_worker_that_comes_late_finds_the_same_outcome(situation: str) -> None
         follower = JobController(spec_of(), record_of(spec_of(), status=Status.RUNNING))
         if situation in ("command-not-found", "init-container-fails", "image-pull-failure"):
             follower = JobController(spec_of(image_pull_grace_s=0))
-        ends = [v for _, v in follower.follow(watched[first:]) if isinstance(v, Ended)]
+        ends = [v for _, v in follower.follow(watched[first:]) if isinstance(v, AttemptEnded)]
         if (situation, watched[first].pod["metadata"].get("deletionGracePeriodSeconds")) in UNTOLD:
             continue
         if situation == "restart-on-failure" and base_restarts(watched[first].pod) > 1:
@@ -130,7 +130,7 @@ UNTOLD = {("plain-sidecar-keeps-running", 0), ("image-pull-failure", 0)}
 def test_a_false_success_is_never_read_out_of_a_pod_that_no_longer_tells() -> None:
     last = steps("plain-sidecar-keeps-running")[-1]
     verdict = JobController(spec_of()).see(last.pod, last.t)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.POD_DELETED
 
 
@@ -154,7 +154,7 @@ def test_looking_twice_is_looking_once(situation: str) -> None:
     for step in steps(situation):
         verdict = follower.see(step.pod, step.t)
         again = judge(spec_of(), follower.record, observe(step.pod), EPOCH_S + step.t, seen=follower.seen)
-        if not isinstance(verdict, Ended | MustEnd):
+        if not isinstance(verdict, AttemptEnded | DeletePod):
             assert again == verdict
 
 
@@ -174,9 +174,9 @@ def test_image_trouble_is_given_its_grace_from_when_it_was_first_seen() -> None:
     verdicts = {s.t: follower.see(s.pod, s.t) for s in watched[:6]}
     assert verdicts[1.732] == Starting(verdicts[1.732].detail, EPOCH_S + 16.732)  # type: ignore[union-attr]
     assert isinstance(verdicts[13.343], Starting)  # ImagePullBackOff is the same trouble
-    assert verdicts[13.343].look_again_at == EPOCH_S + 16.732
+    assert verdicts[13.343].recheck_at == EPOCH_S + 16.732
     late = follower.see(watched[5].pod, 16.732)
-    assert isinstance(late, MustEnd)
+    assert isinstance(late, DeletePod)
     assert (late.intent, late.reason) == (DeletionIntent.FAILED, FailureReason.IMAGE_PULL)
     assert "no such host" in late.message
 
@@ -188,13 +188,13 @@ def test_image_trouble_that_healed_and_comes_back_has_its_grace_anew() -> None:
     follower.see(fine.pod, 10)
     verdict = follower.see(trouble.pod, 20)
     assert isinstance(verdict, Starting)
-    assert verdict.look_again_at == EPOCH_S + 35
+    assert verdict.recheck_at == EPOCH_S + 35
 
 
 @pytest.mark.parametrize("situation", ["invalid-image-name", "image-never-pull"])
 def test_an_image_that_can_never_come_gets_no_grace(situation: str) -> None:
     verdict = follow(situation, image_pull_grace_s=600)[-1]
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert verdict.reason is FailureReason.IMAGE_PULL
 
 
@@ -203,7 +203,7 @@ def test_a_missing_secret_is_a_config_error_after_its_grace() -> None:
     follower = JobController(spec_of())
     assert isinstance(follower.see(last.pod, 2), Starting)
     verdict = follower.see(last.pod, 32)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert verdict.reason is FailureReason.CONFIG_ERROR
     assert 'secret "nope" not found' in verdict.message
 
@@ -212,13 +212,13 @@ def test_the_schedule_timeout_does_not_count_once_a_node_took_the_pod() -> None:
     last = steps("missing-secret-volume")[-1]
     verdict = JobController(spec_of(schedule_timeout_s=5)).see(last.pod, 100)
     assert isinstance(verdict, Starting)
-    assert verdict.look_again_at == EPOCH_S + 600
+    assert verdict.recheck_at == EPOCH_S + 600
 
 
 def test_a_pod_that_does_not_start_in_time_fails_and_says_how_far_it_came() -> None:
     last = steps("missing-secret-volume")[-1]
     verdict = JobController(spec_of(startup_timeout_s=20)).see(last.pod, 20)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert verdict.reason is FailureReason.START_TIMEOUT
     assert "preparing volumes and network" in verdict.message
 
@@ -226,7 +226,7 @@ def test_a_pod_that_does_not_start_in_time_fails_and_says_how_far_it_came() -> N
 def test_the_startup_timeout_ends_image_trouble_with_a_longer_grace() -> None:
     trouble = steps("image-pull-failure")[4]
     verdict = JobController(spec_of(image_pull_grace_s=600, startup_timeout_s=20)).see(trouble.pod, 20)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert verdict.reason is FailureReason.IMAGE_PULL
 
 
@@ -262,19 +262,19 @@ def test_the_run_timeout_counts_from_when_running_was_recorded() -> None:
     assert follower.see(running.pod, 100) == Running("", EPOCH_S + 110)
     assert follower.see(running.pod, 109) == Running("", EPOCH_S + 110)
     verdict = follower.see(running.pod, 110)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert (verdict.intent, verdict.reason) == (DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT)
 
 
 def test_the_base_containers_end_is_the_jobs_end_before_the_phase_says_so() -> None:
     step = steps("success")[5]
     assert step.pod["status"]["phase"] == "Running"
-    assert isinstance(JobController(spec_of()).see(step.pod, step.t), Ended)
+    assert isinstance(JobController(spec_of()).see(step.pod, step.t), AttemptEnded)
 
 
 def test_a_later_deletion_does_not_change_an_end_that_was_seen() -> None:
     verdicts = follow("plain-sidecar-keeps-running")
-    ends = [v for v in verdicts if isinstance(v, Ended)]
+    ends = [v for v in verdicts if isinstance(v, AttemptEnded)]
     assert ends[0].status is Status.SUCCEEDED
     assert all(isinstance(v, Settled) for v in verdicts[verdicts.index(ends[0]) + 1 :])
 
@@ -287,7 +287,7 @@ def test_the_order_of_the_looks_wins_over_the_clocks_of_api_server_and_node() ->
     follower = JobController(spec_of())
     follower.see(running.pod, running.t)
     verdict = follower.see(pod, ended.t)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.POD_DELETED
 
 
@@ -295,7 +295,7 @@ def test_an_end_that_was_seen_first_stands_when_the_pod_no_longer_tells() -> Non
     ended, hidden = steps("plain-sidecar-keeps-running")[4], steps("plain-sidecar-keeps-running")[-1]
     seen = PodHistory().after(observe(ended.pod), "base", EPOCH_S)
     verdict = judge(spec_of(), record_of(spec_of()), observe(hidden.pod), EPOCH_S + 9, seen=seen)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.status is Status.SUCCEEDED
 
 
@@ -306,10 +306,10 @@ def test_a_cancel_deletes_the_pod_and_is_cancelled_when_it_is_gone() -> None:
     spec = spec_of()
     follower = JobController(spec, record_of(spec, cancel_requested_by="ada"))
     verdicts = [v for _, v in follower.follow(steps("deleted-while-running"))]
-    assert isinstance(verdicts[0], MustEnd)
+    assert isinstance(verdicts[0], DeletePod)
     assert verdicts[0].intent is DeletionIntent.CANCELLED
-    assert [type(v) for v in verdicts].count(Ended) == 1
-    assert verdicts[-1] == Ended(Status.CANCELLED, None, "cancelled by ada", None, True)
+    assert [type(v) for v in verdicts].count(AttemptEnded) == 1
+    assert verdicts[-1] == AttemptEnded(Status.CANCELLED, None, "cancelled by ada", None, True)
     assert isinstance(verdicts[-2], Running)  # trapped TERM and reported 0: still waiting for the pod to go
 
 
@@ -318,9 +318,9 @@ def test_a_cancelled_pod_that_a_finalizer_holds_keeps_its_job_from_its_end_for_a
     held = watched[-2]
     assert held.pod is not None
     follower = JobController(spec, record_of(spec, cancel_requested_by="ada"))
-    assert not any(isinstance(verdict, Ended) for _, verdict in follower.follow(watched[:-1]))
+    assert not any(isinstance(verdict, AttemptEnded) for _, verdict in follower.follow(watched[:-1]))
     deleted_at = next(step.t for step in watched if "deletionTimestamp" in step.pod["metadata"])
-    assert follower.see(held.pod, deleted_at + HELD_AFTER_S) == Ended(
+    assert follower.see(held.pod, deleted_at + HELD_AFTER_S) == AttemptEnded(
         Status.CANCELLED, None, "cancelled by ada", 137, user_code_started=True
     )
 
@@ -331,15 +331,15 @@ def test_a_cancelled_pod_that_is_held_before_it_has_a_node_does_not_hold_its_job
     follower = JobController(spec, record_of(spec, deletion_intent=DeletionIntent.CANCELLED))
     verdict = follower.see(waiting, 0)
     assert isinstance(verdict, Starting)
-    assert verdict.look_again_at == EPOCH_S + HELD_AFTER_S
-    assert isinstance(follower.see(waiting, HELD_AFTER_S), Ended)
+    assert verdict.recheck_at == EPOCH_S + HELD_AFTER_S
+    assert isinstance(follower.see(waiting, HELD_AFTER_S), AttemptEnded)
 
 
 def test_a_cancel_that_comes_after_the_end_changes_nothing() -> None:
     spec = spec_of()
     step = steps("success")[5]
     verdict = JobController(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.status is Status.SUCCEEDED
 
 
@@ -347,7 +347,7 @@ def test_a_cancel_that_comes_after_a_failure_of_the_jobs_own_changes_nothing() -
     spec = spec_of()
     step = steps("exit-code")[5]
     verdict = JobController(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.EXIT_CODE
 
 
@@ -355,7 +355,7 @@ def test_a_cancel_wins_over_an_eviction() -> None:
     spec = spec_of()
     step = steps("evicted-through-api")[-1]
     verdict = JobController(spec, record_of(spec, cancel_requested_by="ada")).see(step.pod, step.t)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.status is Status.CANCELLED
 
 
@@ -366,7 +366,7 @@ def test_a_cancel_whose_node_does_not_answer_comes_to_an_end() -> None:
     follower = JobController(spec, record)
     assert isinstance(follower.see(deleted.pod, 0), Running)
     verdict = follower.see(deleted.pod, 5 + NODE_LOST_AFTER_S)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.status is Status.CANCELLED
     assert "may still run" in verdict.message
 
@@ -381,15 +381,15 @@ TIMED_OUT: dict[str, Any] = {
 def test_a_pod_that_we_ended_fails_for_our_reason_although_it_reported_0() -> None:
     spec = spec_of()
     follower = JobController(spec, record_of(spec, **TIMED_OUT))
-    ends = [v for _, v in follower.follow(steps("deleted-while-running")[6:]) if isinstance(v, Ended)]
-    assert ends == [Ended(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", 0, True)]
+    ends = [v for _, v in follower.follow(steps("deleted-while-running")[6:]) if isinstance(v, AttemptEnded)]
+    assert ends == [AttemptEnded(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", 0, True)]
 
 
 def test_an_end_before_our_deletion_stands() -> None:
     spec = spec_of()
     for step in steps("plain-sidecar-keeps-running")[4:8]:
         verdict = JobController(spec, record_of(spec, **TIMED_OUT)).see(step.pod, step.t)
-        assert isinstance(verdict, Ended)
+        assert isinstance(verdict, AttemptEnded)
         assert verdict.status is Status.SUCCEEDED
 
 
@@ -397,13 +397,13 @@ def test_an_intent_whose_delete_was_never_sent_is_said_again() -> None:
     spec = spec_of()
     running = steps("success")[4]
     verdict = JobController(spec, record_of(spec, **TIMED_OUT)).see(running.pod, 1)
-    assert verdict == MustEnd(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, "too long")
+    assert verdict == DeletePod(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, "too long")
 
 
 def test_a_pod_that_is_gone_by_our_intent_fails_for_our_reason() -> None:
     spec = spec_of()
     verdict = JobController(spec, record_of(spec, **TIMED_OUT)).see(None, 1)
-    assert verdict == Ended(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", None, True)
+    assert verdict == AttemptEnded(Status.FAILED, FailureReason.RUN_TIMEOUT, "too long", None, True)
 
 
 @pytest.mark.parametrize("intent", [DeletionIntent.FINISHED, DeletionIntent.NEXT_ATTEMPT])
@@ -432,7 +432,7 @@ def test_the_record_s_own_pod_counts_whatever_somebody_makes_of_its_attempt_labe
 
 def test_a_pod_that_vanished_unseen_may_have_run_user_code() -> None:
     verdict = JobController(spec_of()).see(None, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert (verdict.reason, verdict.user_code_started) == (FailureReason.POD_DELETED, True)
 
 
@@ -440,7 +440,7 @@ def test_a_pod_that_vanished_while_it_was_watched_starting_ran_no_user_code() ->
     follower = JobController(spec_of())
     follower.see(steps("success")[2].pod, 1)
     verdict = follower.see(None, 2)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert not verdict.user_code_started
 
 
@@ -450,7 +450,7 @@ def test_a_lost_node_is_judged_when_the_deletion_is_overdue() -> None:
     verdict = follower.see(deleted.pod, 0)
     assert verdict == Running("being deleted", EPOCH_S + 5 + NODE_LOST_AFTER_S)
     verdict = follower.see(deleted.pod, 5 + NODE_LOST_AFTER_S)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.NODE_LOST
 
 
@@ -470,7 +470,7 @@ def test_a_disruption_names_its_reason(why: str, reason: FailureReason) -> None:
     condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
     condition["reason"] = why
     verdict = JobController(spec_of()).see(pod, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is reason
 
 
@@ -478,7 +478,7 @@ def test_a_pod_that_vanished_after_a_disruption_was_ended_by_it() -> None:
     follower = JobController(spec_of())
     follower.see(steps("evicted-through-api")[5].pod, 1)
     verdict = follower.see(None, 2)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.EVICTED
 
 
@@ -488,11 +488,11 @@ def test_a_node_that_shuts_down_ends_a_pod_without_deleting_it() -> None:
     condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
     condition["reason"] = "TerminationByKubelet"
     verdict = JobController(spec_of()).see(pod, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.EVICTED
     condition["lastTransitionTime"] = "2026-11-22T09:06:30Z"  # after the container's own end
     verdict = JobController(spec_of()).see(pod, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.EXIT_CODE
 
 
@@ -512,7 +512,7 @@ def test_a_pod_that_failed_without_any_container_status_ran_no_user_code(why: st
     pod = copy.deepcopy(steps("success")[1].pod)
     pod["status"] = {"phase": "Failed", "reason": why, "message": "because"}
     verdict = JobController(spec_of()).see(pod, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert (verdict.reason, verdict.user_code_started) == (reason, False)
     assert why in verdict.message
     assert reason.traits.is_transient
@@ -539,14 +539,14 @@ def test_the_end_of_the_base_container_is_told_in_words(
     terminated: dict[str, Any], reason: FailureReason, words: str
 ) -> None:
     verdict = JobController(spec_of()).see(with_base_end(**terminated), 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is reason
     assert words in verdict.message
 
 
 def test_a_process_that_survived_the_death_of_its_child_by_memory_succeeded() -> None:
     verdict = JobController(spec_of()).see(with_base_end(exitCode=0, reason="OOMKilled"), 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.status is Status.SUCCEEDED
 
 
@@ -566,7 +566,7 @@ def test_other_containers_count_only_when_asked_and_only_when_they_ended_before(
     stamp = f"2026-11-22T09:{finished}Z"
     side["state"] = {"terminated": {"exitCode": 9, "reason": "Error", "startedAt": stamp, "finishedAt": stamp}}
     verdict = JobController(spec_of(fail_on=fail_on)).see(pod, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is reason
 
 

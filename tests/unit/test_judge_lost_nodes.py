@@ -8,7 +8,7 @@ import pytest
 from dispatcher.status import FailureReason
 from tests.support.judging import JobController, spec_of
 from tests.support.recordings import steps
-from worker.rules.judge import Ended, Running
+from worker.rules.judge import AttemptEnded, Running
 
 RUNNING = steps("force-deleted")[4].pod
 ENDED = steps("evicted-through-api")[-1].pod
@@ -45,9 +45,9 @@ def reason_when_gone(pod: dict[str, Any]) -> FailureReason | None:
     """What is told when this was the last look, and then the pod is proved to be absent."""
     follower = JobController(spec_of())
     verdict = follower.see(pod, 1)
-    if not isinstance(verdict, Ended):
+    if not isinstance(verdict, AttemptEnded):
         verdict = follower.see(None, 2)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     return verdict.reason
 
 
@@ -123,7 +123,7 @@ def test_a_node_that_came_back_is_not_lost() -> None:
     assert isinstance(follower.see(changed(RUNNING, ready=("False", "")), 1), Running)
     follower.see(changed(RUNNING, ready=("True", "")), 2)
     verdict = follower.see(None, 3)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.POD_DELETED
 
 
@@ -142,8 +142,8 @@ KUEUE = [
 def test_a_pod_that_kueue_ends_was_preempted(pod: dict[str, Any], why: str) -> None:
     follower = JobController(spec_of())
     verdict = follower.see(changed(pod, condition=("TerminationTarget", why), is_deleted=True), 1)
-    verdict = verdict if isinstance(verdict, Ended) else follower.see(None, 2)
-    assert isinstance(verdict, Ended)
+    verdict = verdict if isinstance(verdict, AttemptEnded) else follower.see(None, 2)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.PREEMPTED
     assert f"Kueue ended the pod: {why}: m" in verdict.message
 
@@ -152,5 +152,5 @@ def test_an_end_before_kueues_deletion_stands() -> None:
     verdict = JobController(spec_of()).see(
         changed(steps("exit-code")[5].pod, condition=("TerminationTarget", "WorkloadEvictedDueToPreempted")), 1
     )
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.EXIT_CODE

@@ -10,8 +10,8 @@ from dispatcher.status import FailureReason, Status
 from tests.support.judging import JobController, spec_of
 from tests.support.recordings import steps
 from worker.cluster.observation import observe
-from worker.cluster.reruns import reruns
-from worker.rules.judge import Ended, MustEnd, Running, Starting
+from worker.cluster.restart_rules import restart_rules
+from worker.rules.judge import AttemptEnded, DeletePod, Running, Starting
 from worker.rules.retry import Conclude, next_step
 
 RUNNING = steps("success")[4].pod
@@ -59,7 +59,7 @@ def test_the_first_runs_end_is_the_outcome_where_it_is_known(
     state: dict[str, Any] | None,
 ) -> None:
     verdict = JobController(spec_of()).see(again(restarts, last, state), 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert (verdict.status, verdict.reason, verdict.exit_code) == (status, reason, exit_code)
     assert "container 'base' was started again by the cluster" in verdict.message
     assert "a job is one run" in verdict.message
@@ -71,18 +71,18 @@ def test_a_second_run_whose_first_end_nobody_knows_ends_the_pod_and_is_never_tri
 ) -> None:
     follower = JobController(spec_of())
     verdict = follower.see(again(restarts, last), 1)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert (verdict.intent, verdict.reason) == (DeletionIntent.FAILED, FailureReason.CLUSTER_ERROR)
     assert "container 'base' was started again by the cluster" in verdict.message
     gone = follower.see(None, 2)
-    assert isinstance(gone, Ended)
+    assert isinstance(gone, AttemptEnded)
     assert (gone.reason, gone.user_code_started) == (FailureReason.CLUSTER_ERROR, True)
     assert isinstance(next_step(follower.spec, follower.record, gone), Conclude)
 
 
 def test_the_end_of_a_later_run_is_no_outcome() -> None:
     verdict = JobController(spec_of()).see(again(2, FAILED, {"terminated": SUCCEEDED}), 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert (verdict.status, verdict.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
 
 
@@ -94,7 +94,7 @@ def test_a_container_that_was_made_again_and_had_never_run_runs_once(restarts: i
     pod["status"]["containerStatuses"][0]["lastState"] = {"waiting": {"reason": "ContainerCreating"}}
     assert isinstance(JobController(spec_of()).see(pod, 1), Running)
     verdict = JobController(spec_of()).see(again(restarts, NEVER_RAN, {"terminated": SUCCEEDED}), 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.status is Status.SUCCEEDED
 
 
@@ -116,7 +116,7 @@ def test_a_second_run_of_any_container_of_the_job_counts(field: str) -> None:
     verdict = JobController(spec_of()).see(
         with_other(field, restartCount=1, state={"running": {"startedAt": STAMP}}), 1
     )
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert "container 'other' was started again" in verdict.message
 
 
@@ -135,7 +135,7 @@ def restarting(state: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def test_a_pod_whose_containers_are_all_to_be_started_again_is_ended_before() -> None:
     verdict = JobController(spec_of()).see(restarting(), 1)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert "all containers of the pod are to be started again" in verdict.message
 
 
@@ -151,7 +151,7 @@ def test_a_container_that_was_killed_to_be_started_again_did_not_fail_by_itself(
     ended: dict[str, Any], reason: FailureReason | None
 ) -> None:
     verdict = JobController(spec_of()).see(restarting({"terminated": ended}), 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is reason
 
 
@@ -181,11 +181,11 @@ def test_a_pod_to_which_admission_has_added_another_run_is_ended_at_once(
         pod["status"] = {"phase": "Pending"}
     follower = JobController(spec_of())
     verdict = follower.see(pod, 1)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert verdict.reason is FailureReason.POLICY
     assert words in verdict.message
     gone = follower.see(None, 2)
-    assert isinstance(gone, Ended)
+    assert isinstance(gone, AttemptEnded)
     assert gone.user_code_started is is_running
     assert isinstance(next_step(follower.spec, follower.record, gone), Conclude)
 
@@ -201,33 +201,33 @@ def test_a_pod_to_which_admission_has_added_another_run_is_ended_at_once(
     ],
 )
 def test_a_pod_of_one_run_is_left_alone(spec: dict[str, Any]) -> None:
-    assert list(reruns(spec)) == []
+    assert list(restart_rules(spec)) == []
 
 
 def test_an_end_of_its_own_stands_whatever_the_spec_would_do_next() -> None:
     pod = with_spec(restartPolicy="OnFailure")
     pod["status"]["containerStatuses"][0]["state"] = {"terminated": FAILED}
     verdict = JobController(spec_of()).see(pod, 1)
-    assert isinstance(verdict, Ended)
+    assert isinstance(verdict, AttemptEnded)
     assert verdict.reason is FailureReason.EXIT_CODE
 
 
 def test_what_was_recorded_of_a_restarting_pod_is_told_run_by_run() -> None:
     watched = steps("restart-on-failure")
     told = [JobController(spec_of()).see(step.pod, step.t) for step in watched]
-    assert {type(verdict) for verdict in told[:5]} == {MustEnd}
+    assert {type(verdict) for verdict in told[:5]} == {DeletePod}
     first, second, third = told[6], told[7], told[9]
-    assert isinstance(first, Ended)
-    assert isinstance(second, Ended)
+    assert isinstance(first, AttemptEnded)
+    assert isinstance(second, AttemptEnded)
     assert (first.reason, second.reason) == (FailureReason.EXIT_CODE, FailureReason.EXIT_CODE)
     assert "started again by restartPolicy: 'OnFailure'" in first.message
-    assert isinstance(third, MustEnd)
+    assert isinstance(third, DeletePod)
     assert third.reason is FailureReason.CLUSTER_ERROR
 
 
 def test_how_a_former_run_ended_is_observed() -> None:
     base = observe(again(1, FAILED)).container("base")
     assert base is not None
-    assert base.former is not None
-    assert (base.state, base.restarts, base.former.exit_code) == ("running", 1, 7)
+    assert base.previous is not None
+    assert (base.state, base.restarts, base.previous.exit_code) == ("running", 1, 7)
     assert not isinstance(JobController(spec_of()).see(RUNNING, 1), Starting)

@@ -12,7 +12,7 @@ from dispatcher.status import FailureReason
 from tests.support.judging import EPOCH_S, JobController, record_of, spec_of
 from tests.support.recordings import steps
 from worker.rules.history import PodHistory
-from worker.rules.judge import MustEnd, Starting
+from worker.rules.judge import DeletePod, Starting
 
 UNSCHEDULABLE = steps("unschedulable-cpu")[-1].pod
 GATED = steps("scheduling-gate")[0].pod
@@ -42,7 +42,7 @@ def test_a_pod_that_waits_for_a_node_outlives_the_startup_timeout(pod: dict[str,
     follower = JobController(spec_of(startup_timeout_s=20))
     verdict = follower.see(pod, DAY_S - 1)
     assert isinstance(verdict, Starting)
-    assert verdict.look_again_at == EPOCH_S + DAY_S
+    assert verdict.recheck_at == EPOCH_S + DAY_S
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_only_a_limit_that_is_about_waiting_ends_it(
     verdict = follower.see(pod, 19)
     assert isinstance(verdict, Starting)
     assert verdict.detail.startswith("unscheduled: ")
-    assert verdict.look_again_at == EPOCH_S + 20
+    assert verdict.recheck_at == EPOCH_S + 20
     verdict = follower.see(pod, 20)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert (verdict.intent, verdict.reason) == (DeletionIntent.FAILED, reason)
     assert all(part in verdict.message for part in (name, words, advice))
 
@@ -80,7 +80,7 @@ def test_the_queue_timeout_counts_from_when_the_job_was_queued() -> None:
     spec = spec_of(queue_timeout_s=100)
     record = record_of(spec, reached={"queued": EPOCH_S - 90, "starting": EPOCH_S})
     assert isinstance(JobController(spec, record).see(UNSCHEDULABLE, 9), Starting)
-    assert isinstance(JobController(spec, record).see(UNSCHEDULABLE, 10), MustEnd)
+    assert isinstance(JobController(spec, record).see(UNSCHEDULABLE, 10), DeletePod)
 
 
 @pytest.mark.parametrize("waited_s", [0, 7200])
@@ -88,9 +88,9 @@ def test_the_startup_timeout_counts_from_the_pods_node(waited_s: int) -> None:
     pod = scheduled_after(waited_s)
     verdict = JobController(spec_of(startup_timeout_s=20)).see(pod, waited_s + 19)
     assert isinstance(verdict, Starting)
-    assert verdict.look_again_at == EPOCH_S + waited_s + 20
+    assert verdict.recheck_at == EPOCH_S + waited_s + 20
     verdict = JobController(spec_of(startup_timeout_s=20)).see(pod, waited_s + 20)
-    assert isinstance(verdict, MustEnd)
+    assert isinstance(verdict, DeletePod)
     assert verdict.reason is FailureReason.START_TIMEOUT
 
 
@@ -104,7 +104,7 @@ def test_a_takeover_does_not_count_the_startup_timeout_anew() -> None:
     for t in (7205, 7215):
         follower.seen = PodHistory()  # another worker
         verdicts.append(follower.see(pod, t))
-    assert {v.look_again_at for v in verdicts if isinstance(v, Starting)} == {EPOCH_S + 7220}
+    assert {v.recheck_at for v in verdicts if isinstance(v, Starting)} == {EPOCH_S + 7220}
 
 
 def test_a_rebuilt_record_counts_from_when_it_was_made() -> None:
@@ -112,13 +112,13 @@ def test_a_rebuilt_record_counts_from_when_it_was_made() -> None:
     spec = spec_of(startup_timeout_s=20)
     record = record_of(spec, reached={"queued": EPOCH_S})
     assert isinstance(JobController(spec, record).see(scheduled_after(0), 19), Starting)
-    assert isinstance(JobController(spec, record).see(scheduled_after(0), 20), MustEnd)
+    assert isinstance(JobController(spec, record).see(scheduled_after(0), 20), DeletePod)
 
 
 def test_a_pod_with_times_that_run_backwards_has_not_waited() -> None:
     verdict = JobController(spec_of(startup_timeout_s=20)).see(scheduled_after(-500), 0)
     assert isinstance(verdict, Starting)
-    assert verdict.look_again_at == EPOCH_S + 20
+    assert verdict.recheck_at == EPOCH_S + 20
 
 
 def tellings(follower: JobController, pods: list[dict[str, Any]], *, with_takeovers: bool = False) -> list[str]:

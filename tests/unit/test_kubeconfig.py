@@ -132,7 +132,7 @@ def test_empty_is_not_set_and_numbers_are_texts(tmp_path: Path) -> None:
     cluster = {**SERVER, "proxy-url": "", "certificate-authority-data": "", "tls-server-name": None}
     found = read(tmp_path / "k", content(cluster, {"token": 12345, "tokenFile": "", "username": None}))
     assert (found.proxy, found.authority, found.tls_server_name) == (None, None, None)
-    assert (found.identity.token, found.identity.token_file) == ("12345", None)
+    assert (found.auth.token, found.auth.token_file) == ("12345", None)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,6 @@ def test_a_pods_own_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
     found = load(environment)
     assert (found.server, found.namespace) == ("https://[fd00::1]:443", "team")
-    assert found.identity.token_file == tmp_path / "token"
+    assert found.auth.token_file == tmp_path / "token"
     with pytest.raises(ConfigurationError, match="KUBERNETES_SERVICE_HOST and _PORT are not set"):
         load({})

@@ -13,7 +13,7 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
-from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation, observe
 from worker.logs import reader as log_follower
 from worker.logs.attempt import JobLogs
@@ -45,8 +45,8 @@ class Cluster:
         self._answers = list(answers)
         self.asked: list[tuple[bool, str | None]] = []
         self.news = asyncio.Event()
-        self.is_well = asyncio.Event()
-        self.is_well.set()
+        self.is_available = asyncio.Event()
+        self.is_available.set()
 
     @asynccontextmanager
     async def log(self, *_: object, since: str | None, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -152,7 +152,7 @@ def payload(log: bytes) -> bytes:
 def without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_follower, "EOF_NEWS_S", 0.01)
     monkeypatch.setattr(log_follower, "SEARCH_SILENCE_S", 0.05)
-    monkeypatch.setattr(log_follower, "BackOff", lambda **_: BackOff(first_s=0.01, longest_s=0.1))
+    monkeypatch.setattr(log_follower, "Backoff", lambda **_: Backoff(first_s=0.01, longest_s=0.1))
 
 
 async def test_a_kubelet_that_restarts_under_a_running_container_costs_not_one_line() -> None:

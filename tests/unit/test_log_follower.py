@@ -56,8 +56,8 @@ class Cluster:
     def __init__(self, log: bytes) -> None:
         self.log_bytes = log
         self.error: Exception | None = None
-        self.is_well = asyncio.Event()
-        self.is_well.set()
+        self.is_available = asyncio.Event()
+        self.is_available.set()
 
     @asynccontextmanager
     async def log(self, *_: object, since: str | None, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:

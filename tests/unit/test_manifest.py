@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import EnvVar, JobSpec, decode_spec
-from worker.rules.manifest import manifest, merged, namespace_of
+from worker.rules.manifest import manifest, namespace_of, strategic_merge
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -292,10 +292,10 @@ maps = st.recursive(
 
 @given(below=maps, above=maps)
 def test_what_is_above_stays_whole_and_merging_it_again_changes_nothing(below: Any, above: Any) -> None:
-    once = merged(below, above)
-    assert merged(once, above) == once
-    assert merged({}, above) == above
-    assert merged(below, {}) == below
+    once = strategic_merge(below, above)
+    assert strategic_merge(once, above) == once
+    assert strategic_merge({}, above) == above
+    assert strategic_merge(below, {}) == below
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def told(observation: Observation) -> str:
     if observation.disruption:
         words += [f"disruption({observation.disruption.reason})"]
     if observation.deletion_due_at:
-        asked = f"{observation.deletion_asked_at:{clock}}" if observation.deletion_asked_at else "unknown"
+        asked = f"{observation.deletion_requested_at:{clock}}" if observation.deletion_requested_at else "unknown"
         words += [
             f"deletion(asked={asked} due={observation.deletion_due_at:{clock}} {observation.deletion_grace_s:g}s)"
         ]
@@ -87,7 +87,7 @@ def test_a_command_that_is_not_there_never_started() -> None:
 
 def test_the_deletion_was_asked_for_a_grace_period_before_it_is_due() -> None:
     found = observe(steps("deleted-while-running")[6].pod)
-    assert (found.deletion_asked_at, found.deletion_due_at) == (at("05:40"), at("05:45"))
+    assert (found.deletion_requested_at, found.deletion_due_at) == (at("05:40"), at("05:45"))
 
 
 def test_the_kubelets_own_last_deletion_does_not_hide_who_asked_first() -> None:
@@ -98,13 +98,13 @@ def test_the_kubelets_own_last_deletion_does_not_hide_who_asked_first() -> None:
     assert ended.finished_at is not None
     assert found.deletion_due_at is not None
     assert ended.finished_at < found.deletion_due_at
-    assert found.deletion_asked_at is None
+    assert found.deletion_requested_at is None
 
 
 def test_a_pod_that_had_ended_is_deleted_at_once() -> None:
     found = last("success")
     assert found.deletion_grace_s == 0
-    assert found.deletion_asked_at == at("04:00")
+    assert found.deletion_requested_at == at("04:00")
 
 
 def test_a_native_sidecar_is_no_init_container() -> None:

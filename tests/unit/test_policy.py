@@ -4,13 +4,13 @@ import pytest
 
 from dispatcher.spec import JobSpec
 from worker.rules.manifest import manifest
-from worker.rules.policy import forbidden
+from worker.rules.policy import violations
 
 
 def judged(**fields: Any) -> list[str]:
     spec = JobSpec(id="j", image="x", **fields)
     pod = manifest(spec, attempt=1, namespace="jobs", installation="prod", return_value_image="busybox")
-    return forbidden(pod, namespaces={"jobs"})
+    return violations(pod, namespaces={"jobs"})
 
 
 def test_an_ordinary_pod_may_be_created() -> None:

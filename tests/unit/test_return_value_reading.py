@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher import names
 from dispatcher.events import ReturnValueOutcome
-from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
 from worker.jobs import return_value as ending
 
 VALUE = b'{"rows": 3}'
@@ -48,7 +48,7 @@ class Cluster:
 
 @pytest.fixture(autouse=True)
 def without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "BackOff", lambda: BackOff(first_s=0.001, longest_s=0.01))
+    monkeypatch.setattr(ending, "Backoff", lambda: Backoff(first_s=0.001, longest_s=0.01))
 
 
 async def read(cluster: Any) -> ending.ReturnValue:

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from worker.rules.slow_pods import NAMED, SLOW_AFTER_S, SlowPods, told
+from worker.rules.slow_pods import NAMED, SLOW_AFTER_S, SlowPods, report
 
 
 def pods(*names: str) -> list[Any]:
@@ -23,6 +23,6 @@ def test_a_pod_is_slow_after_a_minute_and_not_any_more_when_it_is_gone() -> None
 def test_what_is_told_of_many_is_bounded() -> None:
     slow, many = SlowPods(), pods(*(f"p{n}" for n in range(2000)))
     slow.among(many, 0.0)
-    said = told(slow.among(many, 200.0))
+    said = report(slow.among(many, 200.0))
     assert (said["count"], said["oldest_s"], len(said["pods"])) == (2000, 200, NAMED)
-    assert told([]) == {"count": 0}
+    assert report([]) == {"count": 0}

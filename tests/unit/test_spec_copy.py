@@ -11,7 +11,7 @@ from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import ANNOTATION_LIMIT_BYTES, USER_ANNOTATION_BYTES, JobSpec, parse_spec
 from worker.rules.manifest import manifest
-from worker.rules.spec_copy import copied_spec, spec_copy
+from worker.rules.spec_copy import spec_annotations, spec_from_annotations
 
 
 def noise(size: int) -> str:
@@ -60,13 +60,13 @@ def test_the_copy_takes_what_the_users_annotations_leave(fields: dict[str, Any],
     assert size({name: text or "" for name, text in found.items()}) <= ANNOTATION_LIMIT_BYTES
     assert found[names.ANNOTATION_DIGEST] == spec.digest
     if kept:
-        assert copied_spec(found, job_id="j", queue="default") == spec
+        assert spec_from_annotations(found, job_id="j", queue="default") == spec
 
 
 def test_a_patch_takes_away_the_copy_that_it_does_not_write() -> None:
     """The pod of a key goes over to another job: no copy of the former one's may stay beside the new one's."""
     for fields in ({}, {"annotations": {"a": "x" * 140_000}}, {"annotations": {"a": noise(140_000)}}):
-        assert spec_copy(spec_of(**fields)).keys() == OURS
+        assert spec_annotations(spec_of(**fields)).keys() == OURS
 
 
 @pytest.mark.parametrize("where", ["spec", "template", "both"])
@@ -107,4 +107,4 @@ def packed(data: bytes) -> str:
 )
 def test_a_copy_that_somebody_changed_is_refused_by_name(annotations: dict[str, Any]) -> None:
     with pytest.raises(InvalidSpecError):
-        copied_spec(annotations, job_id="j", queue="default")
+        spec_from_annotations(annotations, job_id="j", queue="default")

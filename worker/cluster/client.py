@@ -2,7 +2,7 @@
 
 On aiohttp alone: a generated client decodes some 3,000 watch events a second, plain JSON ten times as many, and none
 renews what a kubeconfig points to (:mod:`worker.cluster.credentials`). What an answer means is decided in
-:mod:`worker.cluster.answers`, before anybody believes it.
+:mod:`worker.cluster.responses`, before anybody believes it.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from worker.cluster.answers import (
-    Answer,
-    AnswerTooLargeError,
+from worker.cluster.backoff import Backoff
+from worker.cluster.credentials import Access, Credentials
+from worker.cluster.kubeconfig import ClusterConfiguration, ConfigurationError, load
+from worker.cluster.responses import (
     ClusterRefusedError,
     ClusterUnavailableError,
     CredentialsError,
-    Question,
+    RequestInfo,
+    Response,
+    ResponseTooLargeError,
     WatchEvent,
-    meant,
-    not_the_api,
-    page,
-    watch_event,
+    decode_list,
+    decode_response,
+    decode_watch_event,
+    not_from_api_server,
 )
-from worker.cluster.back_off import BackOff
-from worker.cluster.credentials import Access, Credentials
-from worker.cluster.kubeconfig import ClusterConfiguration, ConfigurationError, load
 
-__all__ = ["BackOff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
+__all__ = ["Backoff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -49,12 +49,12 @@ WATCH_SILENCE_S: Final = 100.0
 #: A watch that ended sooner, without an event, has not been one.
 _SHORTEST_WATCH_S: Final = 1.0
 #: What is read of an answer, and of a line of a watch: etcd takes objects of some 1.5 MB.
-_LONGEST_ANSWER: Final = 16 * 1024 * 1024
+_MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 #: A page of a list, which is asked for in smaller pages where it is longer.
-_LONGEST_PAGE: Final = 64 * 1024 * 1024
+_MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 _PAGE: Final = 500
 #: Of an answer that is an error only so much is read.
-_LONGEST_ERROR: Final = 1024 * 1024
+_MAX_ERROR_BYTES: Final = 1024 * 1024
 
 #: aiohttp's own; a ValueError is a header, host or URL that cannot be sent, an EOFError a broken compressed body.
 _TRANSPORT_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, EOFError)
@@ -72,7 +72,7 @@ class _Request:
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     content_type: str = "application/json"
-    longest: int = _LONGEST_ANSWER
+    max_bytes: int = _MAX_RESPONSE_BYTES
 
     @property
     def target(self) -> str:
@@ -86,9 +86,9 @@ class Cluster:
     """One API server. Use as an async context manager; belongs to one event loop.
 
     Attributes:
-        is_well: set while pods can be listed and watched and the worker's credentials are taken. What many jobs would
-            ask for each waits for it, so that an API server that suffers is asked by a few watches only.
-        is_doubted: pods could not be listed or watched, while a watch (of another namespace) goes on: somebody is to
+        is_available: set while pods can be listed and watched and the worker's credentials are taken. What many jobs
+            would ask for each waits for it, so that an API server that suffers is asked by a few watches only.
+        needs_probe: pods could not be listed or watched, while a watch (of another namespace) goes on: somebody is to
             ask whether it is well.
     """
 
@@ -105,9 +105,9 @@ class Cluster:
             headers={"Accept": "application/json", "User-Agent": f"podrelay-worker/{version('podrelay')}"},
             read_bufsize=2**21,
         )
-        self.is_well = asyncio.Event()
-        self.is_well.set()
-        self.is_doubted = False
+        self.is_available = asyncio.Event()
+        self.is_available.set()
+        self.needs_probe = False
 
     @classmethod
     async def connect(cls, *, connections: int) -> Self:
@@ -143,17 +143,17 @@ class Cluster:
         Raises:
             ClusterUnavailableError: also where it may not be sent.
         """
-        question = Question("create", namespace, manifest["metadata"]["name"])
+        info = RequestInfo("create", namespace, manifest["metadata"]["name"])
         query = (("fieldValidation", "Strict"),)
         request = _Request("POST", _pods(namespace), query, json.dumps(manifest).encode())
-        return await self._call(question, request, may_send=may_send)
+        return await self._call(info, request, may_send=may_send)
 
     async def read_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
         """GET the pod; None where the API server proves that there is none of this name."""
         try:
-            return await self._call(Question("get", namespace, name), _Request("GET", _pod(namespace, name)))
+            return await self._call(RequestInfo("get", namespace, name), _Request("GET", _pod(namespace, name)))
         except ClusterRefusedError as error:
-            if error.is_absence:
+            if error.is_not_found:
                 return None
             raise
 
@@ -163,19 +163,19 @@ class Cluster:
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
         request = _Request("DELETE", _pod(namespace, name), body=json.dumps(body).encode())
-        return await self._change(Question("delete", namespace, name, uid), request)
+        return await self._change(RequestInfo("delete", namespace, name, uid), request)
 
     async def patch_pod(self, namespace: str, name: str, metadata: dict[str, Any]) -> bool:
         """Merge labels and annotations (``metadata`` with the pod's uid, so that it is no other). False: it is gone."""
         body = json.dumps({"metadata": metadata}).encode()
         request = _Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
-        return await self._change(Question("patch", namespace, name, metadata["uid"]), request)
+        return await self._change(RequestInfo("patch", namespace, name, metadata["uid"]), request)
 
     async def pod_warnings(self, namespace: str, uid: str) -> list[dict[str, Any]]:
         """The warning events about a pod (core/v1 Event objects)."""
         query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
         request = _Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
-        items, _, _ = page(await self._call(Question("list", namespace, kind="EventList"), request))
+        items, _, _ = decode_list(await self._call(RequestInfo("list", namespace, kind="EventList"), request))
         return [item for item in items if isinstance(item, dict)]
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
@@ -187,16 +187,16 @@ class Cluster:
             query = [("labelSelector", selector), ("limit", str(limit))]
             if goes_on:
                 query.append(("continue", goes_on))
-            request = _Request("GET", _pods(namespace), tuple(query), longest=_LONGEST_PAGE)
+            request = _Request("GET", _pods(namespace), tuple(query), max_bytes=_MAX_PAGE_BYTES)
             try:
-                with self._telling_health():
-                    body = await self._ask(Question("list", namespace, kind="PodList"), request)
-            except AnswerTooLargeError:
+                with self._tracking_availability():
+                    body = await self._ask(RequestInfo("list", namespace, kind="PodList"), request)
+            except ResponseTooLargeError:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 5)
                 continue
-            found, resource_version, goes_on = page(body)
+            found, resource_version, goes_on = decode_list(body)
             items += found
             if not goes_on:
                 return items, resource_version
@@ -220,14 +220,14 @@ class Cluster:
         )
         request = _Request("GET", _pods(namespace), query)
         began, has_come = time.monotonic(), False
-        with self._telling_health():
-            async with self._stream(Question("watch", namespace), request, read_s=WATCH_SILENCE_S) as response:
-                self.is_well.set()
+        with self._tracking_availability():
+            async with self._stream(RequestInfo("watch", namespace), request, read_s=WATCH_SILENCE_S) as response:
+                self.is_available.set()
                 self._watching.add(response)
                 try:
                     async for line in _lines(request, response):
                         has_come = True
-                        yield watch_event(line, namespace)
+                        yield decode_watch_event(line, namespace)
                 finally:
                     self._watching.discard(response)
             if not has_come and time.monotonic() - began < _SHORTEST_WATCH_S:
@@ -240,7 +240,7 @@ class Cluster:
         """The container's log with timestamps, as pieces of any size. ``since``: RFC 3339, whole seconds count.
 
         Raises:
-            ClusterRefusedError: the pod is not there (``is_absence``), or e.g. status 400 while the container has not
+            ClusterRefusedError: the pod is not there (``is_not_found``), or e.g. status 400 while the container has not
                 started. A kubelet that does not know the pod yet is neither.
             ClusterUnavailableError: also while iterating, when the stream breaks.
         """
@@ -249,43 +249,43 @@ class Cluster:
             query.append(("sinceTime", since))
         request = _Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
         read_s = None if follow else _REQUEST_S
-        async with self._stream(Question("log", namespace, name), request, read_s=read_s) as response:
+        async with self._stream(RequestInfo("log", namespace, name), request, read_s=read_s) as response:
             yield _pieces(request, response)
 
     # Plumbing
 
     @contextmanager
-    def _telling_health(self) -> Iterator[None]:
+    def _tracking_availability(self) -> Iterator[None]:
         try:
             yield
-            self.is_well.set()
+            self.is_available.set()
         except ClusterUnavailableError:
             if self._watching:
-                self.is_doubted = True
+                self.needs_probe = True
             else:
-                self.is_well.clear()
+                self.is_available.clear()
             raise
         except ClusterRefusedError:
-            self.is_well.set()  # that is an answer
+            self.is_available.set()  # that is an answer
             raise
 
-    async def _change(self, question: Question, request: _Request) -> bool:
+    async def _change(self, info: RequestInfo, request: _Request) -> bool:
         try:
-            await self._call(question, request)
+            await self._call(info, request)
         except ClusterRefusedError as error:
-            if error.is_absence or error.is_another:
+            if error.is_not_found or error.is_uid_conflict:
                 return False
             raise
         return True
 
     async def _call(
-        self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+        self, info: RequestInfo, request: _Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
         async with self._slots:
-            return await self._ask(question, request, may_send=may_send)
+            return await self._ask(info, request, may_send=may_send)
 
     async def _ask(
-        self, question: Question, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+        self, info: RequestInfo, request: _Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
         async def ask(access: Access) -> dict[str, Any]:
             if not may_send():
@@ -293,13 +293,13 @@ class Cluster:
             timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
             with _translated(request):
                 async with await self._send(request, access, timeout) as response:
-                    return meant(question, await _answer(request, response))
+                    return decode_response(info, await _read_response(request, response))
 
-        return await self._as_accepted(ask)
+        return await self._with_credentials(ask)
 
     @asynccontextmanager
     async def _stream(
-        self, question: Question, request: _Request, *, read_s: float | None
+        self, info: RequestInfo, request: _Request, *, read_s: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response while it streams. What breaks off later is told to who reads it."""
 
@@ -308,19 +308,19 @@ class Cluster:
             with _translated(request):
                 response = await self._send(request, access, timeout)
                 try:
-                    await _check_stream(question, request, response)
+                    await _check_stream(info, request, response)
                 except BaseException:
                     response.close()
                     raise
             return response
 
-        response = await self._as_accepted(ask)
+        response = await self._with_credentials(ask)
         try:
             yield response
         finally:
             response.close()
 
-    async def _as_accepted(self, ask: Callable[[Access], Awaitable[T]]) -> T:
+    async def _with_credentials(self, ask: Callable[[Access], Awaitable[T]]) -> T:
         """Ask with credentials that the API server takes: renewed once where it does not."""
         try:
             access = await self._credentials.current()
@@ -332,14 +332,14 @@ class Cluster:
                     raise
                 return await ask(renewed)
         except CredentialsError as error:
-            self._lose()
+            self._lose_credentials()
             source = self._configuration.source
             raise CredentialsError(f"the worker's credentials ({source}) are not accepted: {error}") from error
 
-    def _lose(self) -> None:
+    def _lose_credentials(self) -> None:
         """Without credentials nothing is well, even while a watch that began with them goes on: it ends, and begins
         again when it may, which tells that all is well again."""
-        self.is_well.clear()
+        self.is_available.clear()
         for response in self._watching:
             response.close()
 
@@ -376,32 +376,32 @@ def _translated(request: _Request) -> Iterator[None]:
         raise ClusterUnavailableError(f"{request}: {str(error) or type(error).__name__}") from error
 
 
-async def _answer(request: _Request, response: aiohttp.ClientResponse) -> Answer:
+async def _read_response(request: _Request, response: aiohttp.ClientResponse) -> Response:
     is_error = response.status >= 300
-    longest = _LONGEST_ERROR if is_error else request.longest
+    max_bytes = _MAX_ERROR_BYTES if is_error else request.max_bytes
     body = bytearray()
     async for data in response.content.iter_any():
         body += data
-        if len(body) > longest:
+        if len(body) > max_bytes:
             response.close()
             if is_error:
                 break  # what has come will do to say what it is
-            raise AnswerTooLargeError(f"{request}: an answer of more than {longest} bytes")
+            raise ResponseTooLargeError(f"{request}: an answer of more than {max_bytes} bytes")
     headers = response.headers
-    return Answer(response.status, headers.get("Content-Type", ""), bytes(body), headers.get("Retry-After", ""))
+    return Response(response.status, headers.get("Content-Type", ""), bytes(body), headers.get("Retry-After", ""))
 
 
-async def _check_stream(question: Question, request: _Request, response: aiohttp.ClientResponse) -> None:
+async def _check_stream(info: RequestInfo, request: _Request, response: aiohttp.ClientResponse) -> None:
     """Whether it is a watch, or a log: those of the API come with 200 and their own content type."""
     if response.status != 200:
-        answer = await _answer(request, response)
+        answer = await _read_response(request, response)
         if response.status >= 300:
-            meant(question, answer)
-        raise not_the_api(answer)
+            decode_response(info, answer)
+        raise not_from_api_server(answer)
     kind = response.headers.get("Content-Type", "")
-    if not kind.startswith("application/json" if question.verb == "watch" else "text/plain"):
+    if not kind.startswith("application/json" if info.verb == "watch" else "text/plain"):
         start = await response.content.readany()
-        raise not_the_api(Answer(response.status, kind, start))
+        raise not_from_api_server(Response(response.status, kind, start))
 
 
 async def _lines(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -414,8 +414,8 @@ async def _lines(request: _Request, response: aiohttp.ClientResponse) -> AsyncIt
             for line in lines:
                 if line:
                     yield line
-        if len(buffer) > _LONGEST_ANSWER:
-            raise ClusterUnavailableError(f"{request}: a line of more than {_LONGEST_ANSWER} bytes")
+        if len(buffer) > _MAX_RESPONSE_BYTES:
+            raise ClusterUnavailableError(f"{request}: a line of more than {_MAX_RESPONSE_BYTES} bytes")
 
 
 async def _pieces(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

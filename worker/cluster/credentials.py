@@ -23,17 +23,17 @@ from typing import Final
 import structlog
 
 from worker.cluster import exec_plugin
-from worker.cluster.answers import ClusterUnavailableError, CredentialsError
-from worker.cluster.back_off import BackOff
+from worker.cluster.backoff import Backoff
 from worker.cluster.exec_plugin import ExecCredential
-from worker.cluster.kubeconfig import ClusterConfiguration, ConfigurationError, ExecPlugin, Identity, load
+from worker.cluster.kubeconfig import AuthInfo, ClusterConfiguration, ConfigurationError, ExecPlugin, load
+from worker.cluster.responses import ClusterUnavailableError, CredentialsError
 
 log = structlog.get_logger("podrelay.worker")
 
 #: How often files are looked at again.
-LOOK_AGAIN_S: Final = 10.0
+RELOAD_S: Final = 10.0
 #: How often a 401 may ask for renewal: what is refused for good must not run a plugin with every request.
-REFUSED_AGAIN_S: Final = 5.0
+REFUSAL_RETRY_S: Final = 5.0
 #: A token is renewed before its end, by this part of its life, at most so many seconds.
 _MARGIN: Final = 0.2
 _MARGIN_S: Final = 60.0
@@ -61,13 +61,13 @@ class _Material:
 
 
 @dataclass(frozen=True, slots=True)
-class _Printed:
+class _PluginOutput:
     """What a plugin printed, and for how long (monotonic seconds) it holds."""
 
     plugin: ExecPlugin
     credential: ExecCredential
     renew_at: float
-    good_until: float
+    valid_until: float
 
 
 class Credentials:
@@ -80,13 +80,13 @@ class Credentials:
         self._read_again = read_again or (lambda context: load(os.environ, context=context))
         self._seen = _stats(configuration.files)
         self._material: _Material | None = None
-        self._printed: _Printed | None = None
+        self._output: _PluginOutput | None = None
         self._access: Access | None = None
         self._error: ClusterUnavailableError | None = None
-        self._look_at = -inf
-        self._refused_again_at = -inf
+        self._reload_at = -inf
+        self._refusal_retry_at = -inf
         self._renewal: asyncio.Task[None] | None = None
-        self._back_off = BackOff(first_s=1.0, longest_s=60.0)
+        self._backoff = Backoff(first_s=1.0, longest_s=60.0)
 
     def check(self) -> None:
         """Make sure that what is in files can be used. Blocks; runs no plugin.
@@ -94,9 +94,9 @@ class Credentials:
         Raises:
             ConfigurationError: it cannot.
         """
-        identity = self._configuration.identity
-        fixed = Identity(certificate=identity.certificate, key=identity.key)
-        _tls_context(self._configuration, self._read(replace(self._configuration, identity=fixed), None))
+        auth = self._configuration.auth
+        fixed = AuthInfo(certificate=auth.certificate, key=auth.key)
+        _tls_context(self._configuration, self._read(replace(self._configuration, auth=fixed), None))
 
     async def current(self) -> Access:
         """What to send now, renewed where it is time.
@@ -104,11 +104,11 @@ class Credentials:
         Raises:
             CredentialsError: there is nothing that holds, and why.
         """
-        if time.monotonic() >= self._look_at:
+        if time.monotonic() >= self._reload_at:
             self._begin_renewal(is_forced=False)
-            if not self._holds():
+            if not self._is_valid():
                 await self._renewed()
-        return self._held()
+        return self._valid_access()
 
     async def after_refusal(self, refused: Access) -> Access:
         """What to send instead of what the API server has just refused; the same where there is nothing else.
@@ -117,13 +117,13 @@ class Credentials:
             CredentialsError: renewing failed, and why.
         """
         await self._renewed()
-        if self._access is refused and time.monotonic() >= self._refused_again_at:
-            self._refused_again_at = time.monotonic() + REFUSED_AGAIN_S
+        if self._access is refused and time.monotonic() >= self._refusal_retry_at:
+            self._refusal_retry_at = time.monotonic() + REFUSAL_RETRY_S
             self._begin_renewal(is_forced=True)
             await self._renewed()
             if self._error is not None:
                 raise CredentialsError(str(self._error)) from self._error
-        return self._held()
+        return self._valid_access()
 
     async def close(self) -> None:
         """End a renewal that is under way."""
@@ -143,49 +143,51 @@ class Credentials:
         if self._renewal is not None:
             await asyncio.shield(self._renewal)
 
-    def _holds(self) -> bool:
-        return self._access is not None and (self._printed is None or time.monotonic() < self._printed.good_until)
+    def _is_valid(self) -> bool:
+        return self._access is not None and (self._output is None or time.monotonic() < self._output.valid_until)
 
-    def _held(self) -> Access:
-        if self._access is None or not self._holds():
+    def _valid_access(self) -> Access:
+        if self._access is None or not self._is_valid():
             raise CredentialsError(str(self._error or "the credentials have expired")) from self._error
         return self._access
 
     async def _renew(self, *, is_forced: bool) -> None:
         try:
-            await self._look(is_forced=is_forced)
+            await self._reload(is_forced=is_forced)
         except Exception as failure:  # noqa: BLE001 whatever others' files and programs lead to: no request's own failure
             # What is held may do for a while: a file may just be being written.
             error = _unavailable(failure)
             if self._access is not None:
                 log.warning("credentials not renewed", source=self._configuration.source, why=str(error))
             self._error = error
-            self._look_at = time.monotonic() + self._back_off.failed()
+            self._reload_at = time.monotonic() + self._backoff.failed()
         else:
             self._error = None
-            self._back_off.succeeded()
-            renew_at = self._printed.renew_at if self._printed else inf
-            self._look_at = min(time.monotonic() + LOOK_AGAIN_S, renew_at)
+            self._backoff.succeeded()
+            renew_at = self._output.renew_at if self._output else inf
+            self._reload_at = min(time.monotonic() + RELOAD_S, renew_at)
 
-    async def _look(self, *, is_forced: bool) -> None:
+    async def _reload(self, *, is_forced: bool) -> None:
         configuration, seen = await asyncio.to_thread(self._read_configuration)
-        plugin = _plugin_that_counts(configuration.identity)
-        printed = None if plugin is None else await self._print(plugin, configuration, is_forced=is_forced)
-        material = await asyncio.to_thread(self._read, configuration, printed)
+        plugin = _effective_plugin(configuration.auth)
+        output = None if plugin is None else await self._run_plugin(plugin, configuration, is_forced=is_forced)
+        material = await asyncio.to_thread(self._read, configuration, output)
         if self._access is None or material != self._material:
             self._access = await asyncio.to_thread(self._make, configuration, material)
             self._material = material
-        self._configuration, self._seen, self._printed = configuration, seen, printed
+        self._configuration, self._seen, self._output = configuration, seen, output
 
-    async def _print(self, plugin: ExecPlugin, configuration: ClusterConfiguration, *, is_forced: bool) -> _Printed:
-        known = self._printed
+    async def _run_plugin(
+        self, plugin: ExecPlugin, configuration: ClusterConfiguration, *, is_forced: bool
+    ) -> _PluginOutput:
+        known = self._output
         if known is not None and known.plugin == plugin and not is_forced and time.monotonic() < known.renew_at:
             return known
         authority = configuration.authority
         told = None if authority is None else await asyncio.to_thread(authority.read)
         credential = await exec_plugin.run(plugin, authority=told)
-        renew_at, good_until = _times(credential.expires_at)
-        return _Printed(plugin, credential, renew_at, good_until)
+        renew_at, valid_until = _times(credential.expires_at)
+        return _PluginOutput(plugin, credential, renew_at, valid_until)
 
     # In a thread: all that reads files
 
@@ -201,15 +203,15 @@ class Credentials:
             raise ConfigurationError(text)
         return found, seen
 
-    def _read(self, configuration: ClusterConfiguration, printed: _Printed | None) -> _Material:
-        identity, credential = configuration.identity, printed.credential if printed else None
+    def _read(self, configuration: ClusterConfiguration, output: _PluginOutput | None) -> _Material:
+        auth, credential = configuration.auth, output.credential if output else None
         authority = configuration.authority
         certificate, key = (credential.certificate, credential.key) if credential else (None, None)
-        if certificate is None and identity.certificate is not None and identity.key is not None:
-            certificate, key = identity.certificate.read(), identity.key.read()
+        if certificate is None and auth.certificate is not None and auth.key is not None:
+            certificate, key = auth.certificate.read(), auth.key.read()
         return _Material(
-            authorization=_authorization(identity, credential),
-            impersonation=identity.impersonation,
+            authorization=_authorization(auth, credential),
+            impersonation=auth.impersonation,
             authority=authority.read() if authority else None,
             certificate=certificate,
             key=key,
@@ -236,8 +238,8 @@ def _unavailable(failure: Exception) -> ClusterUnavailableError:
     return CredentialsError(f"the configuration cannot be used: {type(failure).__name__}: {failure}")
 
 
-def _plugin_that_counts(identity: Identity) -> ExecPlugin | None:
-    return identity.plugin if (identity.token_file, identity.token, identity.basic) == (None, None, None) else None
+def _effective_plugin(auth: AuthInfo) -> ExecPlugin | None:
+    return auth.plugin if (auth.token_file, auth.token, auth.basic) == (None, None, None) else None
 
 
 def _stats(files: tuple[Path, ...]) -> object:
@@ -259,17 +261,17 @@ def _times(expires_at: datetime | None) -> tuple[float, float]:
     life_s = inf if expires_at is None else (expires_at - datetime.now(UTC)).total_seconds()
     now = time.monotonic()
     if life_s <= 0:
-        return now + LOOK_AGAIN_S, inf
+        return now + RELOAD_S, inf
     return now + life_s - min(_MARGIN_S, _MARGIN * life_s), now + life_s
 
 
-def _authorization(identity: Identity, credential: ExecCredential | None) -> str | None:
-    if identity.basic is not None and identity.token_file is None:
-        return "Basic " + base64.b64encode(":".join(identity.basic).encode()).decode()
-    if identity.token_file is not None:
-        token: str | None = _token_in(identity.token_file)
+def _authorization(auth: AuthInfo, credential: ExecCredential | None) -> str | None:
+    if auth.basic is not None and auth.token_file is None:
+        return "Basic " + base64.b64encode(":".join(auth.basic).encode()).decode()
+    if auth.token_file is not None:
+        token: str | None = _token_in(auth.token_file)
     else:
-        token = identity.token or (credential.token if credential else None)
+        token = auth.token or (credential.token if credential else None)
     if token is None:
         return None
     if not _TOKEN.fullmatch(token):

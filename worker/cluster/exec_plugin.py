@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from worker.cluster.answers import CredentialsError, words
 from worker.cluster.kubeconfig import ExecPlugin
+from worker.cluster.responses import CredentialsError, printable
 
 PLUGIN_S = 60.0
 _LONGEST: Final = 1024 * 1024
@@ -50,7 +50,7 @@ async def run(plugin: ExecPlugin, *, authority: bytes | None) -> ExecCredential:
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        hint = f". {words(plugin.install_hint)}" if plugin.install_hint else ""
+        hint = f". {printable(plugin.install_hint)}" if plugin.install_hint else ""
         why = getattr(error, "strerror", None) or error
         raise CredentialsError(f"exec plugin {plugin.command!r} cannot be started: {why}{hint}") from error
     try:
@@ -107,7 +107,7 @@ async def _end_of(stream: asyncio.StreamReader | None) -> str:
     kept = b""
     while piece := await _pipe(stream).read(65_536):
         kept = (kept + piece)[-4096:]
-    return words(kept.decode("utf-8", "replace")[-_WORDS:])
+    return printable(kept.decode("utf-8", "replace")[-_WORDS:])
 
 
 def _credential(plugin: ExecPlugin, printed: bytes, said: str) -> ExecCredential:

@@ -19,8 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from yarl import URL
 
-from worker.cluster.answers import ClusterUnavailableError, words
 from worker.cluster.proxy import checked_proxy, environment_proxy
+from worker.cluster.responses import ClusterUnavailableError, printable
 
 Json = dict[str, Any]
 
@@ -37,7 +37,7 @@ class ConfigurationError(ClusterUnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class DataOrFile:
     """What a field ``x`` names by a file, or ``x-data`` holds itself."""
 
     named: str
@@ -74,15 +74,15 @@ class ExecPlugin:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class AuthInfo:
     """As whom the API server is asked; the first of ``token_file``, ``token``, ``basic`` and ``plugin`` counts."""
 
     token_file: Path | None = None
     token: str | None = None
     basic: tuple[str, str] | None = None
     plugin: ExecPlugin | None = None
-    certificate: Contents | None = None
-    key: Contents | None = None
+    certificate: DataOrFile | None = None
+    key: DataOrFile | None = None
     impersonation: tuple[tuple[str, str], ...] = ()  #: headers
 
 
@@ -95,11 +95,11 @@ class ClusterConfiguration:
     context: str
     server: str
     namespace: str
-    identity: Identity
+    auth: AuthInfo
     proxy: str | None = None
     tls_server_name: str | None = None
     is_verified: bool = True
-    authority: Contents | None = None
+    authority: DataOrFile | None = None
     ignored: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
@@ -118,7 +118,7 @@ def load(environment: Mapping[str, str], *, context: str | None = None) -> Clust
             return _in_cluster(environment)
         return _of_files(paths or [Path(os.path.expanduser(_DEFAULT))], environment, context)
     except (ValueError, OSError) as error:
-        raise ConfigurationError(f"no usable cluster configuration: {words(str(error))}") from error
+        raise ConfigurationError(f"no usable cluster configuration: {printable(str(error))}") from error
 
 
 def _in_cluster(environment: Mapping[str, str]) -> ClusterConfiguration:
@@ -131,9 +131,9 @@ def _in_cluster(environment: Mapping[str, str]) -> ClusterConfiguration:
         context="",
         server=server,
         namespace=(_SERVICE_ACCOUNT / "namespace").read_text().strip() or "default",
-        identity=Identity(token_file=_SERVICE_ACCOUNT / "token"),
+        auth=AuthInfo(token_file=_SERVICE_ACCOUNT / "token"),
         proxy=environment_proxy(server, environment),
-        authority=Contents("certificate authority", path=_SERVICE_ACCOUNT / "ca.crt"),
+        authority=DataOrFile("certificate authority", path=_SERVICE_ACCOUNT / "ca.crt"),
     )
 
 
@@ -320,7 +320,7 @@ class _Bases:
 def _configuration(chosen: _Chosen, bases: _Bases, environment: Mapping[str, str]) -> ClusterConfiguration:
     cluster = chosen.cluster
     server = _server(chosen)
-    authority = _contents(cluster, "certificate-authority", bases.cluster)
+    authority = _data_or_file(cluster, "certificate-authority", bases.cluster)
     if cluster.insecure_skip_tls_verify and authority is not None:
         raise ValueError(f"{chosen.source}: insecure-skip-tls-verify and a certificate-authority exclude each other")
     if cluster.proxy_url:
@@ -332,7 +332,7 @@ def _configuration(chosen: _Chosen, bases: _Bases, environment: Mapping[str, str
         context=chosen.name,
         server=server,
         namespace=chosen.context.namespace,
-        identity=_identity(chosen, bases.user, server),
+        auth=_auth_info(chosen, bases.user, server),
         proxy=proxy,
         tls_server_name=cluster.tls_server_name,
         is_verified=not cluster.insecure_skip_tls_verify,
@@ -355,16 +355,16 @@ def _server(chosen: _Chosen) -> str:
     return server.rstrip("/")
 
 
-def _identity(chosen: _Chosen, base: Path, server: str) -> Identity:
+def _auth_info(chosen: _Chosen, base: Path, server: str) -> AuthInfo:
     user = chosen.user
     if user.auth_provider is not None:
         raise ValueError(f"{chosen.source}: auth-provider is not supported, use an exec plugin for the same provider")
-    certificate, key = _contents(user, "client-certificate", base), _contents(user, "client-key", base)
+    certificate, key = _data_or_file(user, "client-certificate", base), _data_or_file(user, "client-key", base)
     if (certificate is None) != (key is None):
         raise ValueError(f"{chosen.source}: client-certificate and client-key belong together")
     if user.username is not None and user.token is not None:
         raise ValueError(f"{chosen.source}: a user has either a token or a username and password")
-    return Identity(
+    return AuthInfo(
         token_file=_path(user.token_file, base) if user.token_file else None,
         token=user.token,
         basic=None if user.username is None else (user.username, user.password),
@@ -390,11 +390,11 @@ def _plugin(chosen: _Chosen, entry: _ExecEntry, base: Path, server: str) -> Exec
         args=entry.args,
         env=tuple((variable.name, variable.value) for variable in entry.env),
         install_hint=entry.install_hint,
-        cluster=_told_to_plugin(chosen.cluster, server) if entry.provide_cluster_info else None,
+        cluster=_exec_cluster(chosen.cluster, server) if entry.provide_cluster_info else None,
     )
 
 
-def _told_to_plugin(cluster: _ClusterEntry, server: str) -> Json:
+def _exec_cluster(cluster: _ClusterEntry, server: str) -> Json:
     """``spec.cluster`` of an ExecCredential; a certificate authority in a file is put in by who runs the plugin."""
     told: Json = {"server": server}
     if cluster.tls_server_name:
@@ -429,17 +429,17 @@ def _impersonation(chosen: _Chosen) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def _contents(section: _Section, field: str, base: Path) -> Contents | None:
+def _data_or_file(section: _Section, field: str, base: Path) -> DataOrFile | None:
     """``x-data`` counts before ``x``."""
     attribute = field.replace("-", "_")
     encoded: str | None = getattr(section, f"{attribute}_data")
     if encoded is not None:
         try:
-            return Contents(f"{field}-data", data=base64.b64decode("".join(encoded.split()), validate=True))
+            return DataOrFile(f"{field}-data", data=base64.b64decode("".join(encoded.split()), validate=True))
         except (binascii.Error, ValueError) as error:
             raise ValueError(f"{base}: {field}-data is no base64") from error
     path: str | None = getattr(section, attribute)
-    return None if path is None else Contents(field, path=_path(path, base))
+    return None if path is None else DataOrFile(field, path=_path(path, base))
 
 
 def _path(path: str, base: Path) -> Path:

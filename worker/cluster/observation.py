@@ -15,12 +15,12 @@ from typing import Any, Final, Literal
 
 from dispatcher import names
 from dispatcher.events import ContainerEnd
-from worker.cluster.reruns import reruns
+from worker.cluster.restart_rules import restart_rules
 
-Kind = Literal["init", "sidecar", "main"]
+ContainerKind = Literal["init", "sidecar", "main"]
 
 #: What the API server writes for a container that ended without ever having started.
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Terminated, although the process never ran (containerd and cri-o; docker).
 START_ERRORS: Final = frozenset({"StartError", "ContainerCannotRun"})
@@ -29,7 +29,7 @@ START_ERRORS: Final = frozenset({"StartError", "ContainerCannotRun"})
 STATUS_UNKNOWN: Final = "ContainerStatusUnknown"
 
 #: A Ready condition's reason where the control plane, not the kubelet, took it away.
-_SILENCE: Final = frozenset({"", "NodeStatusUnknown", "NodeStatusNeverUpdated", "NodeLost"})
+_LEFT_BY_KUBELET: Final = frozenset({"", "NodeStatusUnknown", "NodeStatusNeverUpdated", "NodeLost"})
 
 _ATTEMPT: Final = re.compile(r"[0-9]{1,9}")
 _LONGEST_S: Final = 100 * 366 * 86400
@@ -43,12 +43,12 @@ class UnreadablePodError(ValueError):
 class Container:
     """One container of the pod. ``sidecar`` is an init container with ``restartPolicy: Always``.
 
-    ``reason`` and ``message`` belong to the state; ``has_started``: its process ran at some time. ``former``: its run
+    ``reason`` and ``message`` belong to the state; ``has_started``: its process ran at some time. ``previous``: its run
     before this one, as far as the status tells.
     """
 
     name: str
-    kind: Kind
+    kind: ContainerKind
     state: Literal["waiting", "running", "terminated"] = "waiting"
     reason: str = ""
     message: str = ""
@@ -58,18 +58,18 @@ class Container:
     finished_at: datetime | None = None
     restarts: int = 0
     has_started: bool = False
-    former: "Container | None" = None
+    previous: "Container | None" = None
 
     @property
-    def is_second_run(self) -> bool:
+    def was_restarted(self) -> bool:
         """Whether its process ran before, and was started again or is about to be; in doubt, yes. The kubelet also
         counts what it made and could never start."""
-        if self.former is None:
+        if self.previous is None:
             return self.restarts > 0
-        return self.former.has_started or self.former.reason == STATUS_UNKNOWN
+        return self.previous.has_started or self.previous.reason == STATUS_UNKNOWN
 
     @property
-    def is_users(self) -> bool:
+    def is_user_container(self) -> bool:
         """Whether it runs what the job asked for (all but the return-value sidecar)."""
         return self.name != names.RETURN_VALUE_CONTAINER
 
@@ -101,10 +101,11 @@ class Observation:
     """What a pod is at one moment.
 
     ``containers`` holds every container of the pod's spec, in order (init containers and sidecars first), also while
-    the status says nothing of them. ``deletion_due_at`` is the ``deletionTimestamp``; ``deletion_asked_at`` is None
-    while nobody asked, and also where the pod no longer tells (see :func:`_deletion_asked_at`). ``node_is_silent``:
-    the control plane gave the node up; it may come back. ``is_restarting``: the kubelet is about to start all
-    containers again; ``reruns``: what in the spec would start some again (:mod:`worker.cluster.reruns`).
+    the status says nothing of them. ``deletion_due_at`` is the ``deletionTimestamp``; ``deletion_requested_at`` is None
+    while nobody asked, and also where the pod no longer tells (see :func:`_deletion_requested_at`).
+    ``is_node_unreachable``: the control plane gave the node up; it may come back. ``is_restarting``: the kubelet is
+    about to start all containers again; ``restart_rules``: what in the spec would start some again
+    (:mod:`worker.cluster.restart_rules`).
     """
 
     name: str
@@ -126,11 +127,11 @@ class Observation:
     is_done: bool = False
     is_sandbox_ready: bool = False
     disruption: Disruption | None = None
-    node_is_silent: bool = False
+    is_node_unreachable: bool = False
     is_restarting: bool = False
-    reruns: str = ""
+    restart_rules: str = ""
     deletion_due_at: datetime | None = None
-    deletion_asked_at: datetime | None = None
+    deletion_requested_at: datetime | None = None
     deletion_grace_s: float = 0.0
 
     @property
@@ -145,7 +146,7 @@ class Observation:
     @property
     def user_code_started(self) -> bool:
         """Whether any of the job's own containers ran, init containers included; in doubt, yes."""
-        return any(c.is_users and (c.has_started or c.reason == STATUS_UNKNOWN) for c in self.containers)
+        return any(c.is_user_container and (c.has_started or c.reason == STATUS_UNKNOWN) for c in self.containers)
 
     def container(self, name: str) -> Container | None:
         """The container of this name; None where the pod has none."""
@@ -189,11 +190,11 @@ def observe(pod: Any) -> Observation:
         is_done=names.LABEL_DONE in labels,
         is_sandbox_ready=_is_true(conditions.get("PodReadyToStartContainers")),
         disruption=_disruption(conditions.get("TerminationTarget")) or _disruption(conditions.get("DisruptionTarget")),
-        node_is_silent=_node_is_silent(conditions.get("Ready")),
+        is_node_unreachable=_is_node_unreachable(conditions.get("Ready")),
         is_restarting=_is_true(conditions.get("AllContainersRestarting")),
-        reruns="; ".join(reruns(spec)),
+        restart_rules="; ".join(restart_rules(spec)),
         deletion_due_at=due_at,
-        deletion_asked_at=None if due_at is None else _deletion_asked_at(metadata, status, due_at, grace_s),
+        deletion_requested_at=None if due_at is None else _deletion_requested_at(metadata, status, due_at, grace_s),
         deletion_grace_s=grace_s,
     )
 
@@ -224,7 +225,7 @@ def container_ends(observation: Observation) -> tuple[ContainerEnd, ...]:
     )
 
 
-def _deletion_asked_at(
+def _deletion_requested_at(
     metadata: dict[str, Any], status: dict[str, Any], due_at: datetime, grace_s: float
 ) -> datetime | None:
     """When the deletion was asked for (whole seconds), or None where the pod does not tell.
@@ -250,22 +251,22 @@ def _containers(spec: dict[str, Any], status: dict[str, Any]) -> tuple[Container
     }
     found = []
     for c in _maps(spec.get("initContainers")):
-        kind: Kind = "sidecar" if c.get("restartPolicy") == "Always" else "init"
+        kind: ContainerKind = "sidecar" if c.get("restartPolicy") == "Always" else "init"
         found.append(_container(text_of(c.get("name")), kind, statuses))
     for c in _maps(spec.get("containers")):
         found.append(_container(text_of(c.get("name")), "main", statuses))
     return tuple(container for container in found if container.name)
 
 
-def _container(name: str, kind: Kind, statuses: dict[str, dict[str, Any]]) -> Container:
+def _container(name: str, kind: ContainerKind, statuses: dict[str, dict[str, Any]]) -> Container:
     status = statuses.get(name)
     if status is None:
         return Container(name, kind)
     last = _map(status.get("lastState"))
-    former = _state(Container(name, kind), last) if last else None
+    previous = _state(Container(name, kind), last) if last else None
     restarts = max(0, _int(status.get("restartCount")) or 0)
-    found = _state(Container(name, kind, restarts=restarts, former=former), _map(status.get("state")))
-    return replace(found, has_started=True) if found.is_second_run else found
+    found = _state(Container(name, kind, restarts=restarts, previous=previous), _map(status.get("state")))
+    return replace(found, has_started=True) if found.was_restarted else found
 
 
 def _state(container: Container, state: dict[str, Any]) -> Container:
@@ -322,7 +323,7 @@ def _disruption(condition: dict[str, Any] | None) -> Disruption | None:
     return Disruption(text_of(condition.get("reason")), text_of(condition.get("message")), since, by=kind)
 
 
-def _node_is_silent(ready: dict[str, Any] | None) -> bool:
+def _is_node_unreachable(ready: dict[str, Any] | None) -> bool:
     """Whether the control plane gave the pod's node up.
 
     It then takes the pod's Ready away by itself and leaves the condition's reason as it was: empty, as it is while a
@@ -331,7 +332,7 @@ def _node_is_silent(ready: dict[str, Any] | None) -> bool:
     if ready is None:
         return False
     status, reason = ready.get("status"), text_of(ready.get("reason"))
-    return status == "Unknown" or (status == "False" and reason in _SILENCE)
+    return status == "Unknown" or (status == "False" and reason in _LEFT_BY_KUBELET)
 
 
 def _is_true(condition: dict[str, Any] | None) -> bool:
@@ -375,7 +376,7 @@ def _time(value: Any) -> datetime | None:
     except ValueError:
         return None
     # Far from the calendar's ends, so that a grace can be added to it and taken from it.
-    if found.tzinfo is None or found == _NEVER or not _NEVER.year <= found.year < 9000:
+    if found.tzinfo is None or found == _EPOCH or not _EPOCH.year <= found.year < 9000:
         return None
     return found
 

@@ -16,16 +16,16 @@ from typing import Any, Final, Protocol
 import structlog
 
 from dispatcher import names
-from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError, WatchEvent
+from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError, WatchEvent
 from worker.cluster.observation import Observation, UnreadablePodError, observe
 
 log = structlog.get_logger("podrelay.worker")
 
 #: After so many watches in a row that ended without an event, not even a bookmark, the pods are listed again.
-BARREN_AT_MOST: Final = 2
+MAX_EMPTY_WATCHES: Final = 2
 
 #: How many of the last deleted pods are remembered: their last look tells whoever takes their job over why they went.
-GONE_KEPT: Final = 2048
+MAX_GONE: Final = 2048
 
 
 class PodListener(Protocol):
@@ -46,35 +46,35 @@ class PodWatch:
         self, cluster: Cluster, namespace: str, *, installation: str, queue: str, listener: PodListener
     ) -> None:
         self.namespace = namespace
-        self.looked = asyncio.Event()  #: set once the first list was answered, or could not be asked for
+        self.first_list = asyncio.Event()  #: set once the first list was answered, or could not be asked for
         self.is_synced = False  #: a list is in
         self.refusal = ""  #: why the API server does not show the pods ('' while it does)
         self.pods: dict[str, Observation] = {}  #: by pod name
         self.gone: dict[str, Observation] = {}  #: the last deleted pods by uid, oldest first
         self.unreadable = 0  #: how often something stood where a pod should
-        self._barren = 0  # watches in a row that ended without an event
+        self._empty_watches = 0  # watches in a row that ended without an event
         self._cluster = cluster
         self._listener = listener
         self._selector = f"{names.LABEL_INSTALLATION}={installation},{names.LABEL_QUEUE}={queue},!{names.LABEL_DONE}"
 
     async def run(self) -> None:
         """Watch for ever."""
-        back_off = BackOff()
+        backoff = Backoff()
         while True:
             try:
                 version = await self._list()
-                while self._barren < BARREN_AT_MOST:
-                    version = await self._watch(version, back_off)
-                self._barren = 0
+                while self._empty_watches < MAX_EMPTY_WATCHES:
+                    version = await self._watch(version, backoff)
+                self._empty_watches = 0
             except ClusterRefusedError as error:
                 # 410: too old a version, the ordinary reason to list again. A refused list has said so.
                 if error.status != 410 and not self.refusal:
                     log.error("watch refused", namespace=self.namespace, status=error.status, why=error.message)
-                await asyncio.sleep(back_off.failed())
+                await asyncio.sleep(backoff.failed())
             except ClusterUnavailableError as error:
                 log.warning("API server unavailable", namespace=self.namespace, why=str(error))
-                self.looked.set()
-                await asyncio.sleep(back_off.failed(error))
+                self.first_list.set()
+                await asyncio.sleep(backoff.failed(error))
 
     async def _list(self) -> str:
         try:
@@ -92,7 +92,7 @@ class PodWatch:
         for pod in listed.values():
             self._changed(pod)
         self.is_synced = True
-        self.looked.set()
+        self.first_list.set()
         self._listener.pods_listed(self.namespace)
         return version
 
@@ -107,21 +107,21 @@ class PodWatch:
                 why=error.message,
             )
         self.refusal = error.message
-        self.looked.set()
+        self.first_list.set()
 
-    async def _watch(self, version: str, back_off: BackOff) -> str:
+    async def _watch(self, version: str, backoff: Backoff) -> str:
         """One watch request; returns the version to go on from when it ends. The version holds for a while: all need
         not be listed again; but not for ever where it brings nothing, e.g. always the same line that is no event."""
-        self._barren += 1
+        self._empty_watches += 1
         try:
             async for event in self._cluster.watch_pods(self.namespace, self._selector, version):
-                back_off.succeeded()
-                self._barren = 0
+                backoff.succeeded()
+                self._empty_watches = 0
                 version = _version(event) or version
                 self._take(event)
         except ClusterUnavailableError as error:
             log.info("watch interrupted", namespace=self.namespace, why=str(error))
-            await asyncio.sleep(back_off.failed(error))
+            await asyncio.sleep(backoff.failed(error))
         return version
 
     def _take(self, event: WatchEvent) -> None:
@@ -133,7 +133,7 @@ class PodWatch:
         if event.type == "DELETED":
             self.pods.pop(pod.name, None)
             self.gone[pod.uid] = pod
-            if len(self.gone) > GONE_KEPT:
+            if len(self.gone) > MAX_GONE:
                 del self.gone[next(iter(self.gone))]
             self._listener.pod_deleted(pod)
         else:
@@ -188,16 +188,16 @@ class PodWatches:
         """The others, and why."""
         return {name: watch.refusal for name, watch in self._watches.items() if watch.refusal}
 
-    async def looked(self, *, within_s: float) -> None:
+    async def first_list(self, *, within_s: float) -> None:
         """Wait until it is known which namespaces are shown, but not for an API server that does not answer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await asyncio.gather(*(watch.looked.wait() for watch in self))
+                await asyncio.gather(*(watch.first_list.wait() for watch in self))
 
     async def of(self, namespace: str) -> PodWatch:
         """The namespace's watch, once it has looked."""
         watch = self._watches[namespace]
-        await watch.looked.wait()
+        await watch.first_list.wait()
         return watch
 
     def pod(self, namespace: str, name: str) -> Observation | None:
@@ -210,7 +210,7 @@ class PodWatches:
         watch = self._watches.get(namespace)
         return watch.gone.get(uid) if watch and uid else None
 
-    def of_key(self, namespace: str, key_hash: str, digest: str) -> Iterator[Observation]:
+    def with_key(self, namespace: str, key_hash: str, digest: str) -> Iterator[Observation]:
         """Pods of jobs with this key and spec digest."""
         for pod in self._watches[namespace].pods.values():
             if pod.key_hash == key_hash and pod.digest == digest and not pod.is_being_deleted:

@@ -20,7 +20,7 @@ from dispatcher.events import Notice
 from dispatcher.record import DeletionIntent, JobRecord
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
-from worker.cluster.client import BackOff
+from worker.cluster.client import Backoff
 from worker.cluster.observation import Observation
 from worker.context import Context
 from worker.failpoints import Failpoint, failpoint
@@ -34,7 +34,7 @@ from worker.jobs.recent_results import Finished, RecentResults
 from worker.logs.attempt import discard
 from worker.logs.reader import LetGoError
 from worker.rules.history import PodHistory
-from worker.rules.judge import Ended, MustEnd, Running, Settled, Starting, Verdict, judge
+from worker.rules.judge import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict, judge
 
 #: A cancel is told to its caller after this long, also where the pod has a longer grace and uses it.
 CANCEL_TOLD_AFTER_S: Final = 600.0
@@ -62,7 +62,7 @@ class JobController:
     async def run(self) -> None:
         """Control the job to its end."""
         failpoint(Failpoint.CLAIMED)
-        back_off = BackOff()
+        back_off = Backoff()
         try:
             while not self._finisher.has_forgotten:
                 await self._turn(back_off)
@@ -72,7 +72,7 @@ class JobController:
         finally:
             await self._job.logs.stop()
 
-    async def _turn(self, back_off: BackOff) -> None:
+    async def _turn(self, back_off: Backoff) -> None:
         try:
             await self._go_on()
             back_off.succeeded()
@@ -105,7 +105,7 @@ class JobController:
         record = self.record
         if record.unreadable is not None:
             text = f"this worker cannot read the spec: {record.unreadable}. Mend it, or upgrade the workers."
-            ended = Ended(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False)
+            ended = AttemptEnded(Status.FAILED, FailureReason.INVALID_SPEC, text, None, user_code_started=False)
             await self._finisher.conclude(ended)
         elif (finished := self._results.of_resubmitted(record)) is not None:
             await self.append_again(finished)
@@ -129,21 +129,21 @@ class JobController:
                 self._job.logs.see(pod, self.record, is_gone=self._job.pod.is_gone)
                 await self._tell_unlabelled(pod)
             match verdict:
-                case Starting(detail, look_again_at):
+                case Starting(detail, recheck_at):
                     await self._job.tell(Status.STARTING, detail)
-                case Running(detail, look_again_at):
+                case Running(detail, recheck_at):
                     await self._job.tell(Status.RUNNING, detail)
-                case MustEnd():
+                case DeletePod():
                     again_s = await self._finisher.end_pod(verdict, pod)
-                    look_again_at = self._ctx.lease.now() + again_s
-                case Ended():
+                    recheck_at = self._ctx.lease.now() + again_s
+                case AttemptEnded():
                     await self._finisher.attempt_ended(verdict, pod or self._job.pod.final_observation)
                     return
                 case Settled():
                     await self._finisher.settle(pod)
                     return
             limits_s = [self._job.pod.unwatched_s()]
-            limits_s.append(None if look_again_at is None else look_again_at - self._ctx.lease.now())
+            limits_s.append(None if recheck_at is None else recheck_at - self._ctx.lease.now())
             await self._job.wait(min((limit_s for limit_s in limits_s if limit_s is not None), default=None))
 
     def _judge(self, pod: Observation | None) -> Verdict:
@@ -159,7 +159,7 @@ class JobController:
     def _verdict(self, pod: Observation | None, now: float) -> Verdict:
         spec = self.record.spec
         verdict = judge(spec, self.record, pod, now, seen=self._seen)
-        if self._job.pod.is_gone and isinstance(verdict, Starting | Running | MustEnd):
+        if self._job.pod.is_gone and isinstance(verdict, Starting | Running | DeletePod):
             # The last look at a pod that is gone told no outcome by itself: its absence does.
             return judge(spec, self.record, None, now, seen=self._seen)
         if pod is None or not isinstance(verdict, Starting | Running):
@@ -170,10 +170,10 @@ class JobController:
         # A cancelled job whose pod takes its time: the pod goes on to the end of its grace without it.
         told_at = since + CANCEL_TOLD_AFTER_S
         if now < told_at:
-            return replace(verdict, look_again_at=min(verdict.look_again_at or told_at, told_at))
+            return replace(verdict, recheck_at=min(verdict.recheck_at or told_at, told_at))
         text = f"cancelled by {self.record.cancel_requested_by}; its pod {pod.name} still runs: it was told to end"
         text = f"{text} {CANCEL_TOLD_AFTER_S:.0f} s ago, and has {pod.deletion_grace_s or 0:g} s for it"
-        return Ended(Status.CANCELLED, None, text, None, user_code_started=True)
+        return AttemptEnded(Status.CANCELLED, None, text, None, user_code_started=True)
 
     async def _tell_unlabelled(self, pod: Observation) -> None:
         """Tell once that somebody (an admission webhook, kubectl) took away what the watch finds the pod by."""

@@ -14,14 +14,14 @@ from dispatcher.record import DeletionIntent, WaitReason
 from dispatcher.spec import OnFinish
 from dispatcher.status import Status
 from dispatcher.steps import forget
-from worker.cluster.client import BackOff
+from worker.cluster.client import Backoff
 from worker.cluster.observation import Observation
 from worker.failpoints import Failpoint, failpoint
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
 from worker.jobs.result import make_result, read_warnings
 from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
-from worker.rules.judge import Ended, MustEnd
+from worker.rules.judge import AttemptEnded, DeletePod
 from worker.rules.retry import Conclude, Retry, next_step
 
 #: A deletion was asked for and the watch does not show it: ask again after this long.
@@ -35,12 +35,12 @@ class JobFinisher:
         self._job = job
         self._ctx = job.ctx
         self._results = results
-        self._back_off = BackOff(longest_s=30.0)
+        self._back_off = Backoff(longest_s=30.0)
         self.has_forgotten = False
 
     # An attempt's end
 
-    async def end_pod(self, verdict: MustEnd, pod: Observation | None) -> float:
+    async def end_pod(self, verdict: DeletePod, pod: Observation | None) -> float:
         """Record the intent, then ask for the pod's deletion. Returns after how many seconds to ask again."""
         record = self._job.record
         if record.deletion_intent is not verdict.intent:
@@ -57,20 +57,20 @@ class JobFinisher:
         await self._job.tell(self._job.record.status, f"the pod cannot be deleted yet: {error}")
         return self._back_off.failed(error)
 
-    async def attempt_ended(self, ended: Ended, pod: Observation | None) -> None:
+    async def attempt_ended(self, ended: AttemptEnded, pod: Observation | None) -> None:
         """Record that another attempt follows, or conclude the job."""
         match next_step(self._job.record.spec, self._job.record, ended):
-            case Retry(attempt, back_off_s, why):
+            case Retry(attempt, backoff_s, why):
                 await self._drain_logs()
-                await self._record_retry(attempt, back_off_s, why)
+                await self._record_retry(attempt, backoff_s, why)
             case Conclude():
                 await self.conclude(ended, pod)
 
-    async def _record_retry(self, attempt: int, back_off_s: float, why: str) -> None:
+    async def _record_retry(self, attempt: int, backoff_s: float, why: str) -> None:
         await self._job.owned.move(
-            event=Notice(level="warning", text=f"{why} Attempt {attempt} follows in {back_off_s:.0f} s."),
+            event=Notice(level="warning", text=f"{why} Attempt {attempt} follows in {backoff_s:.0f} s."),
             deletion_intent=DeletionIntent.NEXT_ATTEMPT,
-            not_before=self._ctx.lease.now() + back_off_s,
+            not_before=self._ctx.lease.now() + backoff_s,
         )
         self._job.log.info("attempt failed", attempt=self._job.record.attempt, why=why)
         failpoint(Failpoint.RETRY_RECORDED)
@@ -108,10 +108,10 @@ class JobFinisher:
             await self._job.owned.reload()
             return
         status = Status.SUCCEEDED if record.intent_reason is None else Status.FAILED
-        ended = Ended(status, record.intent_reason, record.intent_message, None, user_code_started=True)
+        ended = AttemptEnded(status, record.intent_reason, record.intent_message, None, user_code_started=True)
         await self.conclude(ended, pod)
 
-    async def conclude(self, ended: Ended, pod: Observation | None = None) -> None:
+    async def conclude(self, ended: AttemptEnded, pod: Observation | None = None) -> None:
         """Gather what belongs to the result, and append it."""
         job, return_value = self._job, ReturnValue()
         job.step = "gathering its result"
@@ -146,7 +146,7 @@ class JobFinisher:
         failpoint(Failpoint.LOG_DRAINED)
         return summaries
 
-    async def _collect(self, ended: Ended, pod: Observation) -> tuple[ReturnValue, dict[str, LogSummary]]:
+    async def _collect(self, ended: AttemptEnded, pod: Observation) -> tuple[ReturnValue, dict[str, LogSummary]]:
         """Drain the logs and read the return value.
 
         The sidecar prints when it is told to end, which the kubelet does after all plain containers have ended: one
@@ -156,14 +156,14 @@ class JobFinisher:
         try:
             logs = await self._drain_logs()
             if any(c.kind == "main" and c.state != "terminated" for c in pod.containers):
-                await self.end_pod(MustEnd(DeletionIntent.FINISHED, ended.reason, ended.message), pod)
+                await self.end_pod(DeletePod(DeletionIntent.FINISHED, ended.reason, ended.message), pod)
             return_value = await reading
         finally:
             reading.cancel()
         failpoint(Failpoint.RETURN_VALUE_READ)
         return return_value, logs
 
-    async def _warnings(self, ended: Ended) -> tuple[ClusterEvent, ...]:
+    async def _warnings(self, ended: AttemptEnded) -> tuple[ClusterEvent, ...]:
         record = self._job.record
         if ended.status is not Status.FAILED or record.namespace is None or record.pod_uid is None:
             return ()

@@ -15,7 +15,7 @@ from worker.jobs.owned_job import OwnedJob
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.jobs.result import plain_result
 from worker.logs.reader import LetGoError
-from worker.rules.patience import LONGEST_WAIT_S, Patience
+from worker.rules.backoff_limit import MAX_WAIT_S, BackoffLimit
 
 
 class LastResort:
@@ -24,7 +24,7 @@ class LastResort:
     def __init__(self, job: OwnedJob, finisher: JobFinisher) -> None:
         self._job = job
         self._finisher = finisher
-        self._patience = Patience()
+        self._backoff_limit = BackoffLimit()
 
     async def failed(self, error: Exception) -> None:
         """Wait until the step may be tried again; end the job, or leave it, where it was tried often enough.
@@ -35,14 +35,14 @@ class LastResort:
         record, now = self._job.record, asyncio.get_running_loop().time()
         self._job.ctx.guard.failed("job", error, job_id=record.job_id, step=self._job.step)
         step = (self._job.step, str(record.attempt), record.status.value)
-        failed = self._patience.failed(step, now, has_pod=record.pod is not None)
+        failed = self._backoff_limit.failed(step, now, has_pod=record.pod is not None)
         text = f"this worker failed {failed.times} times at {self._job.step}: {type(error).__name__}: {error}"[:1000]
         if failed.wait_s is None:
             await self._try(self._leave() if record.status.is_final else self._give_up(text))
         elif failed.times > 1 and not record.status.is_final:
             await self._try(self._tell(text))
         has_got_on = self._finisher.has_forgotten or self._job.record.status is not record.status
-        await asyncio.sleep(0 if has_got_on else failed.wait_s or LONGEST_WAIT_S)
+        await asyncio.sleep(0 if has_got_on else failed.wait_s or MAX_WAIT_S)
 
     async def _try(self, doing: Coroutine[Any, Any, None]) -> None:
         """Do it if it can be done: it may need what has failed."""

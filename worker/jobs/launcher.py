@@ -11,14 +11,14 @@ from dispatcher.events import StatusChanged
 from dispatcher.record import WaitReason
 from dispatcher.status import Status
 from dispatcher.steps import ExpireOutcome, expire, release
-from worker.cluster.client import BackOff, ClusterUnavailableError
+from worker.cluster.client import Backoff, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.failpoints import Failpoint, failpoint
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.jobs.pod_creation import Later, Launched, Refused, Unserved, ensure_pod
 from worker.logs.reader import LetGoError
-from worker.rules.judge import Ended
+from worker.rules.judge import AttemptEnded
 from worker.rules.manifest import namespace_of
 from worker.store import Store
 
@@ -37,7 +37,7 @@ class JobLauncher:
         self._job = job
         self._ctx = job.ctx
         self._term = term
-        self._back_off = BackOff(first_s=0.5, longest_s=30.0)
+        self._back_off = Backoff(first_s=0.5, longest_s=30.0)
 
     @property
     def next_pod_name(self) -> str:
@@ -50,7 +50,7 @@ class JobLauncher:
             attempt=record.attempt + 1,
         )
 
-    async def launch(self) -> Ended | None:
+    async def launch(self) -> AttemptEnded | None:
         """Do the next thing towards a pod. Returns how the job ends where it is to have none.
 
         Raises:
@@ -91,14 +91,14 @@ class JobLauncher:
             await self._job.wait(EARLY_LOOK_S)
         await self._job.owned.reload()
 
-    async def _create(self) -> Ended | None:
+    async def _create(self) -> AttemptEnded | None:
         record = self._job.record
         match await ensure_pod(self._ctx, record, record.attempt + 1, may_create=self._may_create):
             case Launched(pod, number, was_adopted):
                 failpoint(Failpoint.POD_CREATED)
                 await self._record_pod(pod, number, was_adopted=was_adopted)
             case Refused(reason, message):
-                return Ended(Status.FAILED, reason, message, None, user_code_started=False)
+                return AttemptEnded(Status.FAILED, reason, message, None, user_code_started=False)
             case Unserved():
                 await self._release()
             case Later(wait, detail, error):
@@ -135,7 +135,7 @@ class JobLauncher:
         failpoint(Failpoint.POD_RECORDED)
         self._job.log.info("pod adopted" if was_adopted else "pod created", pod=pod.name, attempt=attempt)
 
-    async def _cancel(self) -> Ended | None:
+    async def _cancel(self) -> AttemptEnded | None:
         """No pod is recorded, but an earlier try, or a former owner, may have created one and not heard of it."""
         record = self._job.record
         pod = await self._job.pod.read(namespace_of(record.spec, self._ctx.default_namespace), self.next_pod_name)
@@ -143,7 +143,7 @@ class JobLauncher:
             await self._record_pod(pod, self._job.record.attempt + 1, was_adopted=True)
             return None
         text = f"cancelled by {self._job.record.cancel_requested_by}"
-        return Ended(Status.CANCELLED, None, text, None, user_code_started=False)
+        return AttemptEnded(Status.CANCELLED, None, text, None, user_code_started=False)
 
     async def _tell_wait(self, wait: WaitReason, detail: str) -> None:
         record = self._job.record

@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 
 from dispatcher.spec import JobSpec
-from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation, observe
 from worker.cluster.watch import PodWatches
 from worker.failpoints import Failpoint, failpoint
@@ -123,7 +123,7 @@ class JobPod:
 
     async def read(self, namespace: str, name: str) -> Observation | None:
         """GET the pod, however long the API server is away; None: there is none of this name."""
-        back_off = BackOff()
+        back_off = Backoff()
         while True:
             try:
                 found = await self._cluster.read_pod(namespace, name)
@@ -135,7 +135,7 @@ class JobPod:
     async def delete(self, pod: Observation) -> None:
         """Ask for the pod's deletion, until the API server has heard it, or has refused it for so long that it is left
         to the sweep of stray pods."""
-        back_off, loop = BackOff(), asyncio.get_running_loop()
+        back_off, loop = Backoff(), asyncio.get_running_loop()
         until = loop.time() + GIVE_UP_GONE_S
         while (error := await self.ask_to_go(pod)) is not None:
             if isinstance(error, ClusterUnavailableError):
@@ -158,7 +158,7 @@ class JobPod:
 
     async def patch(self, pod: Observation, metadata: dict[str, Any]) -> None:
         """Merge labels and annotations into it, until the API server has taken them or the pod is gone."""
-        back_off = BackOff()
+        back_off = Backoff()
         while True:
             try:
                 await self._cluster.patch_pod(pod.namespace, pod.name, {"uid": pod.uid, **metadata})

@@ -17,8 +17,8 @@ from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation, observe
 from worker.context import Context
 from worker.rules.manifest import manifest, namespace_of
-from worker.rules.policy import forbidden
-from worker.rules.spec_copy import spec_copy
+from worker.rules.policy import violations
+from worker.rules.spec_copy import spec_annotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ async def ensure_pod(
             installation=ctx.settings.installation,
             return_value_image=ctx.settings.return_value_image,
         )
-        problems = forbidden(pod, namespaces=ctx.watches.namespaces)
+        problems = violations(pod, namespaces=ctx.watches.namespaces)
     except InvalidSpecError as error:
         return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
     except Exception as error:  # noqa: BLE001 text only: what it raises once it raises at each try
@@ -102,7 +102,7 @@ async def _known(ctx: Context, record: JobRecord, namespace: str, attempt: int) 
             return pod
     if record.spec.key is None or record.attempt > 0:
         return None
-    for candidate in ctx.watches.of_key(namespace, names.key_hash(record.spec.key), record.digest):
+    for candidate in ctx.watches.with_key(namespace, names.key_hash(record.spec.key), record.digest):
         if not await ctx.store.exists(names.job(candidate.job_id)):
             return candidate
     return None
@@ -152,7 +152,7 @@ async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Obs
     metadata = {
         "uid": pod.uid,
         "labels": {names.LABEL_JOB: record.job_id, names.LABEL_ATTEMPT: str(attempt)},
-        "annotations": spec_copy(record.spec),
+        "annotations": spec_annotations(record.spec),
     }
     try:
         if await ctx.cluster.patch_pod(pod.namespace, pod.name, metadata):
@@ -168,7 +168,7 @@ def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> R
     if error.is_too_large:
         text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"
         return Refused(FailureReason.INVALID_SPEC, text)
-    if error.is_webhooks:
+    if error.is_from_webhook:
         return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
     match error.reason:
         case "NotFound":
@@ -183,7 +183,7 @@ def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> R
 
 
 def _forbidden(error: ClusterRefusedError, namespace: str, said: str) -> Refused | Later:
-    if error.is_quota:
+    if error.is_quota_exceeded:
         return Later(WaitReason.QUOTA, f"waiting for quota in namespace {namespace}: {error.message}", error)
     if "is being terminated" in said:
         return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")

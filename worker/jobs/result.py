@@ -11,7 +11,7 @@ from worker.cluster.client import Cluster, ClusterRefusedError, ClusterUnavailab
 from worker.cluster.observation import Observation, container_ends, text_of
 from worker.jobs.return_value import ReturnValue
 from worker.rules.failures import BACKGROUND_WARNINGS, quoted
-from worker.rules.judge import Ended
+from worker.rules.judge import AttemptEnded
 
 MOST_WARNINGS: Final = 10
 
@@ -51,7 +51,7 @@ def _cluster_event(event: Any) -> ClusterEvent | None:
 
 def make_result(
     record: JobRecord,
-    ended: Ended,
+    ended: AttemptEnded,
     pod: Observation | None,
     *,
     return_value: ReturnValue,

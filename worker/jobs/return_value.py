@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from dispatcher import names
 from dispatcher.bounded_json import MAX_DEPTH, loads_bounded
 from dispatcher.events import ReturnValueOutcome
-from worker.cluster.client import BackOff, Cluster, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import observe
 from worker.logs.stream import LogLines
 
@@ -96,7 +96,7 @@ LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
 async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
     """Read what the sidecar prints when it is told to end. Its end is what its pod says: a refusal, or the end of a
     stream, comes also of a kubelet that restarts."""
-    found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, BackOff()
+    found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, Backoff()
     with suppress(TimeoutError):
         async with asyncio.timeout(RETURN_VALUE_S):
             while reads_after_end < READS_AFTER_END:

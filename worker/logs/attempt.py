@@ -238,7 +238,7 @@ async def _either(event: asyncio.Event, task: asyncio.Task[None]) -> None:
 
 
 def _is_wanted(container: Container, spec: JobSpec) -> bool:
-    if not spec.get_logs or not container.is_users:
+    if not spec.get_logs or not container.is_user_container:
         return False
     wanted = spec.container_logs if container.kind == "main" else spec.init_container_logs
     return _is_among(container.name, wanted, spec.base_container)

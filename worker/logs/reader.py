@@ -26,9 +26,9 @@ import structlog
 from dispatcher.events import LogSummary
 from dispatcher.record import Checkpoint
 from dispatcher.steps import Appended, AppendOutcome, Fence
-from worker.cluster.answers import ClusterRefusedError, ClusterUnavailableError
-from worker.cluster.back_off import BackOff
+from worker.cluster.backoff import Backoff
 from worker.cluster.client import Cluster
+from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError
 from worker.failpoints import Failpoint, failpoint
 from worker.logs.entries import BATCH, Gap, LogSource, LogTail, append_step, how_many_applied
 from worker.logs.recent import RecentBytes, RecentLog
@@ -243,7 +243,7 @@ class LogFollower:
         self._is_read = self._is_whole = False
         self._missing = None
         self.all_read.clear()
-        back_offs = BackOff(), BackOff(longest_s=END_RETRY_S)
+        back_offs = Backoff(), Backoff(longest_s=END_RETRY_S)
         try:
             while not (self._is_whole or self._gives_up or self._missing):
                 if self._rewind_to is not None:
@@ -263,14 +263,14 @@ class LogFollower:
         """Whether a stream that goes on for ever is of no more use."""
         return self._has_ended or self._is_gone or self._is_last
 
-    async def _read_on(self, back_off: BackOff) -> None:
+    async def _read_on(self, back_off: Backoff) -> None:
         """Read one stream; what was not the log's end is tried again after a pause."""
         has_ended, is_bounded, began = self._has_ended, self._must_prove or self._is_for_end, time.monotonic()
         self._heard = self._news
         try:
             is_eof = await self._one_stream(follow=not is_bounded)
         except ClusterRefusedError as error:
-            if error.is_absence and self._is_gone:
+            if error.is_not_found and self._is_gone:
                 await self._until_followed_ends()
                 self._missing = POD_GONE
                 return
@@ -292,7 +292,7 @@ class LogFollower:
             elif is_eof:
                 await self._after_eof(back_off, began)
 
-    async def _try_again(self, back_off: BackOff, trouble: Exception | str, began: float) -> None:
+    async def _try_again(self, back_off: Backoff, trouble: Exception | str, began: float) -> None:
         self._is_near = False
         self._trouble = str(trouble)
         self._log.info("log interrupted", why=self._trouble)
@@ -305,7 +305,7 @@ class LogFollower:
         has_brought = self._opened is not None and self._lines.checkpoint.end > self._opened[1]
         return has_brought or time.monotonic() - began > STEADY_S
 
-    async def _after_eof(self, back_off: BackOff, began: float) -> None:
+    async def _after_eof(self, back_off: Backoff, began: float) -> None:
         """A followed stream ended cleanly: its container did, which the watch is about to tell, or its kubelet."""
         self._is_near = False
         self._log.info("log stream ended")
@@ -315,7 +315,7 @@ class LogFollower:
         if not self._is_for_end:
             self._job.mark_stale()
 
-    async def _after_bounded(self, back_off: BackOff, *, has_ended: bool) -> None:
+    async def _after_bounded(self, back_off: Backoff, *, has_ended: bool) -> None:
         """Everything that there was when it was asked for is read."""
         self._must_prove, self._is_near = False, True
         assert self._opened is not None
@@ -403,15 +403,15 @@ class LogFollower:
     async def _until_cluster_is_well(self) -> None:
         """Ask for no log while not even the pods can be watched: the jobs are many, the watches few. Few jobs are at
         their ends; their logs are asked for nevertheless, for their results do not wait for ever."""
-        while not self._cluster.is_well.is_set() and not self._gives_up and not self._is_for_end:
+        while not self._cluster.is_available.is_set() and not self._gives_up and not self._is_for_end:
             self._turn.clear()
-            news = [asyncio.create_task(event.wait()) for event in (self._cluster.is_well, self._turn)]
+            news = [asyncio.create_task(event.wait()) for event in (self._cluster.is_available, self._turn)]
             try:
                 await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for waiting in news:
                     waiting.cancel()
-            if self._cluster.is_well.is_set():
+            if self._cluster.is_available.is_set():
                 await self._pause(random.uniform(0, WELL_AGAIN_S))
 
     def _since(self) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from dispatcher import connection, names
 from dispatcher.bounded_json import loads_bounded
-from worker.cluster.client import BackOff
+from worker.cluster.client import Backoff
 from worker.context import Context
 
 #: No message of ours is longer: it names a job and a namespace, or a worker.
@@ -47,7 +47,7 @@ class Control:
         client = connection.connect_async(
             settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=0, max_connections=1
         )
-        back_off = BackOff(longest_s=5.0)
+        back_off = Backoff(longest_s=5.0)
         try:
             while True:
                 try:

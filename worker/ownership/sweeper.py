@@ -19,12 +19,12 @@ from dispatcher.message import MESSAGE_BUCKETS
 from dispatcher.record import JobRecord, encode_record
 from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
-from worker.cluster.client import BackOff, ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.ownership.reconciler import Reconciler
-from worker.rules.spec_copy import copied_spec
+from worker.rules.spec_copy import spec_from_annotations
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -75,7 +75,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Reconcile and sweep for ever."""
-        back_off = BackOff()
+        back_off = Backoff()
         while True:
             try:
                 self._is_due.clear()
@@ -218,7 +218,7 @@ class Sweeper:
         annotations = ((found or {}).get("metadata") or {}).get("annotations")
         try:
             found_in = annotations if isinstance(annotations, dict) else {}
-            spec = copied_spec(found_in, job_id=pod.job_id, queue=pod.queue)
+            spec = spec_from_annotations(found_in, job_id=pod.job_id, queue=pod.queue)
         except InvalidSpecError as error:
             if pod.uid not in self._beyond:
                 log.error("a pod's record cannot be rebuilt", pod=pod.name, why=str(error))

@@ -33,7 +33,7 @@ REFUSED_PAUSE_S: Final = 2.0
 _dead_letters: list[DeadLetters] = []
 
 
-def keep_dead_letters(dead_letters: DeadLetters) -> None:
+def use_dead_letters(dead_letters: DeadLetters) -> None:
     """Say where they go. kombu makes its transports itself, so there is one place per process."""
     _dead_letters[:] = [dead_letters]
 
@@ -56,44 +56,44 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
     event_dispatcher = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._told_until: dict[str, float] = {}
-        self._wishes: dict[str, bool] = {}
+        self._warned_until: dict[str, float] = {}
+        self._consuming: dict[str, bool] = {}
         super().__init__(*arguments, **options)
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
         default_steps: ClassVar[list[Any]] = [Connection, Launches, Evloop]
 
-    def wish(self, queue: str, *, may_consume: bool) -> None:
+    def set_consuming(self, queue: str, *, may_consume: bool) -> None:
         """Pause or resume the queue soon; from any thread. The last wish counts: the hub keeps no order of what it is
         asked to call, and forgets it where something else that it calls fails."""
-        self._wishes[queue] = may_consume
-        self.call_soon(self._obey)
+        self._consuming[queue] = may_consume
+        self.call_soon(self._apply_consuming)
 
-    def _obey(self) -> None:
-        for queue, may_consume in list(self._wishes.items()):
+    def _apply_consuming(self) -> None:
+        for queue, may_consume in list(self._consuming.items()):
             (self.add_task_queue if may_consume else self.cancel_task_queue)(queue)
 
     def on_ready(self) -> None:
         """It consumes, for the first time or again."""
         super().on_ready()
-        self._obey()
+        self._apply_consuming()
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         """Redis answers, and refuses: nobody else paces the next try."""
-        self._tell(exc)
+        self._warn(exc)
         time.sleep(REFUSED_PAUSE_S)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         super().on_connection_error_after_connected(exc)
-        self._tell(exc)
+        self._warn(exc)
         if isinstance(exc, ResponseError):  # the same
             time.sleep(REFUSED_PAUSE_S)
 
-    def _tell(self, exc: BaseException) -> None:
+    def _warn(self, exc: BaseException) -> None:
         """Once a minute for each reason."""
         why = str(exc) or type(exc).__name__
-        if time.monotonic() >= self._told_until.get(why, 0):
-            self._told_until = {why: time.monotonic() + 60}
+        if time.monotonic() >= self._warned_until.get(why, 0):
+            self._warned_until = {why: time.monotonic() + 60}
             log.warning("queue not read, trying again", why=why)
 
 
@@ -102,7 +102,7 @@ class Message(virtual.Message):  # type: ignore[misc]
     id or spec. (kombu's JSON makes objects of some mappings.)"""
 
     def __init__(self, launch: Launch, channel: Any = None, **options: Any) -> None:
-        kept = _kept_form(launch)
+        kept = _wire_form(launch)
         argument = launch.job.encode() if isinstance(launch.job, JobSpec) else launch.job
         properties = {**kept["properties"], "body_encoding": None}
         body = json.dumps([[argument, launch.deliveries], {}, {}])
@@ -111,7 +111,7 @@ class Message(virtual.Message):  # type: ignore[misc]
         self._raw = kept
 
 
-def _kept_form(launch: Launch) -> dict[str, Any]:
+def _wire_form(launch: Launch) -> dict[str, Any]:
     """The message that any worker can take, also one of an earlier version."""
     job = json.loads(launch.job.encode()) if isinstance(launch.job, JobSpec) else launch.job
     message = launch_message(job, queue=launch.queue, bucket=launch.bucket)
@@ -186,7 +186,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     def put_back(self, client: Any, launch: Launch, *, leftmost: bool = False) -> None:
         """Into its list, as the next to be taken (``leftmost``: the last)."""
         push = client.lpush if leftmost else client.rpush
-        push(self._q_for_pri(launch.queue, launch.bucket), json.dumps(_kept_form(launch)))
+        push(self._q_for_pri(launch.queue, launch.bucket), json.dumps(_wire_form(launch)))
 
     def _popped(self, options: dict[str, Any]) -> Any:
         try:

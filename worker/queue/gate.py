@@ -27,7 +27,7 @@ DELIVERIES_HEADER: Final = "podrelay_deliveries"
 #: A message, and what kombu writes around it while it is not acknowledged: the list of its exchange and routing key.
 _UNACKED_LIMIT_BYTES: Final = MESSAGE_LIMIT_BYTES + 1024
 _LINKS: Final = ("callbacks", "errbacks", "chain", "chord")
-_SHOWN_CHARACTERS: Final = 100
+_EXCERPT_CHARACTERS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
     if task is None:
         raise _RefusedError("not a Celery task message (protocol 2): its headers name no task")
     if task != names.LAUNCH_TASK:
-        raise _RefusedError(f"unknown task {_shown(task)}: the task is {names.LAUNCH_TASK}")
+        raise _RefusedError(f"unknown task {_excerpt(task)}: the task is {names.LAUNCH_TASK}")
     for name in ("eta", "expires"):
         if headers.get(name) is not None:
             raise _RefusedError(
@@ -102,12 +102,12 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
 def _body(message: Mapping[str, Any]) -> bytes:
     properties = _object(message.get("properties", {}), "properties")
     if (kind := message.get("content-type")) != "application/json":
-        raise _RefusedError(f"content-type must be application/json, not {_shown(kind)}")
+        raise _RefusedError(f"content-type must be application/json, not {_excerpt(kind)}")
     if (encoding := message.get("content-encoding")) not in ("utf-8", "UTF-8"):
-        raise _RefusedError(f"content-encoding must be utf-8, not {_shown(encoding)}")
+        raise _RefusedError(f"content-encoding must be utf-8, not {_excerpt(encoding)}")
     body = message.get("body")
     if not isinstance(body, str):
-        raise _RefusedError(f"body must be a text, not {_shown(body)}")
+        raise _RefusedError(f"body must be a text, not {_excerpt(body)}")
     match properties.get("body_encoding"):
         case "base64":
             try:
@@ -117,14 +117,14 @@ def _body(message: Mapping[str, Any]) -> bytes:
         case None | "utf-8":
             return body.encode()
         case other:
-            raise _RefusedError(f"body_encoding must be base64, not {_shown(other)}")
+            raise _RefusedError(f"body_encoding must be base64, not {_excerpt(other)}")
 
 
 def _argument(body: object) -> object:
     match body:
         case [[argument], dict(options), (dict() | None) as embed]:
             if options:
-                raise _RefusedError(f"the task takes no keyword argument {_shown(next(iter(options)))}")
+                raise _RefusedError(f"the task takes no keyword argument {_excerpt(next(iter(options)))}")
             for name in _LINKS:
                 if embed and embed.get(name):
                     raise _RefusedError(f"{name} are not served: await the job's end, then do what comes next")
@@ -139,7 +139,7 @@ def _job(argument: object, queue: str) -> str | JobSpec:
         case str() if re.fullmatch(JOB_ID_PATTERN, argument):
             return argument
         case str():
-            raise _RefusedError(f"{_shown(argument)} is no job id")
+            raise _RefusedError(f"{_excerpt(argument)} is no job id")
         case dict():
             try:
                 # The queue that a message came by is the job's queue, whatever the spec says.
@@ -188,14 +188,14 @@ def _sender(envelope: object) -> dict[str, str]:
     """What an operator needs to find the publisher, and nothing of what was asked: that may hold secrets."""
     headers = envelope.get("headers") if isinstance(envelope, dict) else None
     told = {name: headers.get(name) for name in ("task", "id", "origin")} if isinstance(headers, dict) else {}
-    return {name: _shown(value) for name, value in told.items() if isinstance(value, str)}
+    return {name: _excerpt(value) for name, value in told.items() if isinstance(value, str)}
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     """A foreign value in our text: short, one line, and only its kind where it is not plain."""
     match value:
         case str():
-            return ascii(value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}…")
+            return ascii(value if len(value) <= _EXCERPT_CHARACTERS else f"{value[:_EXCERPT_CHARACTERS]}…")
         case None | bool():
             return str(value)
         case list():

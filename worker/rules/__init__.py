@@ -3,5 +3,5 @@
 The pod that is asked for: ``manifest`` makes it, with ``spec_copy`` in its annotations; ``policy`` says what it may not
 have. What a look at it means: ``judge``, with ``failures`` (why it ended or cannot start), ``history`` (what only
 earlier looks tell) and ``waiting`` (what it waits for, in words). What follows: ``retry`` (another attempt, or the
-job's end), ``patience`` (how often a job may fail by a defect of ours). ``slow_pods`` are told to go and do not.
+job's end), ``backoff_limit`` (how often a job may fail by a defect of ours). ``slow_pods`` are told to go and do not.
 """

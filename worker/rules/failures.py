@@ -25,7 +25,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class StartProblem:
     """Why a container waits that should have started. ``may_heal``: give it its grace."""
 
     failure: Failure
@@ -72,21 +72,21 @@ _ADVICE: Final = {
 }
 
 
-def trouble(container: Container) -> Trouble | None:
+def start_problem(container: Container) -> StartProblem | None:
     """Why this waiting container may never start; None where nothing is wrong so far."""
     said = quoted(container.message) or container.reason
     match container.reason:
         case reason if reason in _IMAGE_NEVER:
-            return Trouble(_image(container, said), may_heal=False)
+            return StartProblem(_image(container, said), may_heal=False)
         case reason if reason in _IMAGE_MAY_HEAL:
-            return Trouble(_image(container, said), may_heal=True)
+            return StartProblem(_image(container, said), may_heal=True)
         case reason if reason in _CONFIG:
             text = (
                 f"container {container.name!r} cannot be configured: {said}. Create what is missing or mend the spec."
             )
-            return Trouble(Failure(FailureReason.CONFIG_ERROR, text), may_heal=True)
+            return StartProblem(Failure(FailureReason.CONFIG_ERROR, text), may_heal=True)
         case reason if reason in _START:
-            return Trouble(start_error(container), may_heal=True)
+            return StartProblem(start_error(container), may_heal=True)
     return None
 
 
@@ -121,7 +121,7 @@ def runtime_error(message: str) -> str:
     return quoted(text.removesuffix(": unknown"))
 
 
-def own_end(container: Container) -> Failure | None:
+def exit_failure(container: Container) -> Failure | None:
     """What the end of a container means by itself; None where it succeeded."""
     if container.exit_code == 0:
         return None
@@ -134,44 +134,44 @@ def own_end(container: Container) -> Failure | None:
         text = f"container {container.name!r} used more memory than its limit and was killed"
         return Failure(FailureReason.OOM_KILLED, f"{text}. Raise resources.limits.memory, or use less.")
     said = quoted(container.message)
-    text = f"container {container.name!r} {how_it_ended(container)}" + (f": {said}" if said else "")
+    text = f"container {container.name!r} {describe_exit(container)}" + (f": {said}" if said else "")
     return Failure(FailureReason.EXIT_CODE, f"{text}. See its log.")
 
 
-def first_end(container: Container) -> Container | None:
+def first_termination(container: Container) -> Container | None:
     """How the container's first run ended, where it was started again and its first end is known: a signal may have
     ended it so that it could be started again."""
-    former = container.former
-    is_first = former is not None and former.state == "terminated" and container.restarts <= 1
-    return former if is_first and former is not None and former.has_started and not killed(former) else None
+    previous = container.previous
+    is_first = previous is not None and previous.state == "terminated" and container.restarts <= 1
+    return previous if is_first and previous is not None and previous.has_started and not was_killed(previous) else None
 
 
-def killed(container: Container) -> bool:
+def was_killed(container: Container) -> bool:
     """Whether a signal ended it that the kubelet sends."""
     return container.exit_code in (128 + signal.SIGKILL, 128 + signal.SIGTERM) and container.reason != "OOMKilled"
 
 
-def second_run(pod: Observation) -> Failure | None:
+def restarted(pod: Observation) -> Failure | None:
     """A container that ran, and is not there to be restarted, was started again; a job is one run of its pod."""
-    again = [repr(c.name) for c in pod.containers if c.kind != "sidecar" and c.is_second_run]
+    again = [repr(c.name) for c in pod.containers if c.kind != "sidecar" and c.was_restarted]
     if not again and not pod.is_restarting:
         return None
     what = f"container {', '.join(again)} was" if again else "all containers of the pod are to be"
-    by = f"by {pod.reruns}" if pod.reruns else "by the cluster: the pod does not say by which rule"
+    by = f"by {pod.restart_rules}" if pod.restart_rules else "by the cluster: the pod does not say by which rule"
     text = f"{what} started again {by}; a job is one run of its pod, so that nothing is run twice unseen"
     return Failure(FailureReason.CLUSTER_ERROR, f"{text}. Have whoever runs the cluster find out why.")
 
 
-def may_run_again(pod: Observation) -> Failure | None:
+def may_restart(pod: Observation) -> Failure | None:
     """The pod that the API server has made of ours would run containers again, by an admission webhook's doing."""
-    if not pod.reruns:
+    if not pod.restart_rules:
         return None
-    text = f"the pod may run more than once: {pod.reruns}; a job is one run of its pod"
+    text = f"the pod may run more than once: {pod.restart_rules}; a job is one run of its pod"
     advice = "Where the spec does not ask for it, admission has added it: have podrelay's pods exempted from that."
     return Failure(FailureReason.POLICY, f"{text}. {advice}")
 
 
-def how_it_ended(container: Container) -> str:
+def describe_exit(container: Container) -> str:
     """``exited with code 3``, or with the signal that ended it."""
     number = container.signal or ((container.exit_code or 0) - 128)
     try:
@@ -183,7 +183,7 @@ def how_it_ended(container: Container) -> str:
 
 def init_failure(container: Container) -> Failure:
     """An init container failed, so the base container never starts."""
-    failure = own_end(container)
+    failure = exit_failure(container)
     said = failure.message if failure else ""
     return Failure(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
 
@@ -198,20 +198,20 @@ def disrupted(disruption: Disruption) -> Failure:
     return Failure(reason, f"{text}. What to do: {_ADVICE[reason]}.")
 
 
-def lost_node(pod: Observation, base: Container) -> str | None:
+def unreachable_node(pod: Observation, base: Container) -> str | None:
     """The pod's node, where it did not answer any more, as far as one look at a pod tells that has gone meanwhile or is
     going: the base container had reported no end, and the control plane had given the node up or spoke in its place."""
     if pod.node is None or base.state == "terminated":
         return None
     is_failed_unheard = pod.has_ended and any(c.state == "running" for c in pod.containers)
     is_of_lost_node = pod.disruption is not None and pod.disruption.reason in _OF_LOST_NODES
-    is_lost = pod.reason == "NodeLost" or pod.node_is_silent or is_failed_unheard or is_of_lost_node
+    is_lost = pod.reason == "NodeLost" or pod.is_node_unreachable or is_failed_unheard or is_of_lost_node
     return pod.node if is_lost else None
 
 
 def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure | None:
     """Why the cluster ended a pod whose containers reported no end; None where it is not known to have. ``node``: the
-    lost one (:func:`lost_node`)."""
+    lost one (:func:`unreachable_node`)."""
     if disruption is not None and (node is None or disruption.reason not in _OF_LOST_NODES):
         return disrupted(disruption)
     return None if node is None else node_lost(node)

@@ -11,52 +11,54 @@ from typing import Literal
 
 from dispatcher.status import FailureReason
 from worker.cluster.observation import Container, Disruption, Observation
-from worker.rules.failures import lost_node, trouble
-from worker.rules.waiting import MOST_KINDS, kind, waits_for
+from worker.rules.failures import start_problem, unreachable_node
+from worker.rules.waiting import MAX_KINDS, kind, waiting_detail
 
 
 @dataclass(frozen=True, slots=True)
 class PodHistory:
     """``PodHistory()`` before the first look. Times are seconds of Redis' clock.
 
-    ``user_code_started`` is None before the first look. ``trouble`` names what is wrong (container and reason) and
-    ``trouble_since`` when it was first seen, without a look in between at which it was over.
-    ``lost_node``: the pod's node, where the last look told that it does not answer.
+    ``user_code_started`` is None before the first look. ``problem`` names what is wrong (container and reason) and
+    ``problem_since`` when it was first seen, without a look in between at which it was over.
+    ``unreachable_node``: the pod's node, where the last look told that it does not answer.
     ``kinds``: what the pod was seen waiting for (:func:`worker.rules.waiting.kind`), the first few.
     ``came_first``: whether the base container was seen ended before its pod's deletion was asked for, or not ended
     after; None while neither was seen.
     """
 
     user_code_started: bool | None = None
-    trouble: tuple[str, FailureReason] | None = None
-    trouble_since: float | None = None
+    problem: tuple[str, FailureReason] | None = None
+    problem_since: float | None = None
     deletion_seen_at: float | None = None
     came_first: Literal["end", "deletion"] | None = None
     disruption: Disruption | None = None
-    lost_node: str | None = None
+    unreachable_node: str | None = None
     kinds: frozenset[str] = frozenset()
 
     def after(self, observation: Observation, base_container: str, now: float) -> "PodHistory":
         """What is known after one more look. Taking the same look twice changes nothing."""
         base = observation.container(base_container)
-        wrong = _trouble(observation, base_container)
+        wrong = _problem(observation, base_container)
         deletion_seen_at = self.deletion_seen_at
         if observation.is_being_deleted and deletion_seen_at is None:
             deletion_seen_at = now
         return replace(
             self,
             user_code_started=bool(self.user_code_started) or observation.user_code_started,
-            trouble=wrong,
-            trouble_since=None if wrong is None else self.trouble_since if wrong == self.trouble else now,
+            problem=wrong,
+            problem_since=None if wrong is None else self.problem_since if wrong == self.problem else now,
             deletion_seen_at=deletion_seen_at,
             came_first=self.came_first or _came_first(observation, base),
             disruption=observation.disruption or self.disruption,
-            kinds=self.kinds | _kinds(observation, base_container) if len(self.kinds) < MOST_KINDS else self.kinds,
-            lost_node=lost_node(observation, base or Container(base_container, "main")),
+            kinds=self.kinds | _waiting_kinds(observation, base_container)
+            if len(self.kinds) < MAX_KINDS
+            else self.kinds,
+            unreachable_node=unreachable_node(observation, base or Container(base_container, "main")),
         )
 
 
-def blocker(observation: Observation, base_container: str) -> Container | None:
+def blocking_container(observation: Observation, base_container: str) -> Container | None:
     """The container whose turn it is before the base container can start, or the base container itself; None where it
     has started. Init containers and sidecars start one after the other."""
     for container in observation.containers:
@@ -74,9 +76,9 @@ def blocker(observation: Observation, base_container: str) -> Container | None:
     return None
 
 
-def _kinds(observation: Observation, base_container: str) -> frozenset[str]:
-    waits = blocker(observation, base_container)
-    return frozenset() if waits is None else frozenset((kind(waits_for(observation, waits)),))
+def _waiting_kinds(observation: Observation, base_container: str) -> frozenset[str]:
+    waits = blocking_container(observation, base_container)
+    return frozenset() if waits is None else frozenset((kind(waiting_detail(observation, waits)),))
 
 
 def _came_first(observation: Observation, base: Container | None) -> Literal["end", "deletion"] | None:
@@ -90,11 +92,11 @@ def deletion_came_first(observation: Observation, ended: Container) -> bool:
     a false failure can be tried again, a false success cannot."""
     if not observation.is_being_deleted:
         return False
-    asked_at = observation.deletion_asked_at
+    asked_at = observation.deletion_requested_at
     return asked_at is None or ended.finished_at is None or ended.finished_at >= asked_at
 
 
-def _trouble(observation: Observation, base_container: str) -> tuple[str, FailureReason] | None:
-    container = blocker(observation, base_container)
-    found = trouble(container) if container is not None and container.state == "waiting" else None
+def _problem(observation: Observation, base_container: str) -> tuple[str, FailureReason] | None:
+    container = blocking_container(observation, base_container)
+    found = start_problem(container) if container is not None and container.state == "waiting" else None
     return (container.name, found.failure.reason) if container is not None and found is not None else None

@@ -11,8 +11,8 @@ from typing import Any, Final
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import EnvVar, JobSpec, KubernetesObject
-from worker.cluster.reruns import reruns
-from worker.rules.spec_copy import spec_copy
+from worker.cluster.restart_rules import restart_rules
+from worker.rules.spec_copy import spec_annotations
 
 _OURS: Final = "podrelay.dev/"
 
@@ -65,8 +65,8 @@ def manifest(
         InvalidSpecError: the spec contradicts what podrelay itself must set.
     """
     template = spec.pod_template or {}
-    pod = merged(template.get("spec") or {}, _pod_fields(spec))
-    base = merged(_base_of(pod, spec.base_container), _base_fields(spec))
+    pod = strategic_merge(template.get("spec") or {}, _pod_fields(spec))
+    base = strategic_merge(_base_of(pod, spec.base_container), _base_fields(spec))
     pod["containers"] = _with_member(pod.get("containers") or [], base)
     pod["restartPolicy"] = "Never"
     metadata = _metadata(spec, attempt, namespace, installation)
@@ -85,32 +85,32 @@ def namespace_of(spec: JobSpec, default: str) -> str:
     return spec.namespace or metadata.get("namespace") or default
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> KubernetesObject:
+def strategic_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> KubernetesObject:
     """Merge two Kubernetes objects as strategic merge does; neither is changed."""
     result = dict(below)
     for name, value in above.items():
         old = result.get(name)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            result[name] = merged(old, value)
+            result[name] = strategic_merge(old, value)
         elif not isinstance(old, list) or not isinstance(value, list | tuple):
             result[name] = value
         elif name in _REPLACED_MEMBERS:
-            result[name] = _merged_list(old, value, _REPLACED_MEMBERS[name], replace=True)
+            result[name] = _merge_list(old, value, _REPLACED_MEMBERS[name], replace=True)
         elif name in _LIST_KEYS:
-            result[name] = _merged_list(old, value, _LIST_KEYS[name], replace=False)
+            result[name] = _merge_list(old, value, _LIST_KEYS[name], replace=False)
         else:
             result[name] = value
     return result
 
 
-def _merged_list(below: Iterable[Any], above: Iterable[Any], key: str, *, replace: bool) -> list[Any]:
+def _merge_list(below: Iterable[Any], above: Iterable[Any], key: str, *, replace: bool) -> list[Any]:
     below, above = list(below), list(above)
     if not all(isinstance(member, Mapping) and isinstance(member.get(key), str) for member in (*below, *above)):
         return above  # a list of this name in some other place
     members = {member.get(key): member for member in below}
     for member in above:
         old = members.get(member.get(key))
-        members[member.get(key)] = member if replace or old is None else merged(old, member)
+        members[member.get(key)] = member if replace or old is None else strategic_merge(old, member)
     return list(members.values())
 
 
@@ -126,7 +126,7 @@ def _with_member(containers: list[KubernetesObject], base: KubernetesObject) -> 
 
 
 def _base_fields(spec: JobSpec) -> KubernetesObject:
-    return _given(
+    return _without_none(
         name=spec.base_container,
         image=spec.image,
         imagePullPolicy=spec.image_pull_policy,
@@ -144,7 +144,7 @@ def _base_fields(spec: JobSpec) -> KubernetesObject:
 
 
 def _pod_fields(spec: JobSpec) -> KubernetesObject:
-    return _given(
+    return _without_none(
         serviceAccountName=spec.service_account_name,
         automountServiceAccountToken=spec.automount_service_account_token,
         nodeSelector=spec.node_selector or None,
@@ -169,7 +169,7 @@ def _pod_fields(spec: JobSpec) -> KubernetesObject:
     )
 
 
-def _given(**fields: Any) -> KubernetesObject:
+def _without_none(**fields: Any) -> KubernetesObject:
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -182,7 +182,7 @@ def _trace(spec: JobSpec) -> list[KubernetesObject]:
 
 
 def _env(variable: EnvVar) -> KubernetesObject:
-    return _given(name=variable.name, value=variable.value, valueFrom=variable.valueFrom)
+    return _without_none(name=variable.name, value=variable.value, valueFrom=variable.valueFrom)
 
 
 def _metadata(spec: JobSpec, attempt: int, namespace: str, installation: str) -> KubernetesObject:
@@ -206,8 +206,8 @@ def _labels(spec: JobSpec, attempt: int, installation: str) -> dict[str, str]:
 
 def _annotations(spec: JobSpec) -> dict[str, str]:
     key_hash = names.key_hash(spec.key) if spec.key else None
-    return _given(
-        **{names.ANNOTATION_DIGEST: spec.digest, names.ANNOTATION_KEY: key_hash, **spec_copy(spec)},
+    return _without_none(
+        **{names.ANNOTATION_DIGEST: spec.digest, names.ANNOTATION_KEY: key_hash, **spec_annotations(spec)},
     )
 
 
@@ -225,7 +225,7 @@ def _problems(metadata: KubernetesObject, pod: KubernetesObject) -> list[str]:
         if name.startswith(_OURS)
     ]
     only = "a job is one run of its pod: no rules, only Never, and Always for a sidecar among the init containers"
-    problems += [f"{found}: {only}" for found in reruns(pod)]
+    problems += [f"{found}: {only}" for found in restart_rules(pod)]
     for field in ("containers", "initContainers", "volumes"):
         if any(member.get("name") == names.RETURN_VALUE_CONTAINER for member in pod.get(field) or []):
             problems.append(f"{field}.{names.RETURN_VALUE_CONTAINER}: the name is podrelay's own; use another")
@@ -262,7 +262,7 @@ def _sidecar_resources(base: KubernetesObject) -> KubernetesObject:
     """Small requests; a limit for what the base container limits, as a quota may ask it of every container."""
     limited = (base.get("resources") or {}).get("limits") or {}
     limits = {kind: value for kind, value in {"cpu": "100m", "memory": "64Mi"}.items() if kind in limited}
-    return _given(requests={"cpu": "1m", "memory": "10Mi"}, limits=limits or None)
+    return _without_none(requests={"cpu": "1m", "memory": "10Mi"}, limits=limits or None)
 
 
 def _sidecar_security(pod: KubernetesObject, base: KubernetesObject) -> KubernetesObject:

@@ -11,7 +11,7 @@ from dispatcher.spec import KubernetesObject
 _POD_FLAGS = ("hostNetwork", "hostPID", "hostIPC")
 
 
-def forbidden(manifest: KubernetesObject, *, namespaces: Collection[str]) -> list[str]:
+def violations(manifest: KubernetesObject, *, namespaces: Collection[str]) -> list[str]:
     """One line for each thing that this pod may not have: its path, and what to do. Empty: it may be created."""
     pod = manifest["spec"]
     return [

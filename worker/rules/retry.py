@@ -10,18 +10,18 @@ from typing import Final
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from worker.rules.judge import Ended
+from worker.rules.judge import AttemptEnded
 
-FIRST_BACK_OFF_S: Final = 5.0
-LONGEST_BACK_OFF_S: Final = 300.0
+FIRST_BACKOFF_S: Final = 5.0
+MAX_BACKOFF_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Begin attempt ``attempt`` after ``back_off_s``; ``why`` is for the job's channel."""
+    """Begin attempt ``attempt`` after ``backoff_s``; ``why`` is for the job's channel."""
 
     attempt: int
-    back_off_s: float
+    backoff_s: float
     why: str
 
 
@@ -29,20 +29,20 @@ class Retry:
 class Conclude:
     """This is the job's outcome."""
 
-    ended: Ended
+    ended: AttemptEnded
 
 
-def next_step(spec: JobSpec, record: JobRecord, ended: Ended) -> Retry | Conclude:
+def next_step(spec: JobSpec, record: JobRecord, ended: AttemptEnded) -> Retry | Conclude:
     """Decide what follows the record's present attempt."""
     if not _deserves_another(spec, record, ended):
         return Conclude(ended)
     attempts = spec.launch_retries + 1
-    back_off_s = min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** (record.attempt - 1))
+    backoff_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (record.attempt - 1))
     why = f"attempt {record.attempt} of {attempts} failed ({ended.reason}): {ended.message}"
-    return Retry(record.attempt + 1, back_off_s, why)
+    return Retry(record.attempt + 1, backoff_s, why)
 
 
-def _deserves_another(spec: JobSpec, record: JobRecord, ended: Ended) -> bool:
+def _deserves_another(spec: JobSpec, record: JobRecord, ended: AttemptEnded) -> bool:
     if ended.status is not Status.FAILED or ended.reason is None or record.cancel_requested:
         return False
     if record.attempt > spec.launch_retries:

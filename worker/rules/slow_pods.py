@@ -38,7 +38,7 @@ class SlowPods:
         return sorted(slow, key=lambda pod: -pod.for_s)
 
 
-def told(slow: list[SlowPod]) -> dict[str, Any]:
+def report(slow: list[SlowPod]) -> dict[str, Any]:
     """What a worker says of them with its heartbeat."""
     if not slow:
         return {"count": 0}

@@ -20,7 +20,7 @@ _FOR_OTHERS_BYTES: Final = 16 * 1024
 _LONGEST_BYTES: Final = 16 * 1024 * 1024
 
 
-def spec_copy(spec: JobSpec) -> dict[str, str | None]:
+def spec_annotations(spec: JobSpec) -> dict[str, str | None]:
     """The annotations that hold the copy; None for one that must not be there (in a merge patch: take it away)."""
     room = USER_ANNOTATION_BYTES - _FOR_OTHERS_BYTES - spec.annotation_bytes
     text = spec.encode()
@@ -31,7 +31,7 @@ def spec_copy(spec: JobSpec) -> dict[str, str | None]:
     return {names.ANNOTATION_SPEC: None, names.ANNOTATION_SPEC_ZLIB: packed if fits else None}
 
 
-def copied_spec(annotations: Mapping[str, Any], *, job_id: str, queue: str) -> JobSpec:
+def spec_from_annotations(annotations: Mapping[str, Any], *, job_id: str, queue: str) -> JobSpec:
     """Read the copy again. Anybody who may change pods may have changed it.
 
     Raises:

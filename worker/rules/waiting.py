@@ -8,22 +8,22 @@ import re
 from typing import Final
 
 from worker.cluster.observation import Container, Observation, Scheduling
-from worker.rules.failures import quoted, trouble
+from worker.rules.failures import quoted, start_problem
 
 #: How many kinds of trouble of one pod are told; a message with random letters in it would be new for ever.
-MOST_KINDS: Final = 16
+MAX_KINDS: Final = 16
 
 _WAITS_FOR_A_NODE: Final = "unscheduled"
 #: The kubelet's two ways to say the same, by turns.
 _BACK_OFF: Final = re.compile(r"(ImagePullBackOff: Back-off pulling image \S+: )?ErrImagePull: ")
 
 
-def waits_for(pod: Observation, waits: Container) -> str:
+def waiting_detail(pod: Observation, waits: Container) -> str:
     """What the pod waits for. ``waits``: the container whose turn it is."""
     if not pod.scheduling.is_scheduled:
-        said = for_a_node(pod.scheduling)
+        said = scheduling_detail(pod.scheduling)
         return f"{_WAITS_FOR_A_NODE}: {said}" if pod.scheduling.reason else "waiting to be scheduled"
-    if waits.state == "waiting" and trouble(waits) is not None:
+    if waits.state == "waiting" and start_problem(waits) is not None:
         return f"container {waits.name}: {waits.reason}: {quoted(waits.message)}".removesuffix(": ")
     if not pod.is_sandbox_ready and not any(c.has_started for c in pod.containers):
         return "preparing volumes and network"
@@ -38,20 +38,20 @@ def waits_for(pod: Observation, waits: Container) -> str:
             return "preparing image and container"
 
 
-def for_a_node(scheduling: Scheduling) -> str:
+def scheduling_detail(scheduling: Scheduling) -> str:
     """Why the pod has no node, in the scheduler's words."""
     return quoted(scheduling.message) or quoted(scheduling.reason) or "no scheduler has looked at it"
 
 
-def kind(waits_for: str) -> str:
+def kind(detail: str) -> str:
     """The same for every variation of one trouble: without its numbers, and without the kubelet's turns of speech."""
-    return re.sub(r"\d+", "#", _BACK_OFF.sub("", waits_for))
+    return re.sub(r"\d+", "#", _BACK_OFF.sub("", detail))
 
 
-def is_news(waits_for: str, *, told: str, kinds: frozenset[str]) -> bool:
-    """Whether this is to be told to somebody who was last told ``told``, and has heard of ``kinds`` of trouble before
-    (see :class:`worker.rules.history.PodHistory`; nobody knows them after a takeover)."""
-    if waits_for.partition(": ")[0] != told.partition(": ")[0]:
+def is_worth_reporting(detail: str, *, reported: str, kinds: frozenset[str]) -> bool:
+    """Whether this is to be told to somebody who was last told ``reported``, and has heard of ``kinds`` of trouble
+    before (see :class:`worker.rules.history.PodHistory`; nobody knows them after a takeover)."""
+    if detail.partition(": ")[0] != reported.partition(": ")[0]:
         return True
-    found = kind(waits_for)
-    return found != kind(told) and found not in kinds and len(kinds) < MOST_KINDS
+    found = kind(detail)
+    return found != kind(reported) and found not in kinds and len(kinds) < MAX_KINDS

@@ -8,10 +8,10 @@ costs the user's work. One without a pod costs nothing but a new submit.
 from dataclasses import dataclass
 from typing import Final
 
-MOST_WITHOUT_POD: Final = 5
-MOST_WITH_POD: Final = 8
+MAX_WITHOUT_POD: Final = 5
+MAX_WITH_POD: Final = 8
 FIRST_WAIT_S: Final = 0.25
-LONGEST_WAIT_S: Final = 30.0
+MAX_WAIT_S: Final = 30.0
 #: A step that did not fail for so long has worked meanwhile.
 FORGIVEN_AFTER_S: Final = 600.0
 
@@ -24,7 +24,7 @@ class Failed:
     wait_s: float | None
 
 
-class Patience:
+class BackoffLimit:
     """With one job. A step is named by what is done and by where the job is: one that gets on begins anew."""
 
     def __init__(self) -> None:
@@ -35,6 +35,6 @@ class Patience:
         times, last_at = self._failures.get(step, (0, now))
         times = 1 if now - last_at > FORGIVEN_AFTER_S else times + 1
         self._failures[step] = (times, now)
-        if times >= (MOST_WITH_POD if has_pod else MOST_WITHOUT_POD):
+        if times >= (MAX_WITH_POD if has_pod else MAX_WITHOUT_POD):
             return Failed(times, None)
-        return Failed(times, min(LONGEST_WAIT_S, (2.0 if has_pod else 1.0) * FIRST_WAIT_S * 2.0 ** (times - 1)))
+        return Failed(times, min(MAX_WAIT_S, (2.0 if has_pod else 1.0) * FIRST_WAIT_S * 2.0 ** (times - 1)))

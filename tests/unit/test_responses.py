@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import recordings
-from worker.cluster.answers import (
-    Answer,
+from worker.cluster.responses import (
     ClusterRefusedError,
     ClusterUnavailableError,
     CredentialsError,
-    Question,
+    RequestInfo,
+    Response,
     Verb,
-    meant,
-    page,
-    watch_event,
-    words,
+    decode_list,
+    decode_response,
+    decode_watch_event,
+    printable,
 )
 
 HTML = b"<html><head><style>b {}</style><title>Not Found</title></head><body><b>nginx</b>\r\n</body></html>"
@@ -39,16 +39,16 @@ def status(code: int, reason: str, message: str, details: Any = None) -> dict[st
     return {**body, "reason": reason, "details": details, "code": code}
 
 
-def asked(verb: Verb) -> Question:
+def asked(verb: Verb) -> RequestInfo:
     uid = "u1" if verb in ("delete", "patch") else ""
     if verb in ("list", "watch"):
-        return Question(verb, "default", kind="PodList")
-    return Question(verb, "default", "job", uid)
+        return RequestInfo(verb, "default", kind="PodList")
+    return RequestInfo(verb, "default", "job", uid)
 
 
-def answer(code: int, body: Any, content_type: str = "application/json", retry_after: str = "") -> Answer:
+def answer(code: int, body: Any, content_type: str = "application/json", retry_after: str = "") -> Response:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(code, content_type, data, retry_after)
+    return Response(code, content_type, data, retry_after)
 
 
 DONE = {"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "job", "uid": "u1"}}
@@ -71,7 +71,7 @@ DONE = {"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"
     ],
 )  # fmt: skip
 def test_the_object_that_was_asked_for_is_taken(verb: Verb, code: int, body: Any) -> None:
-    assert meant(asked(verb), answer(code, body)) == body
+    assert decode_response(asked(verb), answer(code, body)) == body
 
 
 NOT_WHAT_WAS_ASKED_FOR = [
@@ -103,24 +103,24 @@ NOT_WHAT_WAS_ASKED_FOR = [
 def test_what_is_not_the_apis_is_unavailable_whatever_its_code(verb: Verb, body: Any) -> None:
     for code in (200, 201, 202, 204, 206, 301, 302, 307, 400, 401, 403, 404, 409, 410, 413, 422, 500, 502, 599):
         with pytest.raises(ClusterUnavailableError) as raised:
-            meant(asked(verb), answer(code, body, "text/html"))
+            decode_response(asked(verb), answer(code, body, "text/html"))
         assert 0 < len(str(raised.value)) < 400
 
 
 def test_a_pod_of_another_uid_is_no_answer_to_what_was_to_be_done_to_this_one() -> None:
     for verb in ("delete", "patch"):
         with pytest.raises(ClusterUnavailableError):
-            meant(asked(verb), answer(200, pod(uid="u2")))
+            decode_response(asked(verb), answer(200, pod(uid="u2")))
 
 
 def test_it_says_what_came() -> None:
     with pytest.raises(ClusterUnavailableError) as raised:
-        meant(asked("get"), answer(404, HTML, "text/html; charset=utf-8"))
+        decode_response(asked("get"), answer(404, HTML, "text/html; charset=utf-8"))
     assert str(raised.value) == (
         "the answer is not the API server's (HTTP 404, text/html; charset=utf-8: 'Not Found nginx')"
     )
     with pytest.raises(ClusterUnavailableError, match=r"HTTP 502, no content type, empty"):
-        meant(asked("get"), Answer(502, "", b""))
+        decode_response(asked("get"), Response(502, "", b""))
 
 
 # Refusals
@@ -163,7 +163,7 @@ TOO_LARGE = status(413, "RequestEntityTooLarge", "Request entity too large: limi
 def test_the_apis_own_word_about_the_object_is_a_refusal(verbs: tuple[Verb, ...], body: dict[str, Any]) -> None:
     for verb in verbs:
         with pytest.raises(ClusterRefusedError) as raised:
-            meant(asked(verb), answer(body["code"], body))
+            decode_response(asked(verb), answer(body["code"], body))
         assert raised.value.status == body["code"]
         assert raised.value.message == body["message"]
 
@@ -201,13 +201,13 @@ def test_the_apis_own_word_about_the_object_is_a_refusal(verbs: tuple[Verb, ...]
 def test_a_status_about_something_else_or_a_moments_trouble_is_unavailable(verb: Verb, body: Any) -> None:
     code = body["code"] if body["code"] != 403 or body["reason"] != "NotFound" else 404
     with pytest.raises(ClusterUnavailableError):
-        meant(asked(verb), answer(code, body))
+        decode_response(asked(verb), answer(code, body))
 
 
 def test_refused_credentials_are_told_apart_whoever_refuses_them() -> None:
     for body in (status(401, "Unauthorized", "Unauthorized"), HTML, b"", {}):
         with pytest.raises(CredentialsError):
-            meant(asked("get"), answer(401, body))
+            decode_response(asked("get"), answer(401, body))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_refused_credentials_are_told_apart_whoever_refuses_them() -> None:
 )
 def test_the_servers_wish_when_to_come_again_is_taken_within_reason(header: str, details: Any, wish_s: float) -> None:
     with pytest.raises(ClusterUnavailableError) as raised:
-        meant(asked("get"), answer(503, status(503, "ServiceUnavailable", "…", details), retry_after=header))
+        decode_response(asked("get"), answer(503, status(503, "ServiceUnavailable", "…", details), retry_after=header))
     assert raised.value.retry_after_s == wish_s
 
 
@@ -240,10 +240,10 @@ def test_each_recorded_refusal_is_taken_and_a_restarting_kubelets_is_not() -> No
             parts = line.get("path", "").split("?")[0].split("/")
             verb: Verb = "log" if line["kind"] == "log" else "create" if line["verb"] == "POST" else "list"
             name = line.get("sent", {}).get("metadata", {}).get("name") or ("" if verb == "list" else "job")
-            question = Question(verb, parts[4] if len(parts) > 4 else "", name)
+            info = RequestInfo(verb, parts[4] if len(parts) > 4 else "", name)
             expected = ClusterUnavailableError if situation == "kubelet-restart" else ClusterRefusedError
             with pytest.raises(expected):
-                meant(question, Answer(line["status"], "application/json", body))
+                decode_response(info, Response(line["status"], "application/json", body))
             seen += 1
     assert seen > 20
 
@@ -252,13 +252,13 @@ def test_each_recorded_refusal_is_taken_and_a_restarting_kubelets_is_not() -> No
 
 
 def test_a_page_says_where_the_list_goes_on() -> None:
-    body = meant(asked("list"), answer(200, pod_list(pod(), **{"continue": "token"})))
-    assert page(body) == ([pod()], "9", "token")
+    body = decode_response(asked("list"), answer(200, pod_list(pod(), **{"continue": "token"})))
+    assert decode_list(body) == ([pod()], "9", "token")
 
 
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
 def test_an_event_of_a_watch_is_read(kind: str) -> None:
-    event = watch_event(json.dumps({"type": kind, "object": pod()}).encode(), "default")
+    event = decode_watch_event(json.dumps({"type": kind, "object": pod()}).encode(), "default")
     assert (event.type, event.object) == (kind, pod())
 
 
@@ -280,14 +280,14 @@ def test_an_event_of_a_watch_is_read(kind: str) -> None:
 )  # fmt: skip
 def test_a_line_that_is_no_event_is_unavailable(line: Any) -> None:
     with pytest.raises(ClusterUnavailableError):
-        watch_event(line if isinstance(line, bytes) else json.dumps(line).encode(), "default")
+        decode_watch_event(line if isinstance(line, bytes) else json.dumps(line).encode(), "default")
 
 
 def test_too_old_a_version_is_told_apart() -> None:
     lines = [line["body"] for line in recordings.lines("watch-expired-410") if '"ERROR"' in line.get("body", "")]
     for line in lines:
         with pytest.raises(ClusterRefusedError) as raised:
-            watch_event(line.strip().encode(), "default")
+            decode_watch_event(line.strip().encode(), "default")
         assert raised.value.status == 410
     assert lines
 
@@ -309,7 +309,7 @@ plain = st.recursive(
 )
 def test_any_bytes_are_unavailable_and_told_in_a_line(verb: Verb, code: int, body: bytes, kind: str, wish: str) -> None:
     with pytest.raises(ClusterUnavailableError) as raised:
-        meant(asked(verb), Answer(code, kind, body, wish))
+        decode_response(asked(verb), Response(code, kind, body, wish))
     text = str(raised.value)
     assert text.isprintable()
     assert len(text) < 400
@@ -323,7 +323,7 @@ FIELDS = ("kind", "apiVersion", "metadata", "status", "message", "reason", "deta
 def test_a_status_with_junk_in_any_place_is_an_answer_or_unavailable(body: Any, field: str, junk: Any) -> None:
     for verb in ON_A_POD:
         with pytest.raises((ClusterRefusedError, ClusterUnavailableError)) as raised:
-            meant(asked(verb), answer(body["code"], {**body, field: junk}))
+            decode_response(asked(verb), answer(body["code"], {**body, field: junk}))
         str(raised.value).encode()
         if isinstance(raised.value, ClusterRefusedError) and field != "details":
             assert raised.value.kind in ("pods", "Pod", "")
@@ -331,7 +331,7 @@ def test_a_status_with_junk_in_any_place_is_an_answer_or_unavailable(body: Any, 
 
 @given(st.text() | plain)
 def test_words_are_one_bounded_line_that_can_be_stored(value: Any) -> None:
-    found = words(value, 50)
+    found = printable(value, 50)
     assert len(found) <= 50
     assert found.isprintable()
     found.encode()

@@ -42,7 +42,7 @@ class CredentialsError(ClusterUnavailableError):
     """The API server does not accept who the worker says it is, or the worker has nothing to say that with."""
 
 
-class AnswerTooLargeError(ClusterUnavailableError):
+class ResponseTooLargeError(ClusterUnavailableError):
     """The answer is longer than is read."""
 
 
@@ -52,18 +52,18 @@ class ClusterRefusedError(Exception):
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
         self.status = status
-        self.reason = words(body.get("reason"))
-        self.message = words(body.get("message")) or f"HTTP {status}"
+        self.reason = printable(body.get("reason"))
+        self.message = printable(body.get("message")) or f"HTTP {status}"
         details = _mapping(body.get("details"))
-        self.kind = words(details.get("kind"))
-        self.name = words(details.get("name"))
+        self.kind = printable(details.get("kind"))
+        self.name = printable(details.get("name"))
         causes = details.get("causes")
         found = [_mapping(cause) for cause in causes] if isinstance(causes, list) else []
-        self.causes = [f"{words(c.get('field'))}: {words(c.get('message'))}".removeprefix(": ") for c in found]
+        self.causes = [f"{printable(c.get('field'))}: {printable(c.get('message'))}".removeprefix(": ") for c in found]
         super().__init__(self.message)
 
     @property
-    def is_quota(self) -> bool:
+    def is_quota_exceeded(self) -> bool:
         """A resource quota is used up, or not yet reckoned: it may have room later."""
         return self.status == 403 and any(
             text in self.message for text in ("exceeded quota", "status unknown for quota")
@@ -75,24 +75,24 @@ class ClusterRefusedError(Exception):
         return self.status == 413 or _is_too_large(self.message)
 
     @property
-    def is_absence(self) -> bool:
+    def is_not_found(self) -> bool:
         """It is proved that the pod that was asked about is not there."""
-        return self.reason == "NotFound" and not self.is_webhooks
+        return self.reason == "NotFound" and not self.is_from_webhook
 
     @property
-    def is_another(self) -> bool:
+    def is_uid_conflict(self) -> bool:
         """The pod of this name has another uid than the one that was asked for."""
         is_precondition = "UID in precondition" in self.message or "UID in the precondition" in self.message
-        return self.reason == "Conflict" and is_precondition and not self.is_webhooks
+        return self.reason == "Conflict" and is_precondition and not self.is_from_webhook
 
     @property
-    def is_webhooks(self) -> bool:
+    def is_from_webhook(self) -> bool:
         """An admission webhook said no."""
         return _WEBHOOK_SAID_NO.match(self.message) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RequestInfo:
     """What was asked for: pods, unless ``kind`` says otherwise. ``name`` and ``uid`` where it is one pod."""
 
     verb: Verb
@@ -103,7 +103,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came. ``retry_after`` is the header, '' where there was none."""
 
     status: int
@@ -120,7 +120,7 @@ class WatchEvent:
     object: Json
 
 
-def meant(question: Question, answer: Answer) -> Json:
+def decode_response(info: RequestInfo, response: Response) -> Json:
     """The object that was asked for (after a deletion it may be a `Status` that says it was done).
 
     Raises:
@@ -128,37 +128,37 @@ def meant(question: Question, answer: Answer) -> Json:
         CredentialsError: 401, whoever said it: renew them.
         ClusterUnavailableError: anything else.
     """
-    body = _decoded(answer.body)
-    if 200 <= answer.status < 300 and _is_asked(question, _mapping(body)):
+    body = _decoded(response.body)
+    if 200 <= response.status < 300 and _is_requested(info, _mapping(body)):
         return _mapping(body)
-    if answer.status >= 400 and _is_status(answer.status, body):
-        refused = ClusterRefusedError(answer.status, body)
-        if _is_refusal(question, refused):
+    if response.status >= 400 and _is_status(response.status, body):
+        refused = ClusterRefusedError(response.status, body)
+        if _is_refusal(info, refused):
             raise refused
-        if answer.status == 401:
+        if response.status == 401:
             raise CredentialsError(refused.message)
-        raise ClusterUnavailableError(refused.message, _retry_after_s(answer.retry_after, body))
-    raise not_the_api(answer)
+        raise ClusterUnavailableError(refused.message, _retry_after_s(response.retry_after, body))
+    raise not_from_api_server(response)
 
 
-def not_the_api(answer: Answer) -> ClusterUnavailableError:
+def not_from_api_server(response: Response) -> ClusterUnavailableError:
     """What to say of an answer that is none of the API's: what came, in a few words."""
-    what = words(_TAG.sub(" ", answer.body[:20_000].decode("utf-8", "replace")), _FEW_WORDS)
-    kind = words(answer.content_type, 60) or "no content type"
+    what = printable(_TAG.sub(" ", response.body[:20_000].decode("utf-8", "replace")), _FEW_WORDS)
+    kind = printable(response.content_type, 60) or "no content type"
     said = f"{kind}: {what!r}" if what else f"{kind}, empty"
-    text = f"the answer is not the API server's (HTTP {answer.status}, {said})"
-    if answer.status == 401:
+    text = f"the answer is not the API server's (HTTP {response.status}, {said})"
+    if response.status == 401:
         return CredentialsError(text)
-    return ClusterUnavailableError(text, _retry_after_s(answer.retry_after, {}))
+    return ClusterUnavailableError(text, _retry_after_s(response.retry_after, {}))
 
 
-def page(body: Json) -> tuple[list[Json], str, str]:
+def decode_list(body: Json) -> tuple[list[Json], str, str]:
     """A list's items, its resource version, and where it goes on ('' at its end)."""
     metadata = body["metadata"]
     return list(body["items"] or ()), metadata["resourceVersion"], metadata.get("continue") or ""
 
 
-def watch_event(line: bytes, namespace: str) -> WatchEvent:
+def decode_watch_event(line: bytes, namespace: str) -> WatchEvent:
     """Read one line of a watch of the namespace's pods.
 
     Raises:
@@ -166,19 +166,19 @@ def watch_event(line: bytes, namespace: str) -> WatchEvent:
         ClusterUnavailableError: another error, or a line that is no event.
     """
     found = _mapping(_decoded(line))
-    kind, body = words(found.get("type")), _mapping(found.get("object"))
+    kind, body = printable(found.get("type")), _mapping(found.get("object"))
     is_bookmark = kind == "BOOKMARK" and _is_text(_mapping(body.get("metadata")).get("resourceVersion"))
     if is_bookmark or (kind in ("ADDED", "MODIFIED", "DELETED") and _is_pod(body, namespace)):
         return WatchEvent(kind, body)
     if kind == "ERROR" and _is_status(None, body):
         if body["code"] == 410:
             raise ClusterRefusedError(410, body)
-        said = words(body.get("message")) or "the watch ended with an error"
+        said = printable(body.get("message")) or "the watch ended with an error"
         raise ClusterUnavailableError(said, _retry_after_s("", body))
     raise ClusterUnavailableError(f"the watch sent a line that is no event: {_quoted(line)}")
 
 
-def words(value: object, longest: int = _WORDS) -> str:
+def printable(value: object, longest: int = _WORDS) -> str:
     """Another's text as it can be stored and shown: one line, of bounded length; '' where it is no text."""
     if not isinstance(value, str):
         return ""
@@ -189,15 +189,15 @@ def words(value: object, longest: int = _WORDS) -> str:
 # What was asked for
 
 
-def _is_asked(question: Question, body: Json) -> bool:
-    match question.kind, body:
+def _is_requested(info: RequestInfo, body: Json) -> bool:
+    match info.kind, body:
         case "Pod", {"kind": "Pod", "apiVersion": "v1"}:
-            return _is_pod(body, question.namespace) and _is_this(question, body["metadata"])
-        case "Pod", {"kind": "Status", "apiVersion": "v1", "status": "Success"} if question.verb == "delete":
-            return _is_this(question, _mapping(body.get("details")))
+            return _is_pod(body, info.namespace) and _names_object(info, body["metadata"])
+        case "Pod", {"kind": "Status", "apiVersion": "v1", "status": "Success"} if info.verb == "delete":
+            return _names_object(info, _mapping(body.get("details")))
         case (("PodList" | "EventList"), {"apiVersion": "v1", "items": list() | None}):
             # What an item is worth is seen one by one: one that is odd must not hide the others.
-            return body.get("kind") == question.kind and _is_list(_mapping(body.get("metadata")))
+            return body.get("kind") == info.kind and _is_list(_mapping(body.get("metadata")))
         case _:
             return False
 
@@ -213,10 +213,10 @@ def _is_pod(body: object, namespace: str) -> bool:
     return is_named and metadata.get("namespace") == namespace
 
 
-def _is_this(question: Question, named: Json) -> bool:
+def _names_object(info: RequestInfo, named: Json) -> bool:
     """Whether metadata, or the details of a `Status`, are those of the pod that was asked about."""
-    is_same_uid = not question.uid or named.get("uid") == question.uid
-    return named.get("name") == question.name and is_same_uid
+    is_same_uid = not info.uid or named.get("uid") == info.uid
+    return named.get("name") == info.name and is_same_uid
 
 
 # Refusals
@@ -231,25 +231,25 @@ def _is_status(code: int | None, body: object) -> bool:
             return False
 
 
-def _is_refusal(question: Question, said: ClusterRefusedError) -> bool:
+def _is_refusal(info: RequestInfo, said: ClusterRefusedError) -> bool:
     """Whether the `Status` speaks of what was asked, and will say the same until something is changed."""
-    if question.verb in ("create", "patch") and said.is_too_large:
+    if info.verb in ("create", "patch") and said.is_too_large:
         return True
     if said.status >= 500 or said.status in _TRANSIENT:
         return False
-    return said.status != 409 if said.is_webhooks else _is_for_good(question, said)
+    return said.status != 409 if said.is_from_webhook else _is_permanent(info, said)
 
 
-def _is_for_good(question: Question, said: ClusterRefusedError) -> bool:
-    is_about_pods = said.kind in ("pods", "Pod") and said.name in ("", question.name)
+def _is_permanent(info: RequestInfo, said: ClusterRefusedError) -> bool:
+    is_about_pods = said.kind in ("pods", "Pod") and said.name in ("", info.name)
     is_about_this = is_about_pods and said.name != ""
     match said.reason:
         case "NotFound":
-            return _is_absence(question, said)
+            return _proves_absence(info, said)
         case "AlreadyExists":
-            return is_about_this and question.verb == "create"
+            return is_about_this and info.verb == "create"
         case "Conflict":
-            return is_about_this and question.verb != "create" and said.is_another
+            return is_about_this and info.verb != "create" and said.is_uid_conflict
         case "Forbidden" | "Invalid":
             return is_about_pods
         case "Unauthorized":  # a policy of the cluster may give this as its reason; a refused token names no pod
@@ -257,16 +257,16 @@ def _is_for_good(question: Question, said: ClusterRefusedError) -> bool:
         case "BadRequest":
             return is_about_pods or not said.kind
         case "Expired" | "Gone":
-            return question.verb in ("list", "watch")
+            return info.verb in ("list", "watch")
         case _:
             return False
 
 
-def _is_absence(question: Question, said: ClusterRefusedError) -> bool:
+def _proves_absence(info: RequestInfo, said: ClusterRefusedError) -> bool:
     if said.kind == "namespaces":
-        return said.name == question.namespace and question.verb != "list"
+        return said.name == info.namespace and info.verb != "list"
     # While a kubelet restarts, the log of a pod that runs is "not found" with kind `pods/log`.
-    return said.kind == "pods" and said.name == question.name != "" and question.verb != "create"
+    return said.kind == "pods" and said.name == info.name != "" and info.verb != "create"
 
 
 def _is_too_large(text: str) -> bool:
@@ -296,7 +296,7 @@ def _is_text(value: object) -> bool:
 
 
 def _quoted(data: bytes) -> str:
-    return repr(words(data[:_WORDS].decode("utf-8", "replace"), _FEW_WORDS))
+    return repr(printable(data[:_WORDS].decode("utf-8", "replace"), _FEW_WORDS))
 
 
 def _retry_after_s(header: str, body: Json) -> float:

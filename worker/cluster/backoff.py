@@ -4,10 +4,10 @@ import random
 import time
 
 from dispatcher.backoff import JitteredBackoff
-from worker.cluster.answers import ClusterUnavailableError
+from worker.cluster.responses import ClusterUnavailableError
 
 
-class BackOff:
+class Backoff:
     """Makes the pause longer after each failure in a row, and never shorter than the API server's ``Retry-After``.
 
     Attributes:

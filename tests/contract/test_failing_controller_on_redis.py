@@ -14,7 +14,8 @@ from dispatcher.status import FailureReason, Status
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, a_spec
 from worker.cluster.client import Cluster
-from worker.cluster.observation import Observation, observe
+from worker.cluster.observation import Observation
+from worker.cluster.pod_json import observe
 from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.jobs.launcher import are_gone

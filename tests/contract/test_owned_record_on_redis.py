@@ -27,7 +27,8 @@ from worker.logs.reader import LetGoError
 from worker.logs.recent import RecentBytes, RecentLog
 from worker.logs.stream import Chunk
 from worker.rules.history import PodHistory
-from worker.rules.judge import AttemptEnded, judge
+from worker.rules.judge import judge
+from worker.rules.verdict import AttemptEnded
 from worker.store import Store
 
 

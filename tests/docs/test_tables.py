@@ -10,7 +10,7 @@ from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason
 from tests.docs.pages import PAGES, ROOT, page, rows, section
-from worker.cluster import kubeconfig
+from worker.cluster import kubeconfig_file
 from worker.settings import WorkerSettings
 
 
@@ -65,7 +65,12 @@ def test_every_field_of_a_spec_stands_in_the_reference_with_its_default() -> Non
 
 
 def test_every_field_of_a_kubeconfig_stands_in_the_operations_page() -> None:
-    entries = (kubeconfig._ClusterEntry, kubeconfig._UserEntry, kubeconfig._ContextEntry, kubeconfig._ExecEntry)
+    entries = (
+        kubeconfig_file.ClusterEntry,
+        kubeconfig_file.UserEntry,
+        kubeconfig_file.ContextEntry,
+        kubeconfig_file.ExecEntry,
+    )
     known = {field.alias for entry in entries for field in entry.model_fields.values()}
     assert known - set(re.findall(r"`([^`]+)`", section(page("docs/operations.md"), "## The cluster"))) == set()
 

@@ -8,9 +8,10 @@ from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from tests.support.recordings import Step
-from worker.cluster.observation import observe
+from worker.cluster.pod_json import observe
 from worker.rules.history import PodHistory
-from worker.rules.judge import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict, judge
+from worker.rules.judge import judge
+from worker.rules.verdict import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict
 
 #: Redis' clock is far from the cluster's, on purpose.
 EPOCH_S = 1_000_000.0

@@ -5,8 +5,8 @@ import pytest
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
-from worker.rules.judge import AttemptEnded
 from worker.rules.retry import Conclude, Retry, next_step
+from worker.rules.verdict import AttemptEnded
 
 LOST_EARLY = AttemptEnded(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=False)
 LOST_LATE = AttemptEnded(Status.FAILED, FailureReason.NODE_LOST, "lost", None, user_code_started=True)

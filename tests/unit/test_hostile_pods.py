@@ -16,7 +16,8 @@ from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from tests.support.junk import JUNK, places, replaced
 from tests.support.recordings import SITUATIONS, steps
-from worker.cluster.observation import Observation, UnreadablePodError, container_ends, observe
+from worker.cluster.observation import Observation, container_ends
+from worker.cluster.pod_json import UnreadablePodError, observe
 from worker.rules.history import PodHistory
 from worker.rules.judge import judge
 

@@ -13,19 +13,10 @@ from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
 from tests.support.judging import EPOCH_S, JobController, record_of, spec_of
 from tests.support.recordings import SITUATIONS, steps
-from worker.cluster.observation import observe
+from worker.cluster.pod_json import observe
 from worker.rules.history import PodHistory
-from worker.rules.judge import (
-    HELD_AFTER_S,
-    NODE_LOST_AFTER_S,
-    AttemptEnded,
-    DeletePod,
-    Running,
-    Settled,
-    Starting,
-    Verdict,
-    judge,
-)
+from worker.rules.judge import HELD_AFTER_S, NODE_LOST_AFTER_S, judge
+from worker.rules.verdict import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict
 
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.txt"
 WATCHED = [s for s in SITUATIONS if steps(s)]

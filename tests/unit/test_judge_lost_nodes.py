@@ -8,7 +8,7 @@ import pytest
 from dispatcher.status import FailureReason
 from tests.support.judging import JobController, spec_of
 from tests.support.recordings import steps
-from worker.rules.judge import AttemptEnded, Running
+from worker.rules.verdict import AttemptEnded, Running
 
 RUNNING = steps("force-deleted")[4].pod
 ENDED = steps("evicted-through-api")[-1].pod

@@ -9,10 +9,10 @@ from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
 from tests.support.judging import JobController, spec_of
 from tests.support.recordings import steps
-from worker.cluster.observation import observe
+from worker.cluster.pod_json import observe
 from worker.cluster.restart_rules import restart_rules
-from worker.rules.judge import AttemptEnded, DeletePod, Running, Starting
 from worker.rules.retry import Conclude, next_step
+from worker.rules.verdict import AttemptEnded, DeletePod, Running, Starting
 
 RUNNING = steps("success")[4].pod
 STAMP = "2026-11-22T09:04:00Z"

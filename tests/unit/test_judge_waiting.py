@@ -12,7 +12,7 @@ from dispatcher.status import FailureReason
 from tests.support.judging import EPOCH_S, JobController, record_of, spec_of
 from tests.support.recordings import steps
 from worker.rules.history import PodHistory
-from worker.rules.judge import DeletePod, Starting
+from worker.rules.verdict import DeletePod, Starting
 
 UNSCHEDULABLE = steps("unschedulable-cpu")[-1].pod
 GATED = steps("scheduling-gate")[0].pod

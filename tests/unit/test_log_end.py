@@ -14,7 +14,8 @@ from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
 from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
-from worker.cluster.observation import Observation, observe
+from worker.cluster.observation import Observation
+from worker.cluster.pod_json import observe
 from worker.logs import reader as log_follower
 from worker.logs.attempt import JobLogs
 from worker.logs.entries import LogSource

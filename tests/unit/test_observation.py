@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.recordings import SITUATIONS, steps
-from worker.cluster.observation import Container, Observation, container_ends, observe
+from worker.cluster.observation import Container, Observation, container_ends
+from worker.cluster.pod_json import observe
 
 GOLDEN = Path(__file__).parent / "golden" / "observations.txt"
 

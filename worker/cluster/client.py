@@ -12,10 +12,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import aiohttp
 import structlog
@@ -29,14 +28,13 @@ from worker.cluster.responses import (
     ClusterUnavailableError,
     CredentialsError,
     RequestInfo,
-    Response,
     ResponseTooLargeError,
     WatchEvent,
     decode_list,
     decode_response,
     decode_watch_event,
-    not_from_api_server,
 )
+from worker.cluster.transport import Request, check_stream, chunks_of, lines_of, read_response, translated
 
 __all__ = ["Backoff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
 
@@ -48,38 +46,10 @@ _REQUEST_S: Final = 30.0
 WATCH_SILENCE_S: Final = 100.0
 #: A watch that ended sooner, without an event, has not been one.
 _SHORTEST_WATCH_S: Final = 1.0
-#: What is read of an answer, and of a line of a watch: etcd takes objects of some 1.5 MB.
-_MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 #: A page of a list, which is asked for in smaller pages where it is longer.
 _MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 _PAGE: Final = 500
-#: Of an answer that is an error only so much is read.
-_MAX_ERROR_BYTES: Final = 1024 * 1024
-
-#: aiohttp's own; a ValueError is a header, host or URL that cannot be sent, an EOFError a broken compressed body.
-_TRANSPORT_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, EOFError)
-
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What is sent, apart from credentials."""
-
-    method: str
-    path: str
-    query: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-    content_type: str = "application/json"
-    max_bytes: int = _MAX_RESPONSE_BYTES
-
-    @property
-    def target(self) -> str:
-        return self.path + (f"?{urlencode(self.query)}" if self.query else "")
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
 
 
 class Cluster:
@@ -145,13 +115,13 @@ class Cluster:
         """
         info = RequestInfo("create", namespace, manifest["metadata"]["name"])
         query = (("fieldValidation", "Strict"),)
-        request = _Request("POST", _pods(namespace), query, json.dumps(manifest).encode())
+        request = Request("POST", _pods(namespace), query, json.dumps(manifest).encode())
         return await self._call(info, request, may_send=may_send)
 
     async def read_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
         """GET the pod; None where the API server proves that there is none of this name."""
         try:
-            return await self._call(RequestInfo("get", namespace, name), _Request("GET", _pod(namespace, name)))
+            return await self._call(RequestInfo("get", namespace, name), Request("GET", _pod(namespace, name)))
         except ClusterRefusedError as error:
             if error.is_not_found:
                 return None
@@ -162,19 +132,19 @@ class Cluster:
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
-        request = _Request("DELETE", _pod(namespace, name), body=json.dumps(body).encode())
+        request = Request("DELETE", _pod(namespace, name), body=json.dumps(body).encode())
         return await self._change(RequestInfo("delete", namespace, name, uid), request)
 
     async def patch_pod(self, namespace: str, name: str, metadata: dict[str, Any]) -> bool:
         """Merge labels and annotations (``metadata`` with the pod's uid, so that it is no other). False: it is gone."""
         body = json.dumps({"metadata": metadata}).encode()
-        request = _Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
+        request = Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
         return await self._change(RequestInfo("patch", namespace, name, metadata["uid"]), request)
 
     async def pod_warnings(self, namespace: str, uid: str) -> list[dict[str, Any]]:
         """The warning events about a pod (core/v1 Event objects)."""
         query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
-        request = _Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
+        request = Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
         items, _, _ = decode_list(await self._call(RequestInfo("list", namespace, kind="EventList"), request))
         return [item for item in items if isinstance(item, dict)]
 
@@ -187,7 +157,7 @@ class Cluster:
             query = [("labelSelector", selector), ("limit", str(limit))]
             if goes_on:
                 query.append(("continue", goes_on))
-            request = _Request("GET", _pods(namespace), tuple(query), max_bytes=_MAX_PAGE_BYTES)
+            request = Request("GET", _pods(namespace), tuple(query), max_bytes=_MAX_PAGE_BYTES)
             try:
                 with self._tracking_availability():
                     body = await self._ask(RequestInfo("list", namespace, kind="PodList"), request)
@@ -218,14 +188,14 @@ class Cluster:
             ("resourceVersion", resource_version),
             ("timeoutSeconds", str(random.randint(300, 600))),
         )
-        request = _Request("GET", _pods(namespace), query)
+        request = Request("GET", _pods(namespace), query)
         began, has_come = time.monotonic(), False
         with self._tracking_availability():
             async with self._stream(RequestInfo("watch", namespace), request, read_s=WATCH_SILENCE_S) as response:
                 self.is_available.set()
                 self._watching.add(response)
                 try:
-                    async for line in _lines(request, response):
+                    async for line in lines_of(request, response):
                         has_come = True
                         yield decode_watch_event(line, namespace)
                 finally:
@@ -247,10 +217,10 @@ class Cluster:
         query = [("container", container), ("timestamps", "true"), ("follow", "true" if follow else "false")]
         if since is not None:
             query.append(("sinceTime", since))
-        request = _Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
+        request = Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
         read_s = None if follow else _REQUEST_S
         async with self._stream(RequestInfo("log", namespace, name), request, read_s=read_s) as response:
-            yield _pieces(request, response)
+            yield chunks_of(request, response)
 
     # Plumbing
 
@@ -269,7 +239,7 @@ class Cluster:
             self.is_available.set()  # that is an answer
             raise
 
-    async def _change(self, info: RequestInfo, request: _Request) -> bool:
+    async def _change(self, info: RequestInfo, request: Request) -> bool:
         try:
             await self._call(info, request)
         except ClusterRefusedError as error:
@@ -279,36 +249,36 @@ class Cluster:
         return True
 
     async def _call(
-        self, info: RequestInfo, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+        self, info: RequestInfo, request: Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
         async with self._slots:
             return await self._ask(info, request, may_send=may_send)
 
     async def _ask(
-        self, info: RequestInfo, request: _Request, *, may_send: Callable[[], bool] = lambda: True
+        self, info: RequestInfo, request: Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
         async def ask(access: Access) -> dict[str, Any]:
             if not may_send():
                 raise ClusterUnavailableError(f"{request}: not sent, the worker's lease was lost meanwhile")
             timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
-            with _translated(request):
+            with translated(request):
                 async with await self._send(request, access, timeout) as response:
-                    return decode_response(info, await _read_response(request, response))
+                    return decode_response(info, await read_response(request, response))
 
         return await self._with_credentials(ask)
 
     @asynccontextmanager
     async def _stream(
-        self, info: RequestInfo, request: _Request, *, read_s: float | None
+        self, info: RequestInfo, request: Request, *, read_s: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response while it streams. What breaks off later is told to who reads it."""
 
         async def ask(access: Access) -> aiohttp.ClientResponse:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
-            with _translated(request):
+            with translated(request):
                 response = await self._send(request, access, timeout)
                 try:
-                    await _check_stream(info, request, response)
+                    await check_stream(info, request, response)
                 except BaseException:
                     response.close()
                     raise
@@ -343,7 +313,7 @@ class Cluster:
         for response in self._watching:
             response.close()
 
-    async def _send(self, request: _Request, access: Access, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, access: Access, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         headers = list(access.headers)
         if request.body is not None:
             headers.append(("Content-Type", request.content_type))
@@ -366,63 +336,3 @@ def _pods(namespace: str) -> str:
 
 def _pod(namespace: str, name: str) -> str:
     return f"{_pods(namespace)}/{quote(name, safe='')}"
-
-
-@contextmanager
-def _translated(request: _Request) -> Iterator[None]:
-    try:
-        yield
-    except _TRANSPORT_ERRORS as error:
-        raise ClusterUnavailableError(f"{request}: {str(error) or type(error).__name__}") from error
-
-
-async def _read_response(request: _Request, response: aiohttp.ClientResponse) -> Response:
-    is_error = response.status >= 300
-    max_bytes = _MAX_ERROR_BYTES if is_error else request.max_bytes
-    body = bytearray()
-    async for data in response.content.iter_any():
-        body += data
-        if len(body) > max_bytes:
-            response.close()
-            if is_error:
-                break  # what has come will do to say what it is
-            raise ResponseTooLargeError(f"{request}: an answer of more than {max_bytes} bytes")
-    headers = response.headers
-    return Response(response.status, headers.get("Content-Type", ""), bytes(body), headers.get("Retry-After", ""))
-
-
-async def _check_stream(info: RequestInfo, request: _Request, response: aiohttp.ClientResponse) -> None:
-    """Whether it is a watch, or a log: those of the API come with 200 and their own content type."""
-    if response.status != 200:
-        answer = await _read_response(request, response)
-        if response.status >= 300:
-            decode_response(info, answer)
-        raise not_from_api_server(answer)
-    kind = response.headers.get("Content-Type", "")
-    if not kind.startswith("application/json" if info.verb == "watch" else "text/plain"):
-        start = await response.content.readany()
-        raise not_from_api_server(Response(response.status, kind, start))
-
-
-async def _lines(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    buffer = bytearray()
-    async for data in _pieces(request, response):
-        buffer += data
-        if b"\n" in data:
-            *lines, rest = bytes(buffer).split(b"\n")
-            buffer = bytearray(rest)
-            for line in lines:
-                if line:
-                    yield line
-        if len(buffer) > _MAX_RESPONSE_BYTES:
-            raise ClusterUnavailableError(f"{request}: a line of more than {_MAX_RESPONSE_BYTES} bytes")
-
-
-async def _pieces(request: _Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    pieces = response.content.iter_any()
-    while True:
-        with _translated(request):
-            data = await anext(pieces, b"")
-        if not data:
-            return
-        yield data

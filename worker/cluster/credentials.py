@@ -10,7 +10,6 @@ import base64
 import os
 import re
 import ssl
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from worker.cluster.backoff import Backoff
 from worker.cluster.exec_plugin import ExecCredential
 from worker.cluster.kubeconfig import AuthInfo, ClusterConfiguration, ConfigurationError, ExecPlugin, load
 from worker.cluster.responses import ClusterUnavailableError, CredentialsError
+from worker.cluster.tls import tls_context
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -58,6 +58,9 @@ class _Material:
     authority: bytes | None
     certificate: bytes | None
     key: bytes | None
+
+    def tls_context(self, configuration: ClusterConfiguration) -> ssl.SSLContext | None:
+        return tls_context(configuration, authority=self.authority, certificate=self.certificate, key=self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Credentials:
         """
         auth = self._configuration.auth
         fixed = AuthInfo(certificate=auth.certificate, key=auth.key)
-        _tls_context(self._configuration, self._read(replace(self._configuration, auth=fixed), None))
+        self._read(replace(self._configuration, auth=fixed), None).tls_context(self._configuration)
 
     async def current(self) -> Access:
         """What to send now, renewed where it is time.
@@ -228,7 +231,7 @@ class Credentials:
             material.key,
         )
         # Another context is another set of connections: those made with the former certificate are not used again.
-        tls = self._access.tls if self._access and is_same_tls else _tls_context(configuration, material)
+        tls = self._access.tls if self._access and is_same_tls else material.tls_context(configuration)
         return Access(headers, tls)
 
 
@@ -287,40 +290,3 @@ def _token_in(path: Path) -> str:
     if not token:
         raise CredentialsError(f"token file {path} is empty")
     return token
-
-
-def _tls_context(configuration: ClusterConfiguration, material: _Material) -> ssl.SSLContext | None:
-    if not configuration.server.startswith("https:"):
-        return None
-    try:
-        context = ssl.create_default_context(cadata=_authorities(material.authority))
-        # As lenient as kubectl: clusters' own authorities lack what newer rules ask for, and may be intermediate ones.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if not configuration.is_verified:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if material.certificate is not None and material.key is not None:
-            _load_certificate(context, material.certificate + b"\n" + material.key)
-    except (OSError, ValueError) as error:  # OpenSSL's are OSErrors
-        text = f"{configuration.source}: certificates that cannot be used: {error}"
-        raise ConfigurationError(text) from error
-    return context
-
-
-def _authorities(data: bytes | None) -> str | None:
-    if data is None:
-        return None
-    if b"-----BEGIN CERTIFICATE-----" not in data:
-        raise ValueError("the certificate authority is no PEM")
-    return data.decode("ascii", "replace")
-
-
-def _load_certificate(context: ssl.SSLContext, pem: bytes) -> None:
-    def no_password() -> str:
-        raise ValueError("the client key is encrypted")  # else OpenSSL would ask for it, and wait
-
-    with tempfile.NamedTemporaryFile() as file:  # OpenSSL reads files only
-        file.write(pem)
-        file.flush()
-        context.load_cert_chain(file.name, password=no_password)

@@ -12,13 +12,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from yarl import URL
 
+from worker.cluster.kubeconfig_file import (
+    ClusterEntry,
+    ContextEntry,
+    ExecEntry,
+    Section,
+    UserEntry,
+    checked_entry,
+    merged_entries,
+    read_file,
+)
 from worker.cluster.proxy import checked_proxy, environment_proxy
 from worker.cluster.responses import ClusterUnavailableError, printable
 
@@ -137,164 +145,25 @@ def _in_cluster(environment: Mapping[str, str]) -> ClusterConfiguration:
     )
 
 
-# The file, as it is written
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="allow",
-        frozen=True,
-        coerce_numbers_to_str=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        hide_input_in_errors=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unset(cls, value: object) -> object:
-        """Empty is not set."""
-        return {k: v for k, v in value.items() if v not in (None, "")} if isinstance(value, dict) else value
-
-
-_S = TypeVar("_S", bound=_Section)
-
-
-class _Extension(_Section):
-    name: str
-    extension: Any = None
-
-
-class _ClusterEntry(_Section):
-    server: str
-    certificate_authority: str | None = None
-    certificate_authority_data: str | None = None
-    insecure_skip_tls_verify: bool = False
-    tls_server_name: str | None = None
-    proxy_url: str | None = None
-    disable_compression: bool = False
-    extensions: tuple[_Extension, ...] = ()
-
-
-class _Variable(_Section):
-    name: str
-    value: str = ""
-
-
-class _ExecEntry(_Section):
-    api_version: str = Field(alias="apiVersion")
-    command: str
-    args: tuple[str, ...] = ()
-    env: tuple[_Variable, ...] = ()
-    install_hint: str = Field(default="", alias="installHint")
-    provide_cluster_info: bool = Field(default=False, alias="provideClusterInfo")
-    interactive_mode: str = Field(default="IfAvailable", alias="interactiveMode")
-
-
-class _UserEntry(_Section):
-    client_certificate: str | None = None
-    client_certificate_data: str | None = None
-    client_key: str | None = None
-    client_key_data: str | None = None
-    token: str | None = None
-    token_file: str | None = Field(default=None, alias="tokenFile")
-    username: str | None = None
-    password: str = ""
-    as_user: str | None = Field(default=None, alias="as")
-    as_uid: str | None = None
-    as_groups: tuple[str, ...] = ()
-    as_user_extra: dict[str, tuple[str, ...]] = {}
-    exec_plugin: _ExecEntry | None = Field(default=None, alias="exec")
-    auth_provider: Any = None
-    extensions: Any = None
-
-
-class _ContextEntry(_Section):
-    cluster: str
-    user: str | None = None
-    namespace: str = "default"
-    extensions: Any = None
-
-
-class _Named(_Section):
-    name: str
-
-
-class _File(_Section):
-    current_context: str | None = None
-    clusters: tuple[_Named, ...] = ()
-    users: tuple[_Named, ...] = ()
-    contexts: tuple[_Named, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One entry of the merged files: what it says, and where."""
-
-    path: Path
-    body: Any
-
-
 def _of_files(paths: list[Path], environment: Mapping[str, str], context: str | None) -> ClusterConfiguration:
     """Merge the files as kubectl does: what comes first counts, files that are not there are passed over."""
-    files = [(path, _read(path)) for path in paths if path.exists()]
+    files = [(path, read_file(path)) for path in paths if path.exists()]
     if not files:
         raise ValueError(f"{' and '.join(map(str, paths))} does not exist: KUBECONFIG names the file to use")
     where = " and ".join(str(path) for path, _ in files)
     context = context or next((file.current_context for _, file in files if file.current_context), None)
-    contexts = _merged(files, "contexts", "context")
+    contexts = merged_entries(files, "contexts", "context")
     if context is None:
         raise ValueError(f"{where} has no current-context (contexts: {', '.join(contexts) or 'none'})")
-    chosen = _entry(_ContextEntry, contexts, "context", context, where)
-    clusters, users = _merged(files, "clusters", "cluster"), _merged(files, "users", "user")
-    cluster = _entry(_ClusterEntry, clusters, "cluster", chosen.cluster, where)
-    user = _entry(_UserEntry, users, "user", chosen.user, where) if chosen.user else _UserEntry()
+    chosen = checked_entry(ContextEntry, contexts, "context", context, where)
+    clusters, users = merged_entries(files, "clusters", "cluster"), merged_entries(files, "users", "user")
+    cluster = checked_entry(ClusterEntry, clusters, "cluster", chosen.cluster, where)
+    user = checked_entry(UserEntry, users, "user", chosen.user, where) if chosen.user else UserEntry()
     bases = _Bases(clusters[chosen.cluster].path, users[chosen.user].path if chosen.user else Path())
     found = _configuration(
         _Chosen(f"context {context!r} of {where}", context, chosen, cluster, user), bases, environment
     )
     return replace(found, files=tuple(path for path, _ in files))
-
-
-def _read(path: Path) -> _File:
-    try:
-        found = yaml.safe_load(path.read_bytes().decode())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark is not None else ""
-        raise ValueError(f"{path} is no YAML{line}") from error
-    if found is None:
-        return _File()
-    return _checked(_File, found, str(path))
-
-
-def _checked(section: type[_S], found: Any, where: str) -> _S:
-    try:
-        return section.model_validate(found)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {place + ': ' if place else ''}{first['msg']}") from error
-
-
-def _merged(files: list[tuple[Path, _File]], kind: str, field: str) -> dict[str, _Found]:
-    merged: dict[str, _Found] = {}
-    for path, file in files:
-        own: dict[str, _Found] = {}
-        for named in getattr(file, kind):
-            if named.name in own:
-                raise ValueError(f"{path} has two {kind} named {named.name!r}")
-            own[named.name] = _Found(path, (named.model_extra or {}).get(field))
-        merged = {**own, **merged}
-    return merged
-
-
-def _entry(section: type[_S], found: dict[str, _Found], kind: str, name: str, where: str) -> _S:
-    if name not in found:
-        raise ValueError(f"{where} has no {kind} {name!r} ({kind}s: {', '.join(found) or 'none'})")
-    entry = found[name]
-    return _checked(section, entry.body or {}, f"{entry.path}: {kind} {name!r}")
 
 
 # What it means
@@ -304,9 +173,9 @@ def _entry(section: type[_S], found: dict[str, _Found], kind: str, name: str, wh
 class _Chosen:
     source: str
     name: str
-    context: _ContextEntry
-    cluster: _ClusterEntry
-    user: _UserEntry
+    context: ContextEntry
+    cluster: ClusterEntry
+    user: UserEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +244,7 @@ def _auth_info(chosen: _Chosen, base: Path, server: str) -> AuthInfo:
     )
 
 
-def _plugin(chosen: _Chosen, entry: _ExecEntry, base: Path, server: str) -> ExecPlugin:
+def _plugin(chosen: _Chosen, entry: ExecEntry, base: Path, server: str) -> ExecPlugin:
     if entry.api_version not in EXEC_VERSIONS:
         raise ValueError(
             f"{chosen.source}: exec: apiVersion {entry.api_version!r} is not supported, {EXEC_VERSIONS[0]} is"
@@ -394,7 +263,7 @@ def _plugin(chosen: _Chosen, entry: _ExecEntry, base: Path, server: str) -> Exec
     )
 
 
-def _exec_cluster(cluster: _ClusterEntry, server: str) -> Json:
+def _exec_cluster(cluster: ClusterEntry, server: str) -> Json:
     """``spec.cluster`` of an ExecCredential; a certificate authority in a file is put in by who runs the plugin."""
     told: Json = {"server": server}
     if cluster.tls_server_name:
@@ -429,7 +298,7 @@ def _impersonation(chosen: _Chosen) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def _data_or_file(section: _Section, field: str, base: Path) -> DataOrFile | None:
+def _data_or_file(section: Section, field: str, base: Path) -> DataOrFile | None:
     """``x-data`` counts before ``x``."""
     attribute = field.replace("-", "_")
     encoded: str | None = getattr(section, f"{attribute}_data")
@@ -448,7 +317,7 @@ def _path(path: str, base: Path) -> Path:
     return base.parent.absolute() / path
 
 
-def _unknown(**sections: _Section) -> tuple[str, ...]:
+def _unknown(**sections: Section) -> tuple[str, ...]:
     """Fields that are none of a kubeconfig's: perhaps misspelt."""
     names = [f"{kind}.{name}" for kind, section in sections.items() for name in section.model_extra or {}]
     exec_plugin = getattr(sections["user"], "exec_plugin", None)

@@ -17,7 +17,8 @@ import structlog
 
 from dispatcher import names
 from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError, WatchEvent
-from worker.cluster.observation import Observation, UnreadablePodError, observe
+from worker.cluster.observation import Observation
+from worker.cluster.pod_json import UnreadablePodError, observe
 
 log = structlog.get_logger("podrelay.worker")
 

@@ -34,7 +34,8 @@ from worker.jobs.recent_results import Finished, RecentResults
 from worker.logs.attempt import discard
 from worker.logs.reader import LetGoError
 from worker.rules.history import PodHistory
-from worker.rules.judge import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict, judge
+from worker.rules.judge import judge
+from worker.rules.verdict import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict
 
 #: A cancel is told to its caller after this long, also where the pod has a longer grace and uses it.
 CANCEL_TOLD_AFTER_S: Final = 600.0

@@ -21,8 +21,8 @@ from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
 from worker.jobs.result import make_result, read_warnings
 from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
-from worker.rules.judge import AttemptEnded, DeletePod
 from worker.rules.retry import Conclude, Retry, next_step
+from worker.rules.verdict import AttemptEnded, DeletePod
 
 #: A deletion was asked for and the watch does not show it: ask again after this long.
 DELETE_AGAIN_S: Final = 5.0

@@ -11,7 +11,8 @@ import structlog
 
 from dispatcher.spec import JobSpec
 from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError
-from worker.cluster.observation import Observation, observe
+from worker.cluster.observation import Observation
+from worker.cluster.pod_json import observe
 from worker.cluster.watch import PodWatches
 from worker.failpoints import Failpoint, failpoint
 

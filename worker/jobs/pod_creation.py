@@ -14,7 +14,8 @@ from dispatcher.errors import InvalidSpecError
 from dispatcher.record import JobRecord, WaitReason
 from dispatcher.status import FailureReason
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
-from worker.cluster.observation import Observation, observe
+from worker.cluster.observation import Observation
+from worker.cluster.pod_json import observe
 from worker.context import Context
 from worker.rules.manifest import manifest, namespace_of
 from worker.rules.policy import violations

@@ -8,10 +8,11 @@ from dispatcher.events import ClusterEvent, JobResult, LogSummary, ReturnValueOu
 from dispatcher.record import JobRecord
 from dispatcher.status import FailureReason, Status
 from worker.cluster.client import Cluster, ClusterRefusedError, ClusterUnavailableError
-from worker.cluster.observation import Observation, container_ends, text_of
+from worker.cluster.observation import Observation, container_ends
+from worker.cluster.pod_json import text_of
 from worker.jobs.return_value import ReturnValue
 from worker.rules.failures import BACKGROUND_WARNINGS, quoted
-from worker.rules.judge import AttemptEnded
+from worker.rules.verdict import AttemptEnded
 
 MOST_WARNINGS: Final = 10
 

@@ -16,7 +16,7 @@ from dispatcher import names
 from dispatcher.bounded_json import MAX_DEPTH, loads_bounded
 from dispatcher.events import ReturnValueOutcome
 from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError
-from worker.cluster.observation import observe
+from worker.cluster.pod_json import observe
 from worker.logs.stream import LogLines
 
 #: The header, also behind whatever else the shell had to say first.

@@ -1,7 +1,10 @@
-"""What a worker decides: pure functions. No clock, no Redis, no cluster: time and looks are passed in.
+"""What a worker decides: pure functions. No clock, no Redis, no cluster: time and observations are passed in.
 
-The pod that is asked for: ``manifest`` makes it, with ``spec_copy`` in its annotations; ``policy`` says what it may not
-have. What a look at it means: ``judge``, with ``failures`` (why it ended or cannot start), ``history`` (what only
-earlier looks tell) and ``waiting`` (what it waits for, in words). What follows: ``retry`` (another attempt, or the
-job's end), ``backoff_limit`` (how often a job may fail by a defect of ours). ``slow_pods`` are told to go and do not.
+- ``manifest`` builds the pod of an attempt, ``spec_copy`` keeps the spec in its annotations, ``policy`` lists what it
+  may not have.
+- ``judge`` says what an observation of the pod means for the job, as a ``verdict``: ``startup`` knows the limits on
+  waiting, ``failures`` why a pod ended or cannot start, ``history`` what only earlier observations told, ``waiting``
+  what the pod waits for, in words.
+- ``retry`` decides whether another attempt follows, ``backoff_limit`` how often our own code may fail at a job.
+- ``slow_pods`` lists pods that are deleted and do not go.
 """

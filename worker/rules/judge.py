@@ -9,7 +9,6 @@ Two clocks, never compared: ``now``, ``record.reached`` and ``seen`` are seconds
 the cluster's.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.record import DeletionIntent, JobRecord
@@ -28,15 +27,12 @@ from worker.rules.failures import (
     node_lost,
     rejected,
     restarted,
-    start_problem,
     unreachable_node,
     was_killed,
 )
-from worker.rules.history import PodHistory, blocking_container, deletion_came_first
-from worker.rules.waiting import is_worth_reporting, scheduling_detail, waiting_detail
-
-#: How long a missing secret or config map may take to appear.
-CONFIG_GRACE_S: Final = 30.0
+from worker.rules.history import PodHistory, deletion_came_first
+from worker.rules.startup import starting
+from worker.rules.verdict import AttemptEnded, DeletePod, Facts, Running, Settled, Starting, Verdict
 
 #: A pod that is to be deleted and has not ended this long after its grace is on a node that does not answer.
 NODE_LOST_AFTER_S: Final = 60.0
@@ -46,65 +42,6 @@ NODE_LOST_AFTER_S: Final = 60.0
 HELD_AFTER_S: Final = 5.0
 
 _DISRUPTED_WITHOUT_DELETION: Final = "TerminationByKubelet"
-
-
-@dataclass(frozen=True, slots=True)
-class Starting:
-    """The pod exists, the base container has not started. ``detail`` says what it waits for."""
-
-    detail: str
-    recheck_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The base container has started. ``recheck_at``: when (seconds, Redis' clock) a time limit matters next."""
-
-    detail: str
-    recheck_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    """The attempt is over and this is its outcome; ask :func:`worker.rules.retry.next_step` whether there is another.
-
-    The pod may still be there, with other containers running: it is the caller's to remove.
-    """
-
-    status: Status
-    reason: FailureReason | None
-    message: str
-    exit_code: int | None
-    user_code_started: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DeletePod:
-    """Record this intent, then delete the pod; the outcome comes with a later look. Also said again while an intent
-    stands in the record and the deletion was not asked for yet (a worker died between the two)."""
-
-    intent: DeletionIntent
-    reason: FailureReason | None
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """There is nothing more to find out from this pod: the job has its outcome, or another attempt. Only remove it."""
-
-
-Verdict = Starting | Running | AttemptEnded | DeletePod | Settled
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    spec: JobSpec
-    record: JobRecord
-    pod: Observation
-    base: Container
-    now: float
-    before: PodHistory  #: earlier looks
-    seen: PodHistory  #: and this one
 
 
 def judge(
@@ -127,7 +64,7 @@ def judge(
         return Settled()
     base = observation.container(spec.base_container) or Container(spec.base_container, "main")
     base = first_termination(base) or base
-    facts = _Facts(spec, record, observation, base, now, seen, seen.after(observation, spec.base_container, now))
+    facts = Facts(spec, record, observation, base, now, seen, seen.after(observation, spec.base_container, now))
     if record.deletion_intent is DeletionIntent.CANCELLED:
         return _being_cancelled(facts)
     return _ended(facts) or _to_be_cancelled(facts) or _in_progress(facts)
@@ -150,7 +87,7 @@ def _absent(record: JobRecord, seen: PodHistory) -> AttemptEnded:
     return AttemptEnded(Status.FAILED, failure.reason, failure.message, None, started)
 
 
-def _being_cancelled(facts: _Facts) -> Verdict:
+def _being_cancelled(facts: Facts) -> Verdict:
     if not facts.pod.is_being_deleted and facts.pod.has_ended:  # by itself: its deletion was not heard, or refused
         return _end(facts, Status.CANCELLED, None, _cancelled_by(facts.record))
     if not facts.pod.is_being_deleted:
@@ -164,7 +101,7 @@ def _being_cancelled(facts: _Facts) -> Verdict:
     return _progress(facts, "cancelled, waiting for the pod to go", held_at or _overdue_at(facts))
 
 
-def _held_at(facts: _Facts) -> float | None:
+def _held_at(facts: Facts) -> float | None:
     """When a pod that is deleted and of which nothing runs should be gone; None while something may run. A pod without
     a node never gets one once it is to be deleted."""
     pod, since = facts.pod, facts.seen.deletion_seen_at
@@ -173,13 +110,13 @@ def _held_at(facts: _Facts) -> float | None:
     return None if may_run or since is None else since + pod.deletion_grace_s + HELD_AFTER_S
 
 
-def _to_be_cancelled(facts: _Facts) -> DeletePod | None:
+def _to_be_cancelled(facts: Facts) -> DeletePod | None:
     if not facts.record.cancel_requested:
         return None
     return DeletePod(DeletionIntent.CANCELLED, None, _cancelled_by(facts.record))
 
 
-def _ended(facts: _Facts) -> AttemptEnded | None:
+def _ended(facts: Facts) -> AttemptEnded | None:
     if facts.base.state == "terminated":
         failure = (
             _from_outside(facts, facts.base) or _not_its_own(facts) or exit_failure(facts.base) or _other_failure(facts)
@@ -200,7 +137,7 @@ def _ended(facts: _Facts) -> AttemptEnded | None:
     return _end(facts, Status.FAILED, failure.reason, " ".join(x for x in (failure.message, note) if x))
 
 
-def _restart_note(facts: _Facts) -> str:
+def _restart_note(facts: Facts) -> str:
     """Where the end of the base container's first run is the outcome: that there was another."""
     observed = facts.pod.container(facts.base.name)
     is_first_end = observed is not None and observed.previous is facts.base
@@ -208,7 +145,7 @@ def _restart_note(facts: _Facts) -> str:
     return f"The end of the first run counts: {again.message}" if again else ""
 
 
-def _without_an_end(facts: _Facts) -> Failure:
+def _without_an_end(facts: Facts) -> Failure:
     """The pod is over and its base container never reported an end: its node refused it, or is lost."""
     pod = facts.pod
     if pod.is_being_deleted and facts.record.deletion_intent is DeletionIntent.FAILED:
@@ -219,7 +156,7 @@ def _without_an_end(facts: _Facts) -> Failure:
     return failure or rejected(pod)
 
 
-def _from_outside(facts: _Facts, container: Container) -> Failure | None:
+def _from_outside(facts: Facts, container: Container) -> Failure | None:
     """Who ended this container, where it did not end by itself."""
     is_deletions = _deletion_came_first(facts, container)
     if is_deletions and facts.record.deletion_intent is DeletionIntent.FAILED:
@@ -235,13 +172,13 @@ def _from_outside(facts: _Facts, container: Container) -> Failure | None:
     return None if ended_before else disrupted(disruption)
 
 
-def _deletion_came_first(facts: _Facts, container: Container) -> bool:
+def _deletion_came_first(facts: Facts, container: Container) -> bool:
     if container is facts.base and facts.seen.came_first is not None:
         return facts.seen.came_first == "deletion"
     return deletion_came_first(facts.pod, container)
 
 
-def _not_its_own(facts: _Facts) -> Failure | None:
+def _not_its_own(facts: Facts) -> Failure | None:
     """This end of the base container is not that of its one run, or was made so that it could run again."""
     is_killed = facts.pod.is_restarting and was_killed(facts.base)
     return restarted(facts.pod) if facts.base.was_restarted or is_killed else None
@@ -254,7 +191,7 @@ def _failed_init(pod: Observation) -> Container | None:
     return None
 
 
-def _other_failure(facts: _Facts) -> Failure | None:
+def _other_failure(facts: Facts) -> Failure | None:
     """With ``fail_on: all``: a plain extra container that failed before the base container ended."""
     if facts.spec.fail_on != "all":
         return None
@@ -267,7 +204,7 @@ def _other_failure(facts: _Facts) -> Failure | None:
     return None
 
 
-def _in_progress(facts: _Facts) -> Verdict:
+def _in_progress(facts: Facts) -> Verdict:
     record = facts.record
     if record.deletion_intent is DeletionIntent.FAILED and not facts.pod.is_being_deleted:
         return DeletePod(DeletionIntent.FAILED, record.intent_reason, record.intent_message)
@@ -277,10 +214,10 @@ def _in_progress(facts: _Facts) -> Verdict:
         return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
     if facts.base.has_started or record.status is Status.RUNNING:
         return _running(facts)
-    return _starting(facts)
+    return starting(facts)
 
 
-def _running(facts: _Facts) -> Running | DeletePod:
+def _running(facts: Facts) -> Running | DeletePod:
     limit_s = facts.spec.run_timeout_s
     if limit_s is None:
         return Running("", None)
@@ -291,95 +228,25 @@ def _running(facts: _Facts) -> Running | DeletePod:
     return Running("", (facts.now if since is None else since) + limit_s)
 
 
-def _starting(facts: _Facts) -> Starting | DeletePod:
-    waits = blocking_container(facts.pod, facts.spec.base_container) or facts.base
-    detail = waiting_detail(facts.pod, waits)
-    if not is_worth_reporting(detail, reported=facts.record.detail, kinds=facts.before.kinds):
-        detail = facts.record.detail
-    if not facts.pod.scheduling.is_scheduled:
-        return _unscheduled(facts, detail)
-    failure, heals_until = _problem_limit(facts, waits)
-    startup_at = _starting_since(facts) + facts.pod.scheduling.waited_s + facts.spec.startup_timeout_s
-    if failure is not None and facts.now >= min(heals_until, startup_at):
-        return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
-    if facts.now >= startup_at:
-        failure = _start_timeout(facts, waits)
-        return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
-    return Starting(detail, min(heals_until, startup_at))
-
-
-def _starting_since(facts: _Facts) -> float:
-    """Since when the pod exists; now, while that is not recorded yet. A record that was made again for a pod of which
-    Redis knew nothing any more has only the time at which it was made."""
-    since = facts.record.reached_at("starting")
-    if since is None and facts.record.status is Status.STARTING:
-        since = facts.record.reached_at("queued")
-    return facts.now if since is None else since
-
-
-def _unscheduled(facts: _Facts, detail: str) -> Starting | DeletePod:
-    """Waiting for room, or for whoever holds the pod back, is not starting: it goes on until a limit that is about
-    waiting ends it."""
-    said, spec, record = scheduling_detail(facts.pod.scheduling), facts.spec, facts.record
-    queued_at = record.reached_at("queued")
-    queue_at = (_starting_since(facts) if queued_at is None else queued_at) + spec.queue_timeout_s
-    schedule_at = float("inf")
-    if spec.schedule_timeout_s is not None:
-        schedule_at = _starting_since(facts) + spec.schedule_timeout_s
-    if facts.now >= schedule_at:
-        text = f"no node took the pod within schedule_timeout_s ({spec.schedule_timeout_s:g} s): {said}"
-        return DeletePod(DeletionIntent.FAILED, FailureReason.UNSCHEDULABLE, f"{text}. {_room(facts.pod)}")
-    if facts.now >= queue_at:
-        text = f"no node took the pod within queue_timeout_s ({spec.queue_timeout_s:g} s, counted from submit): {said}"
-        return DeletePod(DeletionIntent.FAILED, FailureReason.QUEUE_TIMEOUT, f"{text}. {_room(facts.pod)}")
-    return Starting(detail, min(schedule_at, queue_at))
-
-
-def _room(pod: Observation) -> str:
-    if pod.scheduling.reason == "SchedulingGated":
-        return "Find out why whoever set the gate does not lift it (a quota in a queue of Kueue?), or raise the limit."
-    return "Ask for less, mend node_selector, affinity and tolerations, add nodes, or raise the limit."
-
-
-def _problem_limit(facts: _Facts, waits: Container) -> tuple[Failure | None, float]:
-    """What is wrong with the container that should start, and until when that may heal."""
-    found = start_problem(waits) if waits.state == "waiting" else None
-    if found is None:
-        return None, float("inf")
-    if not found.may_heal:
-        return found.failure, facts.now
-    is_image = found.failure.reason is FailureReason.IMAGE_PULL
-    grace_s = facts.spec.image_pull_grace_s if is_image else CONFIG_GRACE_S
-    since = facts.seen.problem_since
-    return found.failure, (facts.now if since is None else since) + grace_s
-
-
-def _start_timeout(facts: _Facts, waits: Container) -> Failure:
-    limit_s, detail = facts.spec.startup_timeout_s, waiting_detail(facts.pod, waits)
-    text = f"the base container did not start within startup_timeout_s ({limit_s:g} s, counted from its node): {detail}"
-    advice = "See the pod's warnings (a volume, secret or network that is missing?), or raise the limit."
-    return Failure(FailureReason.START_TIMEOUT, f"{text}. {advice}")
-
-
-def _progress(facts: _Facts, detail: str, recheck_at: float | None) -> Starting | Running:
+def _progress(facts: Facts, detail: str, recheck_at: float | None) -> Starting | Running:
     if facts.base.has_started or facts.record.status is Status.RUNNING:
         return Running(detail, recheck_at)
     return Starting(detail, recheck_at)
 
 
-def _overdue_at(facts: _Facts) -> float | None:
+def _overdue_at(facts: Facts) -> float | None:
     """When (Redis' clock) the pod should long be gone, counted from when its deletion was first seen."""
     if facts.seen.deletion_seen_at is None:
         return None
     return facts.seen.deletion_seen_at + facts.pod.deletion_grace_s + NODE_LOST_AFTER_S
 
 
-def _is_overdue(facts: _Facts) -> bool:
+def _is_overdue(facts: Facts) -> bool:
     overdue_at = _overdue_at(facts)
     return overdue_at is not None and facts.now >= overdue_at
 
 
-def _end(facts: _Facts, status: Status, reason: FailureReason | None, message: str) -> AttemptEnded:
+def _end(facts: Facts, status: Status, reason: FailureReason | None, message: str) -> AttemptEnded:
     exit_code = facts.base.exit_code if facts.base.has_started else None
     started = facts.seen.user_code_started is not False or facts.record.reached_at("running") is not None
     return AttemptEnded(status, reason, message, exit_code, started)

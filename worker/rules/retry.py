@@ -10,7 +10,7 @@ from typing import Final
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from worker.rules.judge import AttemptEnded
+from worker.rules.verdict import AttemptEnded
 
 FIRST_BACKOFF_S: Final = 5.0
 MAX_BACKOFF_S: Final = 300.0

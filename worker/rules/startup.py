@@ -1,0 +1,87 @@
+"""How long a pod may wait for a node and for its base container to start, and what is said of it meanwhile."""
+
+from typing import Final
+
+from dispatcher.record import DeletionIntent
+from dispatcher.status import FailureReason, Status
+from worker.cluster.observation import Container, Observation
+from worker.rules.failures import (
+    Failure,
+    start_problem,
+)
+from worker.rules.history import blocking_container
+from worker.rules.verdict import DeletePod, Facts, Starting
+from worker.rules.waiting import is_worth_reporting, scheduling_detail, waiting_detail
+
+#: How long a missing secret or config map may take to appear.
+CONFIG_GRACE_S: Final = 30.0
+
+
+def starting(facts: Facts) -> Starting | DeletePod:
+    waits = blocking_container(facts.pod, facts.spec.base_container) or facts.base
+    detail = waiting_detail(facts.pod, waits)
+    if not is_worth_reporting(detail, reported=facts.record.detail, kinds=facts.before.kinds):
+        detail = facts.record.detail
+    if not facts.pod.scheduling.is_scheduled:
+        return _unscheduled(facts, detail)
+    failure, heals_until = _problem_limit(facts, waits)
+    startup_at = _starting_since(facts) + facts.pod.scheduling.waited_s + facts.spec.startup_timeout_s
+    if failure is not None and facts.now >= min(heals_until, startup_at):
+        return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
+    if facts.now >= startup_at:
+        failure = _start_timeout(facts, waits)
+        return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
+    return Starting(detail, min(heals_until, startup_at))
+
+
+def _starting_since(facts: Facts) -> float:
+    """Since when the pod exists; now, while that is not recorded yet. A record that was made again for a pod of which
+    Redis knew nothing any more has only the time at which it was made."""
+    since = facts.record.reached_at("starting")
+    if since is None and facts.record.status is Status.STARTING:
+        since = facts.record.reached_at("queued")
+    return facts.now if since is None else since
+
+
+def _unscheduled(facts: Facts, detail: str) -> Starting | DeletePod:
+    """Waiting for room, or for whoever holds the pod back, is not starting: it goes on until a limit that is about
+    waiting ends it."""
+    said, spec, record = scheduling_detail(facts.pod.scheduling), facts.spec, facts.record
+    queued_at = record.reached_at("queued")
+    queue_at = (_starting_since(facts) if queued_at is None else queued_at) + spec.queue_timeout_s
+    schedule_at = float("inf")
+    if spec.schedule_timeout_s is not None:
+        schedule_at = _starting_since(facts) + spec.schedule_timeout_s
+    if facts.now >= schedule_at:
+        text = f"no node took the pod within schedule_timeout_s ({spec.schedule_timeout_s:g} s): {said}"
+        return DeletePod(DeletionIntent.FAILED, FailureReason.UNSCHEDULABLE, f"{text}. {_room(facts.pod)}")
+    if facts.now >= queue_at:
+        text = f"no node took the pod within queue_timeout_s ({spec.queue_timeout_s:g} s, counted from submit): {said}"
+        return DeletePod(DeletionIntent.FAILED, FailureReason.QUEUE_TIMEOUT, f"{text}. {_room(facts.pod)}")
+    return Starting(detail, min(schedule_at, queue_at))
+
+
+def _room(pod: Observation) -> str:
+    if pod.scheduling.reason == "SchedulingGated":
+        return "Find out why whoever set the gate does not lift it (a quota in a queue of Kueue?), or raise the limit."
+    return "Ask for less, mend node_selector, affinity and tolerations, add nodes, or raise the limit."
+
+
+def _problem_limit(facts: Facts, waits: Container) -> tuple[Failure | None, float]:
+    """What is wrong with the container that should start, and until when that may heal."""
+    found = start_problem(waits) if waits.state == "waiting" else None
+    if found is None:
+        return None, float("inf")
+    if not found.may_heal:
+        return found.failure, facts.now
+    is_image = found.failure.reason is FailureReason.IMAGE_PULL
+    grace_s = facts.spec.image_pull_grace_s if is_image else CONFIG_GRACE_S
+    since = facts.seen.problem_since
+    return found.failure, (facts.now if since is None else since) + grace_s
+
+
+def _start_timeout(facts: Facts, waits: Container) -> Failure:
+    limit_s, detail = facts.spec.startup_timeout_s, waiting_detail(facts.pod, waits)
+    text = f"the base container did not start within startup_timeout_s ({limit_s:g} s, counted from its node): {detail}"
+    advice = "See the pod's warnings (a volume, secret or network that is missing?), or raise the limit."
+    return Failure(FailureReason.START_TIMEOUT, f"{text}. {advice}")

@@ -1,0 +1,68 @@
+"""What the judge may say of a job's pod, and what it is said of."""
+
+from dataclasses import dataclass
+
+from dispatcher.record import DeletionIntent, JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.status import FailureReason, Status
+from worker.cluster.observation import Container, Observation
+from worker.rules.history import PodHistory
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The pod exists, the base container has not started. ``detail`` says what it waits for."""
+
+    detail: str
+    recheck_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The base container has started. ``recheck_at``: when (seconds, Redis' clock) a time limit matters next."""
+
+    detail: str
+    recheck_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """The attempt is over and this is its outcome; ask :func:`worker.rules.retry.next_step` whether there is another.
+
+    The pod may still be there, with other containers running: it is the caller's to remove.
+    """
+
+    status: Status
+    reason: FailureReason | None
+    message: str
+    exit_code: int | None
+    user_code_started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Record this intent, then delete the pod; the outcome comes with a later look. Also said again while an intent
+    stands in the record and the deletion was not asked for yet (a worker died between the two)."""
+
+    intent: DeletionIntent
+    reason: FailureReason | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """There is nothing more to find out from this pod: the job has its outcome, or another attempt. Only remove it."""
+
+
+Verdict = Starting | Running | AttemptEnded | DeletePod | Settled
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    spec: JobSpec
+    record: JobRecord
+    pod: Observation
+    base: Container
+    now: float
+    before: PodHistory  #: earlier looks
+    seen: PodHistory  #: and this one

@@ -67,7 +67,7 @@ class Supervisor:
         """
         if self._is_over.is_set():
             raise TimeoutError("the worker ends")
-        launching = asyncio.run_coroutine_threadsafe(self._worker.launch(job), self._loop)
+        launching = asyncio.run_coroutine_threadsafe(self._worker.jobs.launch(job), self._loop)
         self._launches.add(launching)
         launching.add_done_callback(self._launches.discard)
         if self._is_over.is_set():  # meanwhile: nobody carries it out any more

@@ -14,15 +14,13 @@ from dispatcher.status import FailureReason, Status
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, a_spec
 from worker.cluster.client import Cluster
-from worker.cluster.observation import Observation
 from worker.cluster.pod_json import observe
 from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.jobs.launcher import are_gone
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
-from worker.loop import WorkerLoop
-from worker.metrics import Metrics
+from worker.ownership.job_controllers import JobControllers
 from worker.rules import backoff_limit
 
 
@@ -182,22 +180,19 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
 ) -> None:
     """Its former owner made it and died; this worker's policy does not allow it, so nobody looks for it."""
     job_id = claimed(store, pod_template={"spec": {"hostNetwork": True}})
-    controller = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers))
-    name = names.pod_name(
-        name=controller.record.spec.name, installation=ctx.settings.installation, job_id=job_id, attempt=1
-    )
+    record = store.record(job_id)
+    name = names.pod_name(name=record.spec.name, installation=ctx.settings.installation, job_id=job_id, attempt=1)
     pod = observe({"metadata": {"name": name, "uid": "u", "labels": {names.LABEL_JOB: job_id}}})
     watches: Any = ctx.watches
     watches.shown.append(SimpleNamespace(pods={name: pod}))
-    strays = list[Observation]()
-    loop = WorkerLoop(ctx.settings, ctx.store, ctx.cluster, metrics=Metrics(), set_consuming=lambda _: None)
-    sweeper: Any = SimpleNamespace(stray_pod=strays.append)
-    loop._ctx, loop._sweeper = ctx, sweeper
-    loop.controllers[job_id] = controller
+    ended = asyncio.Queue[JobController]()
+    results = RecentResults(ctx.lease, ctx.buffers)
+    jobs = JobControllers(ctx, results, capacity_changed=lambda: None, ended=ended.put_nowait)
+    jobs.begin(record)
     async with asyncio.timeout(30):
-        await loop._follow(controller)
+        left = (await ended.get()).pod_left
     assert (store.record(job_id).reason, store.record(job_id).is_forgotten) == (FailureReason.POLICY, True)
-    assert strays == [pod]
+    assert left == pod
 
 
 @pytest.mark.parametrize("of_redis", [b"86400", b""])

@@ -19,6 +19,7 @@ from worker.jobs import controller, finisher
 from worker.jobs import pod as job_pod
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
+from worker.ownership.job_controllers import JobControllers
 from worker.ownership.reconciler import Reconciler
 
 YEAR_S = 31536000
@@ -163,25 +164,24 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     before = store.client.dump(names.job(spec.id))
     results = RecentResults(ctx.lease, ctx.buffers)
-    controlling = JobController(ctx, store.record(spec.id), results)
-    controllers = {spec.id: controlling}
-    running = asyncio.create_task(controlling.run())
-    telling = asyncio.create_task(told_of_its_pod(controlling))
+    ended = list[JobController]()
+    jobs = JobControllers(ctx, results, capacity_changed=lambda: None, ended=ended.append)
+    jobs.begin(store.record(spec.id))
+    telling = asyncio.create_task(told_of_its_pod(jobs.by_id[spec.id]))
     try:
         async with asyncio.timeout(30):
             while not store.record(spec.id).status.is_final:
                 await asyncio.sleep(0.01)
         telling.cancel()
         store.client.restore(names.job(spec.id), 0, before, replace=True)
-        jobs: Any = SimpleNamespace(controllers=controllers, follow=lambda _: None)
         await Reconciler(ctx, jobs, results).reconcile()
-        assert not running.done()
+        assert not ended
         record = store.record(spec.id)
         assert (record.status, record.is_forgotten) == (Status.CANCELLED, False)
     finally:
-        for task in (running, telling):
-            task.cancel()
-        await asyncio.gather(running, telling, return_exceptions=True)
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        await jobs.stop()
 
 
 async def told_of_its_pod(controlling: JobController) -> None:

@@ -103,6 +103,6 @@ async def test_a_worker_takes_no_more_than_it_may_and_says_so(running: InProcess
 async def test_a_claim_of_a_job_that_is_another_s_is_none(running: InProcess) -> None:
     first, second = await running.start_worker("ada"), await running.start_worker("bob")
     job_id = await running.submit(simulated("--duration=600"), to=first)
-    assert await second.loop.launch(job_id) is ClaimOutcome.OWNED
+    assert await second.loop.jobs.launch(job_id) is ClaimOutcome.OWNED
     assert second.job_ids == set()
-    assert await first.loop.launch(job_id) is ClaimOutcome.OWNED
+    assert await first.loop.jobs.launch(job_id) is ClaimOutcome.OWNED

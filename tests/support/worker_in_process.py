@@ -68,7 +68,7 @@ class WorkerInProcess:
     @property
     def job_ids(self) -> set[str]:
         """The jobs that it owns."""
-        return set(self.loop.controllers)
+        return set(self.loop.jobs.by_id)
 
     async def hand_over(self) -> None:
         """Tell it to end, and wait until it has."""
@@ -100,7 +100,7 @@ class InProcess:
     async def submit(self, spec: JobSpec, *, to: WorkerInProcess) -> str:
         """Submit a job, and hand this worker its message as Celery would; returns the job's id."""
         submitted = await self.client.submit(spec)
-        assert await to.loop.launch(submitted.job_id) is ClaimOutcome.CLAIMED
+        assert await to.loop.jobs.launch(submitted.job_id) is ClaimOutcome.CLAIMED
         return submitted.job_id
 
 

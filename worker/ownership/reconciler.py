@@ -6,17 +6,17 @@ has undone: all are found by comparing "records that I own" with "jobs that I fo
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
-from dispatcher.record import JobRecord
 from dispatcher.steps import SurveyRow, survey
 from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.jobs.recent_results import Finished, RecentResults
 from worker.logs.reader import LetGoError
+from worker.ownership.job_controllers import JobControllers
 
 T = TypeVar("T")
 log = structlog.get_logger("podrelay.worker")
@@ -26,19 +26,10 @@ WINDOW: Final = 500
 AT_ONCE: Final = 16
 
 
-class Followed(Protocol):
-    """The jobs that this worker follows, by id, and how to follow another."""
-
-    @property
-    def controllers(self) -> dict[str, JobController]: ...
-
-    def follow(self, record: JobRecord) -> None: ...
-
-
 class Reconciler:
     """Belongs to the supervisor's loop. ``rows``: the queue's active jobs as of the last look, by job id."""
 
-    def __init__(self, ctx: Context, jobs: Followed, results: RecentResults) -> None:
+    def __init__(self, ctx: Context, jobs: JobControllers, results: RecentResults) -> None:
         self.rows: dict[str, SurveyRow] = {}
         self._server_run = ""
         self._ctx = ctx
@@ -51,7 +42,7 @@ class Reconciler:
         Raises:
             connection.REFUSED: Redis cannot be used now.
         """
-        followed = list(self._jobs.controllers.values())
+        followed = list(self._jobs.by_id.values())
         self._doubt_all_in_another_redis()
         await self._look()
         for row in list(self.rows.values()):
@@ -62,12 +53,12 @@ class Reconciler:
         if not self._ctx.lease.is_authoritative:
             return
         # Results first: a caller who submits such a job again must not have it run again.
-        records = {job_id: controller.record for job_id, controller in self._jobs.controllers.items()}
+        records = {job_id: controller.record for job_id, controller in self._jobs.by_id.items()}
         await self._each(self._repeat_result, self._results.doubtful(self.rows, records))
         await self._each(self._check_lost, [controller for controller in followed if self._is_lost(controller)])
 
     async def _compare(self, row: SurveyRow) -> None:
-        controller = self._jobs.controllers.get(row.job_id)
+        controller = self._jobs.by_id.get(row.job_id)
         if controller is not None and row.status is not None and row.owner != self._ctx.incarnation:
             controller.recheck()
         elif controller is not None and row.cancel_by:
@@ -81,7 +72,7 @@ class Reconciler:
         """It may have lost the last of a silent container's log, and no step that tells of it."""
         if self._server_run != self._ctx.lease.server_run:
             self._server_run = self._ctx.lease.server_run
-            for controller in self._jobs.controllers.values():
+            for controller in self._jobs.by_id.values():
                 controller.recheck()
 
     async def _look(self) -> None:
@@ -107,7 +98,7 @@ class Reconciler:
             return
         if record.owner == self._ctx.incarnation:
             log.info("following again", job_id=job_id)
-            self._jobs.follow(record)
+            self._jobs.begin(record)
 
     def _is_lost(self, controller: JobController) -> bool:
         row = self.rows.get(controller.record.job_id)
@@ -117,7 +108,7 @@ class Reconciler:
         """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
         job_id = controller.record.job_id
         record = await self._ctx.store.read_record(job_id)
-        if self._jobs.controllers.get(job_id) is not controller:
+        if self._jobs.by_id.get(job_id) is not controller:
             return
         if record is None:
             try:

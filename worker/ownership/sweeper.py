@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -22,7 +22,7 @@ from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, exp
 from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.context import Context
-from worker.jobs.controller import JobController
+from worker.ownership.job_controllers import JobControllers
 from worker.ownership.reconciler import Reconciler
 from worker.rules.spec_copy import spec_from_annotations
 
@@ -38,24 +38,10 @@ MESSAGE_S: Final = 30.0
 LEAVING_LOOK_S: Final = 60.0
 
 
-class Jobs(Protocol):
-    """What this worker follows, and how it takes more."""
-
-    @property
-    def controllers(self) -> dict[str, JobController]: ...
-
-    @property
-    def has_capacity(self) -> bool: ...
-
-    def check_capacity(self) -> None: ...
-
-    async def claim_many(self, jobs: Mapping[str, str]) -> Mapping[str, ClaimOutcome]: ...
-
-
 class Sweeper:
     """Belongs to the supervisor's loop."""
 
-    def __init__(self, ctx: Context, jobs: Jobs, reconciler: Reconciler) -> None:
+    def __init__(self, ctx: Context, jobs: JobControllers, reconciler: Reconciler) -> None:
         self._ctx = ctx
         self._jobs = jobs
         self._reconciler = reconciler
@@ -96,14 +82,14 @@ class Sweeper:
         rows, now = list(self._reconciler.rows.values()), self._ctx.lease.now()
         active = self._reconciler.rows
         self._set_aside = {x: until for x, until in self._set_aside.items() if until > now and x in active}
-        await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.controllers])
+        await self._expire([row for row in rows if row.is_overdue and row.job_id not in self._jobs.by_id])
         unowned = [row for row in rows if self._is_abandoned(row) or self._waits(row)]
         served = [row for row in unowned if self._is_served(row)]
         await self._take_over([row for row in served if self._is_abandoned(row)])
         await self._launch([row for row in served if self._waits(row)])
         await self._tell_unserved([row for row in unowned if not self._is_served(row)])
         await self._settle_strays()
-        self._jobs.check_capacity()
+        self._jobs.capacity_changed()
 
     async def _expire(self, rows: list[SurveyRow]) -> None:
         for row in rows:
@@ -123,7 +109,7 @@ class Sweeper:
                 log.info("took over", job_id=job_id, former_owner=owners[job_id] or None)
 
     def _is_abandoned(self, row: SurveyRow) -> bool:
-        if row.status is None or row.job_id in self._jobs.controllers or self._is_left_alone(row):
+        if row.status is None or row.job_id in self._jobs.by_id or self._is_left_alone(row):
             return False
         if row.is_ownerless:
             return self._ctx.lease.may_launch and (row.epoch > 0 or row.status is not Status.QUEUED)
@@ -179,7 +165,7 @@ class Sweeper:
         """Delete pods that no job has any more; make the records again of pods whose record Redis has lost."""
         for pod in list(self._strays.values()):
             watched = self._ctx.watches.pod(pod.namespace, pod.name)
-            if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.controllers:
+            if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.by_id:
                 del self._strays[pod.uid]
                 self._beyond.discard(pod.uid)
                 self._leaving.pop(pod.uid, None)

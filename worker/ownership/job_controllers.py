@@ -1,0 +1,218 @@
+"""The jobs that this worker owns, each with its controller: how it comes to own more, and how it lets go of all.
+
+What it owns is derived, never counted: the controllers are the jobs that it owns.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from dispatcher.record import JobRecord
+from dispatcher.spec import JobSpec
+from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
+from worker.context import Context
+from worker.guard import QUIET_S
+from worker.jobs.controller import JobController
+from worker.jobs.recent_results import RecentResults
+
+log = structlog.get_logger("podrelay.worker")
+
+#: How long a leaving worker tries to tell Redis that its jobs, and those that it is just claiming, are not its own any
+#: more: it is to be gone within 10 s.
+HAND_OVER_S: Final = 3.0
+#: How long a launch may take until the message is given up: the sweep finds the job's record.
+LAUNCH_S: Final = 50.0
+#: Offers that are taken at a time; the sweep finds the jobs of the others.
+MOST_OFFERS: Final = 100
+
+
+class JobControllers:
+    """Belongs to the worker's loop.
+
+    Attributes:
+        by_id: the controllers, by job id.
+        capacity_changed: called when there may be more or less capacity than before.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        results: RecentResults,
+        *,
+        capacity_changed: Callable[[], None],
+        ended: Callable[[JobController], None],
+    ) -> None:
+        """``ended`` is called with each controller that has ended."""
+        self.by_id: dict[str, JobController] = {}
+        self.capacity_changed = capacity_changed
+        self._ctx = ctx
+        self._results = results
+        self._ended = ended
+        self._is_closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
+        self._offers: set[str] = set()
+        self._left_alone: dict[str, float] = {}
+
+    @property
+    def may_take_more(self) -> bool:
+        """Whether queued jobs may be claimed now."""
+        return self.has_capacity and self._ctx.lease.may_launch and not self._is_closed
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether there is room for more jobs.
+
+        Those that have their result do not count, nor those that wait for quota, back-off or a predecessor, nor those
+        in a namespace that it is not shown any more: they would hold up the others.
+        """
+        if len(self.by_id) < self._ctx.settings.max_jobs:
+            return True
+        refused = self._ctx.watches.refused
+        counted = sum(one.holds_capacity and one.record.namespace not in refused for one in self.by_id.values())
+        return counted < self._ctx.settings.max_jobs
+
+    async def launch(self, job: str | JobSpec) -> ClaimOutcome:
+        """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first.
+
+        Raises:
+            TimeoutError: it cannot be claimed now; the sweep does when it can.
+        """
+        async with asyncio.timeout(LAUNCH_S):
+            if isinstance(job, JobSpec):
+                submitted = await self._ctx.store.run(submit(job, with_message=False))
+                job = submitted.job_id
+            if not self._ctx.lease.may_launch:
+                return ClaimOutcome.REDIS_CHANGED  # the sweep finds it when its time has come
+            outcomes = await self.claim_many({job: ""})
+        if job not in outcomes:
+            raise TimeoutError(f"job {job} cannot be claimed now")
+        return outcomes[job]
+
+    async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
+        """Claim these jobs, each of its former owner ('' for none), in one round trip, and begin to control them.
+
+        Returns what the claims said; of one that failed nothing. Goes on when it is cancelled: what was claimed is
+        controlled or let go of.
+        """
+        claiming = asyncio.create_task(self._claim_many(jobs))
+        self._claiming.add(claiming)
+        claiming.add_done_callback(self._claiming.discard)
+        return await asyncio.shield(claiming)
+
+    async def _claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
+        wanted = [job_id for job_id in jobs if job_id not in self.by_id and not self._is_closed]
+        steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
+        term = self._ctx.lease.term
+        claims = dict[str, Claimed]()
+        answers = await self._ctx.store.run_each(steps)
+        for job_id, claimed in zip(wanted, answers, strict=True):
+            if isinstance(claimed, Exception):
+                self._ctx.guard.failed("claim", claimed, job_id=job_id)
+                continue
+            claims[job_id] = claimed
+            if claimed.outcome is ClaimOutcome.UNREADABLE:
+                self._tell_left_alone(job_id, claimed.unreadable)
+        taken = [claimed.record for claimed in claims.values() if claimed.record is not None]
+        if taken and self._is_closed:
+            job_ids = [record.job_id for record in taken]
+            await self._ctx.store.run(release(self._ctx.incarnation, self._ctx.settings.queue, job_ids))
+            taken = []
+        for record in taken:
+            if claims[record.job_id].outcome is ClaimOutcome.CLAIMED or record.job_id not in self._results:
+                self.begin(record, term)  # else Redis has lost its result, which is appended again
+        if refused := [job_id for job_id, claimed in claims.items() if claimed.outcome is ClaimOutcome.NO_LEASE]:
+            log.warning("no lease, jobs not claimed", job_ids=refused)
+        followed = dict.fromkeys((job_id for job_id in jobs if job_id not in wanted), ClaimOutcome.OWNED)
+        return followed | {job_id: claimed.outcome for job_id, claimed in claims.items()}
+
+    def _tell_left_alone(self, job_id: str, field: str) -> None:
+        """Tell it once in a while for each job: anybody may offer it again and again."""
+        now = asyncio.get_running_loop().time()
+        self._left_alone = {x: told_at for x, told_at in self._left_alone.items() if now - told_at < QUIET_S}
+        if job_id not in self._left_alone:
+            self._left_alone[job_id] = now
+            why = f"its field {field!r} says something else than this version knows"
+            log.warning("job left alone, its record cannot be read", job_id=job_id, why=why)
+
+    def _claim(self, job_id: str, former_owner: str) -> Step[Claimed]:
+        return claim(
+            job_id,
+            self._ctx.incarnation,
+            namespaces=self._ctx.served,
+            default_namespace=self._ctx.default_namespace,
+            former_owner=former_owner,
+            redis_life=self._ctx.lease.server_run,
+        )
+
+    def begin(self, record: JobRecord, term: int | None = None) -> None:
+        """Begin to control a job that this incarnation owns; ``term``: of the lease when it was claimed."""
+        if record.job_id in self.by_id or self._is_closed:
+            return
+        controller = JobController(self._ctx, record, self._results, term)
+        self.by_id[record.job_id] = controller
+        self._keep(asyncio.create_task(self._control(controller), name=f"job {record.job_id}"))
+        self.capacity_changed()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _control(self, controller: JobController) -> None:
+        job_id = controller.record.job_id
+        try:
+            await controller.run()
+        except Exception:
+            # A defect of ours must neither lose the job nor spin: the heartbeat finds it owned and not followed.
+            log.exception("follower failed", job_id=job_id)
+        finally:
+            del self.by_id[job_id]
+            self._ended(controller)
+            if not self._is_closed:
+                self.capacity_changed()
+
+    def offered(self, job_id: str, namespace: str) -> None:
+        """Claim a job that another worker heard of and does not serve, where this one does."""
+        # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
+        is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
+        if self.may_take_more and is_new and namespace in self._ctx.served:
+            self._offers.add(job_id)
+            self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
+
+    async def _take_offer(self, job_id: str) -> None:
+        try:
+            with self._ctx.guard.one_of_many("offer", job_id=job_id):
+                await self.claim_many({job_id: ""})
+        finally:
+            self._offers.discard(job_id)
+
+    # Leaving
+
+    def close(self) -> None:
+        """Take no more jobs, and let go of those whose claim is answered from now on."""
+        self._is_closed = True
+
+    async def hand_over(self) -> None:
+        """Let go of every job with one message; the pods go on.
+
+        Done before anything is stopped: whatever is still under way here is refused from then on.
+        """
+        self._ctx.lease.end_term()
+        job_ids = list(self.by_id)
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await self._ctx.store.run(release(self._ctx.incarnation, self._ctx.settings.queue, job_ids))
+                while self._claiming:
+                    await asyncio.wait(self._claiming)
+        except TimeoutError:
+            log.warning("jobs not handed over, Redis is away: they are taken over when the lease ends")
+        log.info("handed over", jobs=len(job_ids))
+
+    async def stop(self) -> None:
+        """End all that is under way here, without a word to Redis."""
+        left = [*self._tasks, *self._claiming]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

@@ -10,10 +10,9 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import version
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -21,27 +20,23 @@ import structlog
 from yarl import URL
 
 from worker.cluster.backoff import Backoff
-from worker.cluster.credentials import Access, Credentials
+from worker.cluster.credentials import Credentials
 from worker.cluster.kubeconfig import ClusterConfiguration, ConfigurationError, load
 from worker.cluster.responses import (
     ClusterRefusedError,
     ClusterUnavailableError,
-    CredentialsError,
     RequestInfo,
     ResponseTooLargeError,
     WatchEvent,
     decode_list,
-    decode_response,
     decode_watch_event,
 )
-from worker.cluster.transport import Request, check_stream, chunks_of, lines_of, read_response, translated
+from worker.cluster.transport import REQUEST_S, Request, HttpTransport, chunks_of, lines_of
 
 __all__ = ["Backoff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
 
 log = structlog.get_logger("podrelay.worker")
 
-#: A short request that is not answered within this is tried again; a create may be answered late by slow admission.
-_REQUEST_S: Final = 30.0
 #: Nothing was heard of a watch for this long (bookmarks come every minute): it is dead.
 WATCH_SILENCE_S: Final = 100.0
 #: A watch that ended sooner, without an event, has not been one.
@@ -49,7 +44,6 @@ _SHORTEST_WATCH_S: Final = 1.0
 #: A page of a list, which is asked for in smaller pages where it is longer.
 _MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 _PAGE: Final = 500
-T = TypeVar("T")
 
 
 class Cluster:
@@ -64,17 +58,10 @@ class Cluster:
 
     def __init__(self, configuration: ClusterConfiguration, credentials: Credentials, connections: int) -> None:
         self.default_namespace = configuration.namespace
-        self._configuration = configuration
-        self._credentials = credentials
-        self._slots = asyncio.Semaphore(connections)
-        self._watching: set[aiohttp.ClientResponse] = set()
-        self._session = aiohttp.ClientSession(
-            # Log streams are many; short requests have slots of their own.
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", "User-Agent": f"podrelay-worker/{version('podrelay')}"},
-            read_bufsize=2**21,
+        self._transport = HttpTransport(
+            configuration, credentials, connections=connections, on_refused=self._lose_credentials
         )
+        self._watching: set[aiohttp.ClientResponse] = set()
         self.is_available = asyncio.Event()
         self.is_available.set()
         self.needs_probe = False
@@ -99,8 +86,7 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._credentials.close()
-        await self._session.close()
+        await self._transport.close()
 
     # Pods
 
@@ -116,12 +102,14 @@ class Cluster:
         info = RequestInfo("create", namespace, manifest["metadata"]["name"])
         query = (("fieldValidation", "Strict"),)
         request = Request("POST", _pods(namespace), query, json.dumps(manifest).encode())
-        return await self._call(info, request, may_send=may_send)
+        return await self._transport.call(info, request, may_send=may_send)
 
     async def read_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
         """GET the pod; None where the API server proves that there is none of this name."""
         try:
-            return await self._call(RequestInfo("get", namespace, name), Request("GET", _pod(namespace, name)))
+            return await self._transport.call(
+                RequestInfo("get", namespace, name), Request("GET", _pod(namespace, name))
+            )
         except ClusterRefusedError as error:
             if error.is_not_found:
                 return None
@@ -145,7 +133,7 @@ class Cluster:
         """The warning events about a pod (core/v1 Event objects)."""
         query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
         request = Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
-        items, _, _ = decode_list(await self._call(RequestInfo("list", namespace, kind="EventList"), request))
+        items, _, _ = decode_list(await self._transport.call(RequestInfo("list", namespace, kind="EventList"), request))
         return [item for item in items if isinstance(item, dict)]
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
@@ -160,7 +148,9 @@ class Cluster:
             request = Request("GET", _pods(namespace), tuple(query), max_bytes=_MAX_PAGE_BYTES)
             try:
                 with self._tracking_availability():
-                    body = await self._ask(RequestInfo("list", namespace, kind="PodList"), request)
+                    body = await self._transport.call_without_slot(
+                        RequestInfo("list", namespace, kind="PodList"), request
+                    )
             except ResponseTooLargeError:
                 if limit == 1:
                     raise
@@ -191,7 +181,9 @@ class Cluster:
         request = Request("GET", _pods(namespace), query)
         began, has_come = time.monotonic(), False
         with self._tracking_availability():
-            async with self._stream(RequestInfo("watch", namespace), request, read_s=WATCH_SILENCE_S) as response:
+            async with self._transport.stream(
+                RequestInfo("watch", namespace), request, read_s=WATCH_SILENCE_S
+            ) as response:
                 self.is_available.set()
                 self._watching.add(response)
                 try:
@@ -218,11 +210,9 @@ class Cluster:
         if since is not None:
             query.append(("sinceTime", since))
         request = Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
-        read_s = None if follow else _REQUEST_S
-        async with self._stream(RequestInfo("log", namespace, name), request, read_s=read_s) as response:
+        read_s = None if follow else REQUEST_S
+        async with self._transport.stream(RequestInfo("log", namespace, name), request, read_s=read_s) as response:
             yield chunks_of(request, response)
-
-    # Plumbing
 
     @contextmanager
     def _tracking_availability(self) -> Iterator[None]:
@@ -241,70 +231,12 @@ class Cluster:
 
     async def _change(self, info: RequestInfo, request: Request) -> bool:
         try:
-            await self._call(info, request)
+            await self._transport.call(info, request)
         except ClusterRefusedError as error:
             if error.is_not_found or error.is_uid_conflict:
                 return False
             raise
         return True
-
-    async def _call(
-        self, info: RequestInfo, request: Request, *, may_send: Callable[[], bool] = lambda: True
-    ) -> dict[str, Any]:
-        async with self._slots:
-            return await self._ask(info, request, may_send=may_send)
-
-    async def _ask(
-        self, info: RequestInfo, request: Request, *, may_send: Callable[[], bool] = lambda: True
-    ) -> dict[str, Any]:
-        async def ask(access: Access) -> dict[str, Any]:
-            if not may_send():
-                raise ClusterUnavailableError(f"{request}: not sent, the worker's lease was lost meanwhile")
-            timeout = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=5)
-            with translated(request):
-                async with await self._send(request, access, timeout) as response:
-                    return decode_response(info, await read_response(request, response))
-
-        return await self._with_credentials(ask)
-
-    @asynccontextmanager
-    async def _stream(
-        self, info: RequestInfo, request: Request, *, read_s: float | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response while it streams. What breaks off later is told to who reads it."""
-
-        async def ask(access: Access) -> aiohttp.ClientResponse:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
-            with translated(request):
-                response = await self._send(request, access, timeout)
-                try:
-                    await check_stream(info, request, response)
-                except BaseException:
-                    response.close()
-                    raise
-            return response
-
-        response = await self._with_credentials(ask)
-        try:
-            yield response
-        finally:
-            response.close()
-
-    async def _with_credentials(self, ask: Callable[[Access], Awaitable[T]]) -> T:
-        """Ask with credentials that the API server takes: renewed once where it does not."""
-        try:
-            access = await self._credentials.current()
-            try:
-                return await ask(access)
-            except CredentialsError:
-                renewed = await self._credentials.after_refusal(access)
-                if renewed is access:
-                    raise
-                return await ask(renewed)
-        except CredentialsError as error:
-            self._lose_credentials()
-            source = self._configuration.source
-            raise CredentialsError(f"the worker's credentials ({source}) are not accepted: {error}") from error
 
     def _lose_credentials(self) -> None:
         """Without credentials nothing is well, even while a watch that began with them goes on: it ends, and begins
@@ -312,22 +244,6 @@ class Cluster:
         self.is_available.clear()
         for response in self._watching:
             response.close()
-
-    async def _send(self, request: Request, access: Access, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        headers = list(access.headers)
-        if request.body is not None:
-            headers.append(("Content-Type", request.content_type))
-        return await self._session.request(
-            request.method,
-            URL(self._configuration.server + request.target, encoded=True),
-            data=request.body,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,  # it would take the credentials somewhere else
-            proxy=self._configuration.proxy,
-            server_hostname=self._configuration.tls_server_name,
-            ssl=access.tls or True,
-        )
 
 
 def _pods(namespace: str) -> str:

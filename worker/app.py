@@ -105,7 +105,7 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
         # No message is taken before start(), so no task runs before its supervisor.
         @app.task(name=names.LAUNCH_TASK, ignore_result=True, acks_late=True)  # type: ignore[untyped-decorator]
         def launch_task(job: str, deliveries: int) -> str:
-            return launch(job, deliveries, supervisor=supervisor, dead_letters=dead_letters)
+            return launch(job, deliveries, claim=supervisor.launch, dead_letters=dead_letters)
 
         self._failure: BaseException | None = None
         self._is_asked_to_end = False

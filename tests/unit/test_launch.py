@@ -38,9 +38,9 @@ class Letters:
 
 
 def launched(job: str, answer: ClaimOutcome | Exception, *, deliveries: int = 0) -> tuple[str, Supervisor, Letters]:
-    supervisor: Any = Supervisor(answer)
+    supervisor = Supervisor(answer)
     letters: Any = Letters()
-    return launch(job, deliveries, supervisor=supervisor, dead_letters=letters), supervisor, letters
+    return launch(job, deliveries, claim=supervisor.launch, dead_letters=letters), supervisor, letters
 
 
 @pytest.mark.parametrize(("job", "expected"), [("j", "j"), (SPEC.encode(), SPEC)])

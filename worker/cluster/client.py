@@ -31,7 +31,7 @@ from worker.cluster.responses import (
     decode_list,
     decode_watch_event,
 )
-from worker.cluster.transport import REQUEST_S, Request, HttpTransport, chunks_of, lines_of
+from worker.cluster.transport import REQUEST_S, HttpTransport, Request, chunks_of, lines_of
 
 __all__ = ["Backoff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
 

@@ -4,20 +4,24 @@ It claims the job's record and hands it to the supervisor; whatever may go wrong
 not the message's. A lost or repeated message does no harm.
 """
 
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 import structlog
 from celery.exceptions import Reject
 
-from dispatcher.spec import decode_spec
+from dispatcher.spec import JobSpec, decode_spec
+from dispatcher.steps import ClaimOutcome
 from worker.queue.dead_letters import DeadLetters
 from worker.queue.gate import DELIVERIES, Refusal
-from worker.supervisor import Supervisor
 
 log = structlog.get_logger("podrelay.worker")
 
+#: Claims the job of this id or spec, and has it launched.
+Claim = Callable[[str | JobSpec], ClaimOutcome]
 
-def launch(job: str, deliveries: int, *, supervisor: Supervisor, dead_letters: DeadLetters) -> str:
+
+def launch(job: str, deliveries: int, *, claim: Claim, dead_letters: DeadLetters) -> str:
     """Launch the job of this id, or of this spec (JSON, from a publisher in another language).
 
     ``deliveries``: how often its message was taken before. Returns what the claim said.
@@ -27,7 +31,7 @@ def launch(job: str, deliveries: int, *, supervisor: Supervisor, dead_letters: D
     """
     is_recorded = not job.startswith("{")
     try:
-        return supervisor.launch(job if is_recorded else decode_spec(job)).value
+        return claim(job if is_recorded else decode_spec(job)).value
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         is_defect = not isinstance(error, TimeoutError | CancelledError)

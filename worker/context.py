@@ -8,7 +8,7 @@ from worker.cluster.watch import PodWatches
 from worker.cluster_health import ClusterHealth
 from worker.guard import Guard
 from worker.lease import Lease
-from worker.logs.reader import Buffers
+from worker.logs.outbox import LogBudget
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -24,7 +24,7 @@ class Context:
     lease: Lease
     watches: PodWatches
     health: ClusterHealth
-    buffers: Buffers
+    log_budget: LogBudget
     guard: Guard = field(default_factory=Guard)
 
     @property

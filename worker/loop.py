@@ -24,7 +24,7 @@ from worker.guard import Guard
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
 from worker.lease import Heartbeat, Lease
-from worker.logs.reader import Buffers
+from worker.logs.outbox import LogBudget
 from worker.metrics import Metrics
 from worker.ownership.control import Control
 from worker.ownership.job_controllers import JobControllers
@@ -88,7 +88,7 @@ class WorkerLoop:
         self._slow_pods = SlowPods()
         self._draining = asyncio.Event()
         ctx = self._ctx = self._make_context(cluster, store)
-        results = RecentResults(ctx.lease, ctx.buffers)
+        results = RecentResults(ctx.lease, ctx.log_budget)
         self.jobs = JobControllers(ctx, results, capacity_changed=self._check_capacity, ended=self._ended)
         self._heartbeat = Heartbeat(ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info)
         self._sweeper = Sweeper(ctx, self.jobs, Reconciler(ctx, self.jobs, results))
@@ -189,7 +189,7 @@ class WorkerLoop:
             lease=Lease(settings.lease_s),
             watches=watches,
             health=ClusterHealth(cluster, watches, away_s=settings.api_away_s, changed=self._health_changed),
-            buffers=Buffers(settings.log_buffer_bytes),
+            log_budget=LogBudget(settings.log_buffer_bytes),
             guard=self._guard,
         )
 

@@ -94,7 +94,7 @@ def with_pod(store: RedisDriver, **fields: Any) -> str:
 async def controlled(ctx: Context, store: RedisDriver, job_id: str) -> None:
     """Control the job until it is forgotten."""
     async with asyncio.timeout(30):
-        await JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)).run()
+        await JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.log_budget)).run()
 
 
 async def test_a_job_that_cannot_be_launched_ends_with_the_exception_s_words(ctx: Context, store: RedisDriver) -> None:
@@ -156,7 +156,7 @@ async def test_a_spec_of_which_no_pod_can_be_made_is_refused_at_the_first_try(
     record = store.record(job_id)
     spec = record.spec.model_copy(update={"pod_template": template})  # past every check, as one that is missed
     async with asyncio.timeout(30):
-        await JobController(ctx, replace(record, spec=spec), RecentResults(ctx.lease, ctx.buffers)).run()
+        await JobController(ctx, replace(record, spec=spec), RecentResults(ctx.lease, ctx.log_budget)).run()
     ended = store.record(job_id)
     assert (ended.status, ended.reason) == (Status.FAILED, FailureReason.INVALID_SPEC)
 
@@ -166,7 +166,7 @@ async def test_another_owner_s_job_is_let_go_of_and_not_ended(ctx: Context, stor
     record = store.record(job_id)
     store.client.hset(names.job(job_id), mapping={"owner": "w2", "epoch": str(record.epoch + 1)})
     async with asyncio.timeout(30):
-        await JobController(ctx, record, RecentResults(ctx.lease, ctx.buffers)).run()
+        await JobController(ctx, record, RecentResults(ctx.lease, ctx.log_budget)).run()
     assert store.record(job_id).status is Status.STARTING
 
 
@@ -186,7 +186,7 @@ async def test_a_pod_of_which_the_record_does_not_tell_is_left_to_the_sweep_when
     watches: Any = ctx.watches
     watches.shown.append(SimpleNamespace(pods={name: pod}))
     ended = asyncio.Queue[JobController]()
-    results = RecentResults(ctx.lease, ctx.buffers)
+    results = RecentResults(ctx.lease, ctx.log_budget)
     jobs = JobControllers(ctx, results, capacity_changed=lambda: None, ended=ended.put_nowait)
     jobs.begin(record)
     async with asyncio.timeout(30):
@@ -202,7 +202,7 @@ async def test_a_job_that_redis_lets_wait_longer_than_its_owner_thinks_is_not_as
     """Redis' clock was set back, or somebody has changed the record."""
     job_id = claimed(store, queue_timeout_s=0.001)
     store.client.hset(names.job(job_id), "queue_timeout_s", of_redis)
-    controller, asked = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.buffers)), list[None]()
+    controller, asked = JobController(ctx, store.record(job_id), RecentResults(ctx.lease, ctx.log_budget)), list[None]()
     waited = asyncio.Event()
 
     async def wait(*_: Any) -> None:

@@ -23,7 +23,7 @@ from tests.support.real_redis import eventually, own_server, own_store
 from worker.context import Context
 from worker.guard import Guard
 from worker.lease import Heartbeat, Lease
-from worker.logs.reader import Buffers
+from worker.logs.outbox import LogBudget
 from worker.ownership.control import Control
 from worker.settings import WorkerSettings
 from worker.store import Store

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,20 +16,21 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
+from worker.cluster.observation import Observation
+from worker.cluster.pod_json import observe
 from worker.context import Context
-from worker.jobs import recent_results
 from worker.jobs.owned_record import LogLostError, MovedElsewhereError, NotKeptError, OwnedRecord
 from worker.jobs.recent_results import RecentResults
 from worker.jobs.result import plain_result
+from worker.logs import outbox as outbox_module
 from worker.logs.attempt import JobLogs
-from worker.logs.entries import Gap, LogSource, LogTail
+from worker.logs.entries import append_again
+from worker.logs.outbox import LogBudget, LogSource, Outbox
 from worker.logs.reader import LetGoError
-from worker.logs.recent import RecentBytes, RecentLog
-from worker.logs.stream import Chunk
+from worker.logs.stream import Chunk, Gap
 from worker.rules.history import PodHistory
 from worker.rules.judge import judge
 from worker.rules.verdict import AttemptEnded
-from worker.store import Store
 
 
 @pytest.fixture
@@ -49,37 +50,90 @@ async def ctx(redis_server: RedisServer) -> AsyncIterator[Context]:
         yield made
 
 
-def owned(ctx: Context, store: RedisDriver, job_id: str) -> OwnedRecord:
-    nobody: Any = None
+class Cluster:
+    """Has one line of log, of a container that goes on or has ended."""
+
+    def __init__(self, *, has_ended: bool) -> None:
+        self._has_ended = has_ended
+        self.is_well = asyncio.Event()
+
+    @asynccontextmanager
+    async def log(self, *_: object, since: str | None, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"2026-11-22T09:00:00Z one\n"
+            if not self._has_ended:
+                await asyncio.Event().wait()
+
+        yield pieces()
+
+
+class Job:
+    """What a log sees of its job."""
+
+    def __init__(self, fence: Fence) -> None:
+        self.fence = fence
+
+    async def reload(self) -> None: ...
+
+    def cancel_requested(self, by: str) -> None: ...
+
+    def mark_stale(self) -> None: ...
+
+    def recheck(self) -> None: ...
+
+
+def a_pod(state: str) -> Observation:
+    status = {"name": "base", "restartCount": 0, "state": {state: {"startedAt": "2026-11-22T09:00:00Z"}}}
+    metadata = {"name": "p", "namespace": "ns", "uid": "u"}
+    return observe(
+        {"metadata": metadata, "spec": {"containers": [{"name": "base"}]}, "status": {"containerStatuses": [status]}}
+    )
+
+
+def logs_of(ctx: Context, store: RedisDriver, job_id: str, cluster: Any = None) -> JobLogs:
+    return JobLogs(Job(Fence("w1", store.record(job_id).epoch)), cluster, ctx.store, ctx.log_budget)
+
+
+def owned(ctx: Context, store: RedisDriver, job_id: str, logs: JobLogs | None = None) -> OwnedRecord:
     record = store.record(job_id)
     fence = Fence("w1", record.epoch)
-    its: Any = SimpleNamespace(fence=fence)
-    return OwnedRecord(record, fence, ctx, news=asyncio.Event(), logs=JobLogs(its, nobody, ctx.store, ctx.buffers))
+    logs = logs_of(ctx, store, job_id) if logs is None else logs
+    return OwnedRecord(record, fence, ctx, news=asyncio.Event(), logs=logs)
 
 
 async def start(job: OwnedRecord) -> None:
     await job.move(target=Status.STARTING, pod="p", pod_uid="u", attempt=1)
 
 
-async def tail_of(ledger: Store, job: OwnedRecord, *chunks: bytes) -> LogTail:
+async def tail_of(ctx: Context, job: OwnedRecord, *chunks: bytes, first_kept: int = 0) -> Outbox:
     """The end of a log that was appended in these chunks."""
     source = LogSource(job.record.job_id, "ns", "p", "base", 1, 1 << 20)
-    recent, at = RecentLog[Any](RecentBytes()), Checkpoint()
+    at, entries = Checkpoint(), list[Chunk]()
     for data in chunks:
         end = at.end + len(data)
         after = Checkpoint(end=end, timestamp="2026-11-22T09:00:00Z", nth=1, line_bytes=1, chain=f"{end:064x}")
-        recent.note(at, [Chunk(at.end, data, after)])
+        entries.append(Chunk(at.end, data, after))
         at = after
-    tail = LogTail(source, recent)
-    await tail.append(job.fence, ledger)
-    return tail
+    whole = sent(Outbox(source, Checkpoint(), LogBudget(0)), *entries)
+    await append_again(whole, job.fence, ctx.store)
+    start = entries[first_kept - 1].checkpoint if first_kept else Checkpoint()
+    return sent(Outbox(source, start, ctx.log_budget), *entries[first_kept:])
 
 
-async def started(ctx: Context, store: RedisDriver, worker: Worker) -> OwnedRecord:
-    """A job of this worker that has its pod."""
-    job = owned(ctx, store, store.owned(worker))
+def sent(outbox: Outbox, *entries: Chunk | Gap) -> Outbox:
+    for entry in entries:
+        outbox.append(entry)
+    outbox.confirm(len(outbox.batch(len(entries))))
+    return outbox
+
+
+async def started(ctx: Context, store: RedisDriver, worker: Worker, cluster: Any = None) -> tuple[OwnedRecord, JobLogs]:
+    """A job of this worker that has its pod, and the logs of that."""
+    job_id = store.owned(worker)
+    logs = logs_of(ctx, store, job_id, cluster)
+    job = owned(ctx, store, job_id, logs)
     await start(job)
-    return job
+    return job, logs
 
 
 def roll_back(store: RedisDriver, job_id: str, to: bytes) -> None:
@@ -130,7 +184,7 @@ async def test_a_job_whose_result_redis_has_lost_is_not_put_back_as_one_whose_ou
     ctx: Context, store: RedisDriver, worker: Worker, ends: str
 ) -> None:
     """Whoever found it so would tell a success, whatever its pod shows."""
-    job = await started(ctx, store, worker)
+    job, _ = await started(ctx, store, worker)
     job_id = job.record.job_id
     before = store.client.dump(names.job(job_id))
     await getattr(job, ends)(Ended(result=plain_result(job.record, "why")))
@@ -146,7 +200,7 @@ async def test_a_job_whose_result_redis_has_lost_is_not_put_back_as_one_whose_ou
 async def test_a_result_that_redis_has_lost_is_appended_again_with_all_that_belongs_to_it(
     ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
-    job = await started(ctx, store, worker)
+    job, _ = await started(ctx, store, worker)
     job_id = job.record.job_id
     before, event = store.client.dump(names.job(job_id)), Ended(result=plain_result(job.record, "why"))
     await job.end(event)
@@ -232,13 +286,13 @@ async def test_a_cancel_that_the_owner_heard_of_outlives_a_rollback(
 async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_before_the_result(
     ctx: Context, store: RedisDriver, worker: Worker, lost: int
 ) -> None:
-    job = await started(ctx, store, worker)
+    job, logs = await started(ctx, store, worker)
     job_id, log = job.record.job_id, names.log(job.record.job_id)
     before = [store.client.dump(names.job(job_id))]
-    await tail_of(ctx.store, job, b"one\n")
+    await tail_of(ctx, job, b"one\n")
     before.append(store.client.dump(names.job(job_id)))
-    tail = await tail_of(ctx.store, job, b"one\n", b"two\n")
-    job._logs.tails = {(1, "base"): tail}
+    tail = await tail_of(ctx, job, b"one\n", b"two\n")
+    logs.tails = {(1, "base"): tail}
     entries: Any = store.client.xrange(log)
     store.client.xdel(log, *(entry_id for entry_id, _ in entries[-lost:]))
     roll_back(store, job_id, before[-lost])
@@ -250,51 +304,59 @@ async def test_the_end_of_a_log_that_nobody_follows_any_more_is_appended_again_b
 async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
     ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
-    job = await started(ctx, store, worker)
-    job_id = job.record.job_id
-    before, fell_back = store.client.dump(names.job(job_id)), list[Checkpoint]()
-    tail = await tail_of(ctx.store, job, b"one\n")
-    follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail, fall_back=fell_back.append)
-    job._logs._attempt, job._logs._followed["base"] = 1, (follower, asyncio.create_task(asyncio.sleep(60)))
+    job, logs = await started(ctx, store, worker, Cluster(has_ended=False))
+    job_id, log = job.record.job_id, names.log(job.record.job_id)
+    before = store.client.dump(names.job(job_id))
+    logs.see(a_pod("running"), job.record, is_gone=False)
+    await until_has(store, log, 1)
     await job.reload()
-    assert fell_back == []
     roll_back(store, job_id, before)
     await job.reload()
-    assert fell_back == [Checkpoint()]
+    await until_has(store, log, 2)
+    assert store.record(job_id).checkpoints == logs.checkpoints
+    found: Any = store.client.xrange(log)
+    assert [fields[b"r"] for _, fields in found] == [b"one\n", b"one\n"]  # only the record had lost it
+    assert not logs.is_lacking
+    await logs.stop()
+
+
+async def until_has(store: RedisDriver, log: str, entries: int) -> None:
+    async with asyncio.timeout(10):
+        while store.client.xlen(log) < entries:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
 async def test_a_log_that_was_read_to_its_end_while_others_go_on_is_appended_or_read_again(
-    ctx: Context, store: RedisDriver, worker: Worker, is_kept: bool
+    ctx: Context, store: RedisDriver, worker: Worker, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = await started(ctx, store, worker)
+    monkeypatch.setattr(outbox_module, "KEPT_S", 60.0 if is_kept else -1.0)
+    job, logs = await started(ctx, store, worker, Cluster(has_ended=True))
     job_id = job.record.job_id
-    before, ended = store.client.dump(names.job(job_id)), asyncio.create_task(asyncio.sleep(0))
-    tail = await tail_of(ctx.store, job, b"one\n")
-    await ended
-    follower: Any = SimpleNamespace(published=Checkpoint(end=4), tail=tail)
-    job._logs._attempt, job._logs._followed["base"] = 1, (follower, ended)
-    if not is_kept:
-        tail.recent.clear()
+    before = store.client.dump(names.job(job_id))
+    logs.see(a_pod("terminated"), job.record, is_gone=False)
+    assert (await logs.drain(10, job.record))["base"].is_complete
+    there = store.record(job_id).checkpoints
+    assert (there[1, "base"].end, there) == (4, logs.checkpoints)
     roll_back(store, job_id, before)
     await job.reload()
-    assert job._logs.is_lacking is not is_kept
-    assert ("base" in job._logs._followed) is is_kept
-    assert store.record(job_id).checkpoints == ({(1, "base"): tail.recent.entries[-1].checkpoint} if is_kept else {})
+    assert logs.is_lacking is not is_kept
+    assert logs.checkpoints == store.record(job_id).checkpoints == (there if is_kept else {})
+    await logs.stop()
 
 
 async def test_the_end_of_a_gap_of_unknown_length_is_told_again(
     ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
-    job = await started(ctx, store, worker)
+    job, logs = await started(ctx, store, worker)
     job_id, log = job.record.job_id, names.log(job.record.job_id)
-    tail = await tail_of(ctx.store, job, b"one\n")
-    before, after = store.client.dump(names.job(job_id)), tail.recent.entries[-1].checkpoint
-    tail.recent.note(after, [Gap(after.end, after, "rotated away", is_open=True)])
-    await tail.append(job.fence, ctx.store)
+    tail = await tail_of(ctx, job, b"one\n")
+    before, after = store.client.dump(names.job(job_id)), tail.published
+    sent(tail, Gap(after.end, after, "rotated away", is_open=True))
+    await append_again(tail, job.fence, ctx.store)
     store.client.xtrim(log, maxlen=0, approximate=False)
     roll_back(store, job_id, before)
-    job._logs.tails = {(1, "base"): tail}
+    logs.tails = {(1, "base"): tail}
     await job.move(target=Status.RUNNING)
     found: Any = store.client.xrange(log)
     assert [fields[b"g"] for _, fields in found] == [b"rotated away"]
@@ -304,45 +366,38 @@ async def test_the_end_of_a_gap_of_unknown_length_is_told_again(
 async def test_the_end_of_a_log_of_which_redis_has_lost_more_than_is_kept_is_read_again_or_given_up(
     ctx: Context, store: RedisDriver, worker: Worker, is_there: bool
 ) -> None:
-    job = await started(ctx, store, worker)
+    job, logs = await started(ctx, store, worker)
     job_id = job.record.job_id
     before = store.client.dump(names.job(job_id))
-    tail = await tail_of(ctx.store, job, b"one\n", b"two\n")
-    tail.recent.note(tail.recent.entries[0].checkpoint, tail.recent.take(tail.recent.entries[0].checkpoint))
-    job._logs.tails = {(1, "base"): tail}
-    job.record = replace(job.record, checkpoints={(1, "base"): tail.recent.entries[-1].checkpoint})
+    tail = await tail_of(ctx, job, b"one\n", b"two\n", first_kept=1)
+    logs.tails = {(1, "base"): tail}
+    job.record = replace(job.record, checkpoints={(1, "base"): tail.published})
     roll_back(store, job_id, before)
     if is_there:
-        job._logs._attempt = 1
+        logs.see(a_pod("waiting"), job.record, is_gone=False)
         with pytest.raises(LogLostError):
             await job.move(target=Status.RUNNING)
         assert job.record.checkpoints == {}
-        job._logs.read_again()
+        logs.read_again()
     await job.move(target=Status.RUNNING)
     assert store.record(job_id).status is Status.RUNNING
-    assert tail.recent.start is None
+    assert tail.kept == []
 
 
-async def test_the_ends_of_finished_logs_leave_half_of_their_room_to_running_ones(
-    ctx: Context, store: RedisDriver, worker: Worker, monkeypatch: pytest.MonkeyPatch
+async def test_the_ends_of_a_finished_job_s_logs_are_forgotten_with_its_result(
+    ctx: Context, store: RedisDriver, worker: Worker
 ) -> None:
-    monkeypatch.setattr(recent_results, "ALL_BYTES", 20)
-    results, tails = RecentResults(ctx.lease, ctx.buffers), []
-    for _ in range(3):
-        job = owned(ctx, store, store.owned(worker))
-        tails.append(await tail_of(ctx.store, job, b"four"))
-        tails[-1].recent.everybodys = ctx.buffers.recent
-        ctx.buffers.recent.used += 4
-        ended: Any = None
-        results.keep(job.record, ended, {(1, "base"): tails[-1]})
-    assert [bool(tail.known) for tail in tails] == [False, True, True]
-    assert ctx.buffers.recent.used == 8
+    job, _ = await started(ctx, store, worker)
+    tail, results = await tail_of(ctx, job, b"four"), RecentResults(ctx.lease, ctx.log_budget)
+    ended: Any = None
+    results.keep(job.record, ended, {(1, "base"): tail})
+    assert ctx.log_budget.kept_bytes == 4
     results.forget(job.record.job_id)
-    assert ctx.buffers.recent.used == 4
+    assert (tail.kept, ctx.log_budget.kept_bytes) == ([], 0)
 
 
 async def test_a_later_owners_record_is_never_put_back_over(ctx: Context, store: RedisDriver, worker: Worker) -> None:
-    job = await started(ctx, store, worker)
+    job, _ = await started(ctx, store, worker)
     job_id = job.record.job_id
     worker.die()
     assert store.worker("w2").claim(job_id, former_owner="w1").outcome is steps.ClaimOutcome.CLAIMED

@@ -84,7 +84,7 @@ async def test_a_cancel_is_told_within_its_limit_although_the_pod_has_a_year_to_
     worker.claim(spec.id)
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
-    controlling = JobController(ctx, store.record(spec.id), RecentResults(ctx.lease, ctx.buffers))
+    controlling = JobController(ctx, store.record(spec.id), RecentResults(ctx.lease, ctx.log_budget))
     telling = asyncio.create_task(told_of_its_pod(controlling))
     async with asyncio.timeout(30):
         await controlling.run()
@@ -132,7 +132,7 @@ async def test_a_cancel_whose_deletion_is_refused_says_so_and_ends_with_the_pod(
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     controlling = JobController(
-        replace(ctx, cluster=cluster), store.record(spec.id), RecentResults(ctx.lease, ctx.buffers)
+        replace(ctx, cluster=cluster), store.record(spec.id), RecentResults(ctx.lease, ctx.log_budget)
     )
     details = set[str]()
 
@@ -163,7 +163,7 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1", "at:running": "1"}
     store.client.hset(names.job(spec.id), mapping={"status": "RUNNING", "cancel_by": "ann", **pod})
     before = store.client.dump(names.job(spec.id))
-    results = RecentResults(ctx.lease, ctx.buffers)
+    results = RecentResults(ctx.lease, ctx.log_budget)
     ended = list[JobController]()
     jobs = JobControllers(ctx, results, capacity_changed=lambda: None, ended=ended.append)
     jobs.begin(store.record(spec.id))

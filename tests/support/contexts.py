@@ -10,7 +10,7 @@ from worker.cluster_health import ClusterHealth
 from worker.context import Context
 from worker.guard import Guard
 from worker.lease import Lease
-from worker.logs.reader import Buffers
+from worker.logs.outbox import LogBudget
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -38,7 +38,7 @@ async def a_context(
         lease=lease or held_lease(),
         watches=watches,
         health=health,
-        buffers=Buffers(0),
+        log_budget=LogBudget(1 << 20),
         guard=guard or Guard(),
     )
     await client.aclose()

@@ -18,8 +18,8 @@ from worker.cluster.observation import Observation
 from worker.cluster.pod_json import observe
 from worker.logs import reader as log_follower
 from worker.logs.attempt import JobLogs
-from worker.logs.entries import LogSource
-from worker.logs.reader import POD_GONE, ROTATED, STILL_RUNNING, Buffers, LogFollower
+from worker.logs.outbox import LogBudget, LogSource, Outbox
+from worker.logs.reader import POD_GONE, ROTATED, STILL_RUNNING, LogFollower
 
 OF_A_RESTARTING_KUBELET = ClusterRefusedError(
     404, {"reason": "NotFound", "message": "the server could not find the requested resource ( pods/log job)"}
@@ -123,9 +123,8 @@ class Play:
         self.cluster, self.redis, self.job = Cluster(*answers), Redis(), Job()
         source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
         world: dict[str, Any] = {"job": self.job, "cluster": self.cluster, "store": self.redis}
-        self.follower = LogFollower(
-            source, checkpoint or Checkpoint(), buffers=Buffers(1 << 24), restarts=restarts, **world
-        )
+        outbox = Outbox(source, checkpoint or Checkpoint(), LogBudget(1 << 24))
+        self.follower = LogFollower(outbox, restarts=restarts, **world)
 
     def begin(self) -> None:
         self.running = asyncio.create_task(self.follower.run())
@@ -346,7 +345,7 @@ def a_pod(state: str, *, restarts: int = 0) -> Observation:
 
 def job_logs(cluster: Cluster, redis: Redis) -> JobLogs:
     world: dict[str, Any] = {"job": Job(), "cluster": cluster, "store": redis}
-    return JobLogs(buffers=Buffers(1 << 24), **world)
+    return JobLogs(budget=LogBudget(1 << 24), **world)
 
 
 NO_SUCH_POD = ClusterRefusedError(404, {"reason": "NotFound", "message": 'pods "p" not found'})

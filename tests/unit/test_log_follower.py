@@ -13,8 +13,8 @@ from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
 from worker.logs.attempt import JobLogs
-from worker.logs.entries import LogSource
-from worker.logs.reader import Buffers, LogFollower
+from worker.logs.outbox import LogBudget, LogSource, Outbox
+from worker.logs.reader import LogFollower
 
 
 class Redis:
@@ -91,7 +91,7 @@ def a_log(lines: int, line_bytes: int) -> bytes:
 
 def a_follower(cluster: Any, redis: Any) -> LogFollower:
     source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
-    return LogFollower(source, Checkpoint(), job=Job(), cluster=cluster, store=redis, buffers=Buffers(1 << 24))
+    return LogFollower(Outbox(source, Checkpoint(), LogBudget(1 << 24)), job=Job(), cluster=cluster, store=redis)
 
 
 async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch_and_cannot_be_read_again() -> None:
@@ -101,9 +101,9 @@ async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch
     await asyncio.wait_for(redis.half_way.wait(), 10)
     cluster.error = ClusterRefusedError(404, {"reason": "NotFound"})
     follower.pod_gone()
-    follower.fall_back(follower.kept_from)
+    follower.fall_back(follower.outbox.start)
     await asyncio.wait_for(running, 10)
-    assert follower.published.end == 2000 * 400
+    assert follower.outbox.published.end == 2000 * 400
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["appended again", "read again"])
@@ -113,7 +113,7 @@ async def test_what_redis_has_lost_of_a_silent_log_comes_back_before_the_contain
     running = asyncio.create_task(follower.run())
     await redis.until_at(200)
     if not is_kept:
-        follower.tail.recent.clear()
+        follower.outbox.forget()
     redis.checkpoint = ""
     follower.fall_back(Checkpoint())
     await redis.until_at(200)
@@ -126,7 +126,7 @@ async def test_what_redis_has_lost_of_a_silent_log_comes_back_before_the_contain
 async def test_a_drain_ends_also_when_redis_has_lost_log_that_cannot_be_read_again(limit_s: float) -> None:
     redis, cluster = Redis(), Cluster(a_log(10, 20))
     redis.answers.clear()
-    logs: Any = JobLogs(Job(), cluster, redis, Buffers(1 << 20))  # type: ignore[arg-type]
+    logs: Any = JobLogs(Job(), cluster, redis, LogBudget(1 << 20))  # type: ignore[arg-type]
     follower = a_follower(cluster, redis)
     logs._followed["base"] = (follower, asyncio.create_task(follower.run()))
     follower.container_ended()

@@ -11,7 +11,7 @@ from dispatcher.status import Status
 from dispatcher.steps import Beat, SurveyRow
 from worker.jobs.recent_results import KEPT_S, RecentResults
 from worker.lease import Lease
-from worker.logs.reader import Buffers
+from worker.logs.outbox import LogBudget
 
 SPEC = JobSpec(id="job-1", image="x")
 
@@ -23,7 +23,7 @@ class Worker:
         self.now = 1000.0
         self.lease = Lease(30.0, clock=lambda: self.now)
         self.hears_of("first run")
-        self.results = RecentResults(self.lease, Buffers(0))
+        self.results = RecentResults(self.lease, LogBudget(0))
 
     def hears_of(self, redis_life: str) -> None:
         beat = Beat(at=self.now, generation="g", lease_was_alive=True, redis_life=redis_life, runs_since=None)

@@ -35,7 +35,7 @@ class OwnedJob:
         self.step = ""
         self.news = asyncio.Event()
         self.log = structlog.get_logger("podrelay.worker").bind(job_id=record.job_id)
-        self.logs = JobLogs(of_log, ctx.cluster, ctx.store, ctx.buffers)
+        self.logs = JobLogs(of_log, ctx.cluster, ctx.store, ctx.log_budget)
         fence = Fence(ctx.incarnation, record.epoch)
         self.owned = OwnedRecord(record, fence, ctx, news=self.news, logs=self.logs)
         self.pod = JobPod(ctx.cluster, ctx.watches, record.job_id, self.news)

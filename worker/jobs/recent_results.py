@@ -4,7 +4,6 @@ A failover of Redis loses the writes of its last moments, and somebody may empty
 a result still knows it. It appends it again, so that the job does not run a second time.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,8 +13,7 @@ from dispatcher.record import JobRecord
 from dispatcher.steps import SurveyRow
 from worker.lease import Lease
 from worker.logs.attempt import Tails, discard
-from worker.logs.reader import Buffers
-from worker.logs.recent import ALL_BYTES
+from worker.logs.outbox import LogBudget
 
 #: How long a result is kept, at least.
 KEPT_S: Final = 60.0
@@ -39,28 +37,19 @@ class Finished:
 class RecentResults:
     """One worker's, by job id."""
 
-    def __init__(self, lease: Lease, buffers: Buffers) -> None:
+    def __init__(self, lease: Lease, log_budget: LogBudget) -> None:
         self._lease = lease
-        self._buffers = buffers
+        self._log_budget = log_budget
         self._kept: dict[str, Finished] = {}
-        self._logs: deque[Tails] = deque()
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._kept
 
     def keep(self, record: JobRecord, ended: Ended, tails: Tails) -> None:
-        """Keep a result that was just appended.
-
-        The ends of finished logs may take half of the room that there is for the ends of logs: the other half is for
-        those of running jobs.
-        """
-        until, recent = self._lease.now() + KEPT_S, self._buffers.recent
+        """Keep a result that was just appended, and the ends of its logs as long as there is room for them."""
+        until = self._lease.now() + KEPT_S
         self._kept[record.job_id] = Finished(record, ended, tails, until, self._lease.server_run)
-        self._logs.append(tails)
-        is_too_much = recent.used > ALL_BYTES // 2
-        while self._logs and (is_too_much or not any(tail.known for tail in self._logs[0].values())):
-            discard(self._logs.popleft())
-            is_too_much = recent.used > ALL_BYTES // 2
+        self._log_budget.keep_ended(tails.values())
 
     def of_resubmitted(self, record: JobRecord) -> Finished | None:
         """Return the result of this job where Redis was emptied after it, and its caller has submitted it again."""

@@ -1,7 +1,7 @@
 """The logs of one attempt: which containers are followed, from when, and until when."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import structlog
@@ -11,8 +11,9 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Container, Observation
-from worker.logs.entries import LogSource, LogTail
-from worker.logs.reader import Buffers, JobOfLog, LetGoError, LogFollower
+from worker.logs.entries import append_again
+from worker.logs.outbox import LogBudget, LogSource, Outbox
+from worker.logs.reader import JobOfLog, LetGoError, LogFollower
 from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
@@ -20,18 +21,18 @@ log = structlog.get_logger("podrelay.worker")
 #: How often log controllers of an attempt that fail by a defect of ours are begun again.
 MOST_FAILURES: Final = 3
 
-#: What was appended last of the logs that are published to their ends, by attempt and container.
-Tails = dict[tuple[int, str], LogTail]
+#: The outboxes of logs that are published to their ends, by attempt and container: their containers may be gone.
+Tails = dict[tuple[int, str], Outbox]
 
 
 class JobLogs:
     """One log follower per followed container, each a task of its own."""
 
-    def __init__(self, job: JobOfLog, cluster: Cluster, store: Store, buffers: Buffers) -> None:
+    def __init__(self, job: JobOfLog, cluster: Cluster, store: Store, budget: LogBudget) -> None:
         self._job = job
         self._cluster = cluster
         self._store = store
-        self._buffers = buffers
+        self._budget = budget
         self._attempt = 0
         self._failures = 0
         self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
@@ -44,7 +45,7 @@ class JobLogs:
 
     def see(self, pod: Observation, record: JobRecord, *, is_gone: bool) -> None:
         """Begin with the containers that have started, and tell the followed ones what becomes of theirs."""
-        self._last = pod
+        self._last, self._attempt = pod, record.attempt
         for container in pod.containers:
             if not _is_wanted(container, record.spec):
                 continue
@@ -79,13 +80,9 @@ class JobLogs:
         log.error("log follower failed", container=container, failures=self._failures, exc_info=error)
         return self._failures > MOST_FAILURES  # then the drain raises it, and the job is followed anew, at its pace
 
-    def _checkpoint(self, container: str, record: JobRecord) -> Checkpoint:
+    def _outbox(self, container: str, record: JobRecord) -> Outbox:
         if container in self._followed:
-            return self._followed[container][0].published
-        return record.checkpoints.get((record.attempt, container), Checkpoint())
-
-    def _begin(self, container: str, record: JobRecord, *, restarts: int = 0) -> None:
-        self._attempt = record.attempt
+            return self._followed[container][0].outbox
         source = LogSource(
             job_id=record.job_id,
             namespace=record.namespace or "",
@@ -94,16 +91,13 @@ class JobLogs:
             attempt=record.attempt,
             limit_bytes=record.spec.log_limit_bytes,
         )
-        follower = LogFollower(
-            source,
-            self._checkpoint(container, record),
-            job=self._job,
-            cluster=self._cluster,
-            store=self._store,
-            buffers=self._buffers,
-            restarts=restarts,
-        )
-        task = asyncio.create_task(follower.run(), name=f"log {source.pod}/{container}")
+        return Outbox(source, record.checkpoints.get((record.attempt, container), Checkpoint()), self._budget)
+
+    def _begin(self, container: str, record: JobRecord, *, restarts: int = 0) -> None:
+        self._attempt = record.attempt
+        outbox = self._outbox(container, record)
+        follower = LogFollower(outbox, job=self._job, cluster=self._cluster, store=self._store, restarts=restarts)
+        task = asyncio.create_task(follower.run(), name=f"log {outbox.source.pod}/{container}")
         # Whatever ends a log follower early (another owner, a defect) is a reason to look at the job again.
         task.add_done_callback(lambda _: self._job.recheck() if not task.cancelled() and task.exception() else None)
         self._followed[container] = (follower, task)
@@ -121,22 +115,20 @@ class JobLogs:
     @property
     def checkpoints(self) -> Mapping[tuple[int, str], Checkpoint]:
         """What is published, by attempt and container."""
-        return {(self._attempt, name): follower.published for name, (follower, _) in self._followed.items()}
+        return {(self._attempt, name): follower.outbox.published for name, (follower, _) in self._followed.items()}
 
     @property
     def kept_from(self) -> Mapping[tuple[int, str], Checkpoint]:
         """From where on everything can be appended again."""
-        kept = {place: tail.recent.start for place, tail in self.tails.items() if tail.recent.start is not None}
-        return {**kept, **{(self._attempt, name): follower.kept_from for name, (follower, _) in self._followed.items()}}
+        kept = {place: tail.start for place, tail in self.tails.items() if tail.kept}
+        followed = {(self._attempt, name): follower.outbox.start for name, (follower, _) in self._followed.items()}
+        return {**kept, **followed}
 
     @property
     def known(self) -> Mapping[str, str]:
         """What the record says where Redis has the ends of the logs that nobody follows any more."""
-        return {field: value for tail in self._all_tails() for field, value in tail.known.items()}
-
-    def _all_tails(self) -> Sequence[LogTail]:
-        ended = [follower.tail for follower, task in self._followed.values() if task.done()]
-        return [*self.tails.values(), *ended]
+        ended = [follower.outbox for follower, task in self._followed.values() if task.done()]
+        return {name: value for tail in (*self.tails.values(), *ended) for name, value in tail.record_fields.items()}
 
     async def append_lost(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
         """Append again, or read again, what the record lacks of what was ``published`` before it was read."""
@@ -144,19 +136,19 @@ class JobLogs:
             is_there = await self._append_tail(tail, record.checkpoints.get(place, Checkpoint()))
             self.is_lacking |= not is_there and place[0] == self._attempt
         for name, (follower, task) in list(self._followed.items()):
-            place, tail = (self._attempt, name), follower.tail
+            place, tail = (self._attempt, name), follower.outbox
             there = record.checkpoints.get(place, Checkpoint())
             is_behind = there.end < published.get(place, Checkpoint()).end
             if not task.done():
                 if is_behind:
                     follower.fall_back(there)
-            elif (is_behind and not tail.known) or not await self._append_tail(tail, there):
+            elif (is_behind and not tail.kept) or not await self._append_tail(tail, there):
                 self._followed.pop(name, None)
                 self.is_lacking = True
 
-    async def _append_tail(self, tail: LogTail, there: Checkpoint) -> bool:
+    async def _append_tail(self, tail: Outbox, there: Checkpoint) -> bool:
         """Append the end of a log again where the record does not say that it is there; False: it cannot be."""
-        return tail.is_in(there) or await tail.append(self._job.fence, self._store)
+        return tail.is_in(there) or await append_again(tail, self._job.fence, self._store)
 
     def read_again(self) -> None:
         """Follow this attempt's logs anew, from where the record says."""
@@ -196,8 +188,8 @@ class JobLogs:
 
     def end_attempt(self) -> None:
         """Forget the controllers of an attempt that is drained, but not what Redis may still lose."""
-        tails = {(self._attempt, name): follower.tail for name, (follower, _) in self._followed.items()}
-        self.tails.update({place: tail for place, tail in tails.items() if tail.recent.start is not None})
+        tails = {(self._attempt, name): follower.outbox for name, (follower, _) in self._followed.items()}
+        self.tails.update({place: tail for place, tail in tails.items() if tail.kept})
         self._followed.clear()
         self._last = None
 
@@ -208,14 +200,14 @@ class JobLogs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for follower, _ in self._followed.values():
-            follower.tail.recent.clear()
+            follower.outbox.forget()
         self._followed.clear()
 
 
 def discard(tails: Tails) -> None:
     """Give their memory back."""
     for tail in tails.values():
-        tail.recent.clear()
+        tail.forget()
 
 
 async def _published(follower: LogFollower, task: asyncio.Task[None], timeout_s: float) -> None:

@@ -1,15 +1,14 @@
 """How what was read of a log becomes entries of the job's channel, and again where Redis has lost them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from dispatcher.channel import encode_chunk, encode_gap
-from dispatcher.record import Checkpoint, checkpoint_field, gap_field
+from dispatcher.record import checkpoint_field
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
-from worker.logs.recent import RecentLog
+from worker.logs.outbox import Entry, LogSource, Outbox
 from worker.logs.stream import Chunk
 from worker.store import Store
 
@@ -19,34 +18,7 @@ log = structlog.get_logger("podrelay.worker")
 BATCH: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Bytes given up before they were appended: from ``start`` to the checkpoint's end, or unknown (``is_open``)."""
-
-    start: int
-    checkpoint: Checkpoint
-    why: str
-    is_open: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        """What it holds of memory."""
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
-class LogSource:
-    """Which log."""
-
-    job_id: str
-    namespace: str
-    pod: str
-    container: str
-    attempt: int
-    limit_bytes: int
-
-
-def append_step(at: LogSource, fence: Fence, entry: Chunk | Gap, memory_limit_bytes: int) -> Step[Appended]:
+def append_step(at: LogSource, fence: Fence, entry: Entry, memory_limit_bytes: int) -> Step[Appended]:
     """Append one entry to the job's channel, fenced and exact (see ``append_log.lua``)."""
     if isinstance(entry, Chunk):
         chain = entry.checkpoint.chain
@@ -68,7 +40,7 @@ def append_step(at: LogSource, fence: Fence, entry: Chunk | Gap, memory_limit_by
     )
 
 
-def how_many_applied(batch: Sequence[Chunk | Gap], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
+def how_many_applied(batch: Sequence[Entry], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
     """How many from the front are in Redis, also those that an earlier try with a lost reply had appended; and the
     reply that refused the next one."""
     known = [entry.checkpoint.encode() for entry in batch]
@@ -79,40 +51,16 @@ def how_many_applied(batch: Sequence[Chunk | Gap], replies: Sequence[Appended]) 
     return len(batch), None
 
 
-@dataclass(frozen=True, slots=True)
-class LogTail:
-    """What was appended last of a log that is published to its end. Its container may be gone."""
-
-    source: LogSource
-    recent: RecentLog[Chunk | Gap]
-
-    @property
-    def known(self) -> Mapping[str, str]:
-        """The record's fields that say that Redis has it; none where nothing is kept."""
-        if not (entries := self.recent.entries):
-            return {}
-        field, last = checkpoint_field(self.source.attempt, self.source.container), entries[-1]
-        found = {field: last.checkpoint.encode()}
-        if isinstance(last, Gap) and last.is_open:  # moves no checkpoint
-            found[gap_field(field)] = last.checkpoint.encode()
-        return found
-
-    def is_in(self, there: Checkpoint) -> bool:
-        """Whether a log that is published up to there has it (a gap of unknown length at its end cannot be seen so)."""
-        last = self.recent.entries[-1] if self.recent.start is not None else None
-        return last is None or (there.end >= last.checkpoint.end and not (isinstance(last, Gap) and last.is_open))
-
-    async def append(self, fence: Fence, store: Store) -> bool:
-        """Append it again; Redis refuses what it has. False: it was given up, because Redis lacks more than is kept, or
-        has no room."""
-        entries = self.recent.entries
-        steps = [append_step(self.source, fence, entry, store.memory_limit_bytes) for entry in entries]
-        replies: list[Appended] = []
-        for first in range(0, len(steps), BATCH):
-            replies += await store.run_many(steps[first : first + BATCH])
-        _, refused = how_many_applied(entries, replies)
-        if refused is None or refused.outcome not in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
-            return True
-        log.warning("the end of a log is lost with Redis", job_id=self.source.job_id, why=refused.outcome.value)
-        self.recent.clear()
-        return False
+async def append_again(outbox: Outbox, fence: Fence, store: Store) -> bool:
+    """Append again what is kept of a log that is published to its end; Redis refuses what it has. False: it was given
+    up, because Redis lacks more than is kept, or has no room."""
+    kept, replies = outbox.kept, list[Appended]()
+    steps = [append_step(outbox.source, fence, entry, store.memory_limit_bytes) for entry in kept]
+    for first in range(0, len(steps), BATCH):
+        replies += await store.run_many(steps[first : first + BATCH])
+    _, refused = how_many_applied(kept, replies)
+    if refused is None or refused.outcome not in (AppendOutcome.MISMATCH, AppendOutcome.FULL):
+        return True
+    log.warning("the end of a log is lost with Redis", job_id=outbox.source.job_id, why=refused.outcome.value)
+    outbox.forget()
+    return False

@@ -14,10 +14,7 @@ had so is told as a gap with its reason, and the log is not called complete.
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -30,16 +27,15 @@ from worker.cluster.backoff import Backoff
 from worker.cluster.client import Cluster
 from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError
 from worker.failpoints import Failpoint, failpoint
-from worker.logs.entries import BATCH, Gap, LogSource, LogTail, append_step, how_many_applied
-from worker.logs.recent import RecentBytes, RecentLog
-from worker.logs.stream import Chunk, LogLines
+from worker.logs.entries import BATCH, append_step, how_many_applied
+from worker.logs.outbox import Outbox
+from worker.logs.stream import Gap, LogLines
 from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
 CHUNK_BYTES: Final = 16_000  # a stream entry of at most this size costs Redis 1.02 times its size in memory
 CHUNK_S: Final = 0.2
-JOB_BUFFER_BYTES: Final = 16 * 1024 * 1024
 
 #: A log of at most this size is read again from its start after an interruption, which is exact also when the node's
 #: clock has stepped back; a larger one from a second before the checkpoint.
@@ -95,17 +91,8 @@ class JobOfLog(Protocol):
         """A log follower ended early: look whose the job is."""
 
 
-@dataclass(slots=True)
-class Buffers:
-    """What all jobs of this worker hold in memory for want of Redis, in bytes; ``recent``: and in case of its loss."""
-
-    limit_bytes: int
-    used_bytes: int = 0
-    recent: RecentBytes = field(default_factory=RecentBytes)
-
-
 class LogFollower:
-    """Follows one container from the record's checkpoint (or its start) to its end.
+    """Follows one container from where its outbox stands to its end.
 
     :meth:`run` returns when everything is published. What the pod shows must be told: that the container ended
     (:meth:`container_ended`), was started again, that the pod is gone; and that the job waits for no more than is there
@@ -114,23 +101,19 @@ class LogFollower:
 
     def __init__(
         self,
-        source: LogSource,
-        checkpoint: Checkpoint,
+        outbox: Outbox,
         *,
         job: JobOfLog,
         cluster: Cluster,
         store: Store,
-        buffers: Buffers,
         restarts: int = 0,
     ) -> None:
-        self._source = source
+        self.outbox = outbox
+        self._source = outbox.source
         self._job = job
         self._cluster = cluster
         self._store = store
-        self._buffers = buffers
-        self.published = checkpoint  #: what Redis has
-        self._recent = RecentLog[Chunk | Gap](buffers.recent)
-        self._lines = LogLines(checkpoint)
+        self._lines = LogLines(outbox.published)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
         self._proofs = 0  # how many readings of the whole log lacked it
         self._is_past_gap = False  # it is not there either: take all that is
@@ -139,8 +122,6 @@ class LogFollower:
         self._read_run = 0  # the restarts before the run of which something was read
         self._followed: asyncio.Task[None] | None = None  # a stream that is read on until a read for the end begins
         self._gives_up = False
-        self._waiting: deque[Chunk | Gap] = deque()
-        self._waiting_bytes = 0
         self._has_ended = False
         self._is_gone = False
         self._is_last = False
@@ -155,10 +136,9 @@ class LogFollower:
         self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
         self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
         self._news = self._heard = 0  # how often it was told something, and how much of it before the present stream
-        self._work = asyncio.Event()  # for the publisher
         self._cut_timer: asyncio.TimerHandle | None = None
         self._cut_at_s = 0.0  # when last, on the loop's clock
-        self._log = log.bind(job_id=source.job_id, container=source.container)
+        self._log = log.bind(job_id=outbox.source.job_id, container=outbox.source.container)
 
     def container_ended(self) -> None:
         """The container is terminated: no more bytes will come of this run."""
@@ -200,23 +180,14 @@ class LogFollower:
     def fall_back(self, to: Checkpoint) -> None:
         """Redis turns out to end here, before what it had taken."""
         self._falls_back_to = to
-        self._work.set()
-
-    @property
-    def tail(self) -> LogTail:
-        """What can be appended again when all is published."""
-        return LogTail(self._source, self._recent)
-
-    @property
-    def kept_from(self) -> Checkpoint:
-        """What Redis has, but for what can be appended again."""
-        return self._recent.start or self.published
+        self.outbox.news.set()
 
     @property
     def summary(self) -> LogSummary:
         """What was published so far."""
-        is_complete = self._is_whole and not self._has_gap and not self._waiting
-        return LogSummary(bytes=self.published.end, sha256=self.published.chain, is_complete=is_complete)
+        outbox = self.outbox
+        is_complete = self._is_whole and not (self._has_gap or outbox.has_dropped or outbox.is_waiting)
+        return LogSummary(bytes=outbox.published.end, sha256=outbox.published.chain, is_complete=is_complete)
 
     async def run(self) -> None:
         """Follow to the end.
@@ -235,7 +206,7 @@ class LogFollower:
         except* LetGoError:
             raise LetGoError from None
         finally:
-            self._discard_waiting()
+            self.outbox.discard_waiting()
 
     # Reading
 
@@ -256,7 +227,7 @@ class LogFollower:
             self._tell_gap(self._missing or f"it could not be read to its end in time: {self._trouble}")
         self._is_read = True
         self.all_read.set()
-        self._work.set()
+        self.outbox.news.set()
 
     @property
     def _is_for_end(self) -> bool:
@@ -445,18 +416,14 @@ class LogFollower:
     def _tell_gap(self, why: str) -> None:
         """Nobody knows how much is missing here."""
         at = self._lines.checkpoint
-        self._waiting.append(Gap(at.end, at, why, is_open=True))
-        self._work.set()
+        self.outbox.append(Gap(at.end, at, why, is_open=True))
 
     def _rewind(self) -> None:
         """Redis has lost appended chunks: read again from its checkpoint."""
         assert self._rewind_to is not None
         self._log.warning("Redis lost log chunks, reading them again", from_byte=self._rewind_to.end)
-        self._discard_waiting()
-        self._recent.clear()
-        self.published = self._rewind_to
+        self.outbox.restart(self._rewind_to)
         self._lines, self._rewind_to = LogLines(self._rewind_to), None
-        self._work.set()
 
     # Between the halves
 
@@ -475,100 +442,54 @@ class LogFollower:
 
     def _cut(self, *, at_least_bytes: int) -> None:
         while self._lines.buffered_bytes >= at_least_bytes and (piece := self._lines.take(CHUNK_BYTES)):
-            self._waiting.append(piece)
-            self._count(len(piece.data))
-        if self._waiting_bytes > JOB_BUFFER_BYTES or self._buffers.used_bytes > self._buffers.limit_bytes:
+            self.outbox.append(piece)
+        if self.outbox.is_over_limit:
             why = NO_MEMORY if self._store.is_log_suspended else LATE
-            self._give_up_oldest(keep_bytes=self._waiting_bytes // 2, why=why)
-        self._work.set()
-
-    def _count(self, size_bytes: int) -> None:
-        self._waiting_bytes += size_bytes
-        self._buffers.used_bytes += size_bytes
-
-    def _give_up_oldest(self, *, keep_bytes: int, why: str) -> None:
-        """Turn the oldest of what waits into one gap."""
-        given: list[Chunk | Gap] = []
-        while self._waiting and self._waiting_bytes > keep_bytes:
-            given.append(self._waiting.popleft())
-            self._count(-given[-1].size_bytes)
-        if given:
-            is_open = any(isinstance(entry, Gap) and entry.is_open for entry in given)
-            self._has_gap = True
-            self._waiting.appendleft(Gap(given[0].start, given[-1].checkpoint, why, is_open))
-
-    def _discard_waiting(self) -> None:
-        self._count(-self._waiting_bytes)
-        self._waiting.clear()
+            self.outbox.drop_oldest(why, keep_bytes=self.outbox.waiting_bytes // 2)
 
     # Publishing
 
     async def _publish(self) -> None:
+        outbox, news = self.outbox, self.outbox.news
         while self._rewind_to is None or not self._is_read:
-            if self._is_read and not self._waiting and self._falls_back_to is None:
+            if self._is_read and not outbox.is_waiting and self._falls_back_to is None:
                 return
             if self._falls_back_to is not None and self._rewind_to is None:
-                self._fall_back(self._falls_back_to)
-            elif not self._waiting or self._rewind_to is not None:
-                self._work.clear()
-                await self._work.wait()
+                to, self._falls_back_to = self._falls_back_to, None
+                self._seek(to)
+            elif not outbox.is_waiting or self._rewind_to is not None:
+                news.clear()
+                await news.wait()
             elif self._store.is_log_suspended and not self._is_read:
-                self._work.clear()
-                await self._store.until_log_resumed_or(self._work)
-            elif self._store.is_log_suspended and self._waiting_bytes:
-                self._give_up_oldest(keep_bytes=0, why=NO_MEMORY)
+                news.clear()
+                await self._store.until_log_resumed_or(news)
+            elif self._store.is_log_suspended and outbox.waiting_bytes:
+                outbox.drop_oldest(NO_MEMORY, keep_bytes=0)
             else:
                 await self._publish_batch()
 
-    def _take_back(self, to: Checkpoint) -> bool:
-        """Put what was appended after this place in front of what waits; False where it is not there any more."""
-        again = self._recent.take(to)
-        if again:
-            self.published = to
-            self._put_in_front(again)
-        return bool(again)
-
-    def _fall_back(self, to: Checkpoint) -> None:
-        """Redis ends here: append again what it lacks, or read it again."""
-        self._falls_back_to = None
-        if self._take_back(to):
-            self._log.warning("Redis lost log chunks, appending them again", from_byte=to.end)
-        else:
+    def _seek(self, to: Checkpoint) -> None:
+        """Go on where Redis turns out to end; where the outbox does not reach, the log is read again from there."""
+        was = self.outbox.published
+        if not self.outbox.seek(to):
             self._rewind_to = to
             self._turn.set()
-
-    def _pass_over(self, to: Checkpoint) -> bool:
-        """Redis has what waits up to this place, from before; False where nothing that waits ends there."""
-        if all(entry.checkpoint != to for entry in self._waiting):
-            return False
-        self._recent.clear()  # what it ends with is not what Redis ends with any more
-        while self.published != to:
-            entry = self._waiting.popleft()
-            self._count(-entry.size_bytes)
-            self.published = entry.checkpoint
-        return True
-
-    def _put_in_front(self, entries: Sequence[Chunk | Gap]) -> None:
-        self._waiting.extendleft(reversed(entries))
-        self._count(sum(entry.size_bytes for entry in entries))
+        elif to.end < was.end:
+            self._log.warning("Redis lost log chunks, appending them again", from_byte=to.end)
 
     async def _publish_batch(self) -> None:
-        # Out of the buffer while under way: what is given up meanwhile must not be this.
-        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        self._count(-sum(entry.size_bytes for entry in batch))
+        batch = self.outbox.batch(BATCH)
         fence, limit_bytes = self._job.fence, self._store.memory_limit_bytes
         steps = [append_step(self._source, fence, entry, limit_bytes) for entry in batch]
         replies = await self._store.run_many(steps)
         done, refused = how_many_applied(batch, replies)
+        self.outbox.confirm(done)
         if done:
-            self._recent.note(self.published, batch[:done])
-            self.published = batch[done - 1].checkpoint
             failpoint(Failpoint.LOG_APPENDED)
         for reply in replies:
             if reply.cancel_by:
                 self._job.cancel_requested(reply.cancel_by)
         if refused is not None:
-            self._put_in_front(batch[done:])
             await self._after(refused)
 
     async def _after(self, refused: Appended) -> None:
@@ -576,9 +497,7 @@ class LogFollower:
             case AppendOutcome.MISSING:
                 await self._job.reload()
             case AppendOutcome.MISMATCH:
-                at = Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint()
-                if not self._pass_over(at):
-                    self._fall_back(at)
+                self._seek(Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint())
             case AppendOutcome.FULL:
                 self._store.suspend_log()
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:

@@ -43,7 +43,7 @@ _MAX_FOREIGN_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes of the container and the place after them: ``checkpoint.end`` is ``start + len(data)``, its chain includes
+    """Bytes of the container and the checkpoint after them: its ``end`` is ``start + len(data)``, its chain includes
     ``data``."""
 
     start: int
@@ -53,6 +53,21 @@ class Chunk:
     @property
     def size_bytes(self) -> int:
         return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes that are missing: from ``start`` to the checkpoint's end, or nobody knows how many (``is_open``)."""
+
+    start: int
+    checkpoint: Checkpoint
+    why: str
+    is_open: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds of memory."""
+        return 0
 
 
 class _Search:

@@ -2,33 +2,18 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
 
-import fakeredis
 import pytest
 import redis
 
-from devcluster.local.redis_server import RedisServer
-from dispatcher import connection, dead_letter, names
+from dispatcher import dead_letter, names
 from dispatcher.dead_letter import encode_letter, set_aside
 from dispatcher.settings import ClientSettings
 from tests.support.job_driver import RedisDriver
-from tests.support.redis_servers import emptied, redis_binaries
 from worker.queue.dead_letters import DeadLetters
 from worker.queue.gate import Refusal
 
 LIST, SIZE = names.dead_letters("q"), names.dead_letters_size("q")
-
-
-@pytest.fixture(params=["fakeredis", *redis_binaries()])
-def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[RedisDriver]:
-    if request.param == "fakeredis":
-        with fakeredis.FakeRedis() as client:
-            yield RedisDriver(client, "fakeredis")
-        return
-    server = emptied(running_redis(request.param))
-    with connection.connect(server.url, timeout_s=5, retries=0) as client:
-        yield RedisDriver(client, request.param)
 
 
 def letter(number: int, *, age_s: float = 0, size: int = 10) -> str:

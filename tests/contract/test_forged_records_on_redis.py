@@ -4,14 +4,12 @@ real server at hand, is shown as what it is, is left alone by workers, and costs
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
 
 import fakeredis
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names, steps
 from dispatcher.cli import jobs, words
 from dispatcher.cli import status as status_command
@@ -32,18 +30,6 @@ from tests.support.forged_records import (
     mistype,
 )
 from tests.support.job_driver import NOTICE, RedisDriver, a_spec
-from tests.support.redis_servers import emptied, redis_binaries
-
-
-@pytest.fixture(params=["fakeredis", *redis_binaries()])
-def store(request: pytest.FixtureRequest, running_redis: Callable[[str], RedisServer]) -> Iterator[RedisDriver]:
-    if request.param == "fakeredis":
-        with fakeredis.FakeRedis() as client:
-            yield RedisDriver(client, "fakeredis")
-        return
-    server = emptied(running_redis(request.param))
-    with connection.connect(server.url, timeout_s=5, retries=0) as client:
-        yield RedisDriver(client, request.param)
 
 
 def rows_of(store: RedisDriver) -> dict[str, steps.SurveyRow]:

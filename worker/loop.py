@@ -24,6 +24,7 @@ from worker.guard import Guard
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
 from worker.lease import Heartbeat, Lease
+from worker.logs.entries import watch_room
 from worker.logs.outbox import LogBudget
 from worker.metrics import Metrics
 from worker.ownership.control import Control
@@ -56,7 +57,7 @@ async def doors(settings: WorkerSettings) -> AsyncIterator[tuple[Store, Cluster]
         )
         stack.push_async_callback(client.aclose)
         cluster = await stack.enter_async_context(await Cluster.connect(connections=settings.api_connections))
-        yield Store(client, memory_limit_bytes=settings.redis_memory_limit_bytes), cluster
+        yield Store(client), cluster
 
 
 class WorkerLoop:
@@ -189,7 +190,7 @@ class WorkerLoop:
             lease=Lease(settings.lease_s),
             watches=watches,
             health=ClusterHealth(cluster, watches, away_s=settings.api_away_s, changed=self._health_changed),
-            log_budget=LogBudget(settings.log_buffer_bytes),
+            log_budget=LogBudget(settings.log_buffer_bytes, settings.redis_memory_limit_bytes),
             guard=self._guard,
         )
 
@@ -219,7 +220,7 @@ class WorkerLoop:
         return [
             keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),
             keep("control", control.run),
-            keep("log room", partial(self._ctx.store.watch_log_room, settings.heartbeat_s)),
+            keep("log room", partial(watch_room, self._ctx.log_budget, self._ctx.store, settings.heartbeat_s)),
             keep("sweep", self._sweeper.run),
             keep("sight", self._ctx.health.run),
             *(keep("watch", watch.run, namespace=watch.namespace) for watch in self._ctx.watches),

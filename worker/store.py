@@ -7,7 +7,7 @@ the owner does.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import redis.asyncio
 import structlog
@@ -16,13 +16,10 @@ from redis.exceptions import ResponseError
 from dispatcher import connection
 from dispatcher.backoff import JitteredBackoff
 from dispatcher.record import JobRecord
-from dispatcher.steps import Step, exists, log_room, read_record
+from dispatcher.steps import Step, exists, read_record
 
 T = TypeVar("T")
 log = structlog.get_logger("podrelay.worker")
-
-#: Suspended log is resumed when there is room for this share of Redis' memory limit: not for a chunk now and then.
-RESUME_SHARE: Final = 0.02
 
 
 class Store:
@@ -30,53 +27,10 @@ class Store:
 
     Attributes:
         client: for reads that may fail.
-        memory_limit_bytes: how much of Redis may be used before log stops; 0: what Redis' own limit says.
-        is_log_suspended: Redis is near its memory limit: statuses and results go on, log does not.
     """
 
-    def __init__(self, client: "redis.asyncio.Redis", *, memory_limit_bytes: int = 0) -> None:
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
         self.client = client
-        self.memory_limit_bytes = memory_limit_bytes
-        self.is_log_suspended = False
-        self._wait_for_memory: set[asyncio.Event] = set()
-
-    def suspend_log(self) -> None:
-        """Redis has no room for log: append none until :meth:`resume_log`."""
-        if not self.is_log_suspended:
-            self.is_log_suspended = True
-            log.warning(
-                "log suspended: Redis is near its memory limit, beyond which callers cannot submit",
-                remedy="raise maxmemory, lower the jobs' retention_s or log_limit_bytes, or remove what else fills it",
-            )
-
-    def resume_log(self) -> None:
-        """Redis has room again."""
-        if self.is_log_suspended:
-            self.is_log_suspended = False
-            log.warning("log resumed: Redis has memory again")
-            for news in self._wait_for_memory:
-                news.set()
-
-    async def watch_log_room(self, every_s: float) -> NoReturn:
-        """Suspend log where something else fills Redis, and resume it where there is room again.
-
-        Each append looks for itself (append_log.lua).
-        """
-        while True:
-            found = await self.run(log_room(self.memory_limit_bytes))
-            if found.room_bytes < 0:
-                self.suspend_log()
-            elif found.room_bytes > RESUME_SHARE * found.limit_bytes:
-                self.resume_log()
-            await asyncio.sleep(every_s)
-
-    async def until_log_resumed_or(self, news: asyncio.Event) -> None:
-        """Wait for this event, which is also set when log is resumed."""
-        self._wait_for_memory.add(news)
-        try:
-            await news.wait()
-        finally:
-            self._wait_for_memory.discard(news)
 
     async def run(self, step: Step[T]) -> T:
         """Carry out a step, however long Redis is away or refuses it."""

@@ -23,6 +23,7 @@ from tests.support.real_redis import eventually, own_server, own_store
 from worker.context import Context
 from worker.guard import Guard
 from worker.lease import Heartbeat, Lease
+from worker.logs.entries import watch_room
 from worker.logs.outbox import LogBudget
 from worker.ownership.control import Control
 from worker.settings import WorkerSettings
@@ -233,9 +234,9 @@ async def test_a_step_that_redis_refuses_costs_its_batch_mates_nothing(ctx: Cont
 
 
 async def test_log_is_suspended_while_anything_fills_redis_and_resumed_when_there_is_room(ctx: Context) -> None:
-    watching = asyncio.create_task(ctx.guard.keep("log room", partial(ctx.store.watch_log_room, 0.01)))
+    watching = asyncio.create_task(ctx.guard.keep("log room", partial(watch_room, ctx.log_budget, ctx.store, 0.01)))
     for limit_bytes, is_suspended in ((1, True), (1 << 40, False), (1, True)):
-        ctx.store.memory_limit_bytes = limit_bytes
-        await eventually(lambda is_suspended=is_suspended: ctx.store.is_log_suspended is is_suspended)  # type: ignore[misc]
+        ctx.log_budget.redis_limit_bytes = limit_bytes
+        await eventually(lambda is_suspended=is_suspended: ctx.log_budget.is_suspended is is_suspended)  # type: ignore[misc]
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)

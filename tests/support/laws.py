@@ -12,7 +12,7 @@ from dispatcher import names
 from dispatcher.events import Ended, Heard, JobResult, LogChunk, LogGap, LogSummary, Notice, StatusChanged
 from dispatcher.spec import JobSpec
 from dispatcher.status import LEGAL_MOVES, FailureReason, Status
-from worker.logs.reader import LATE, NO_MEMORY
+from worker.logs.outbox import LATE, NO_MEMORY
 
 #: Why a pod was deleted while it ran, by podrelay or others: it may be gone before it is certain that its log was read.
 TAKEN = {

@@ -73,9 +73,6 @@ class Cluster:
 class Redis:
     """Takes everything; keeps chunks and the reasons of gaps."""
 
-    memory_limit_bytes = 0
-    is_log_suspended = False
-
     def __init__(self) -> None:
         self.data = b""
         self.gaps: list[str] = []

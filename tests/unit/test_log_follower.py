@@ -20,9 +20,6 @@ from worker.logs.reader import LogFollower
 class Redis:
     """Takes appends at the checkpoint only, as ``append_log.lua`` does."""
 
-    memory_limit_bytes = 0
-    is_log_suspended = False
-
     def __init__(self) -> None:
         self.checkpoint = ""
         self.half_way = asyncio.Event()

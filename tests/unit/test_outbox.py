@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.record import Checkpoint, chain_next
+from dispatcher.steps import LogRoom
 from worker.logs import outbox as outbox_module
-from worker.logs.outbox import IDLE_S, KEPT_BYTES, KEPT_S, Entry, LogBudget, LogSource, Outbox
+from worker.logs.outbox import IDLE_S, KEPT_BYTES, KEPT_S, LATE, NO_MEMORY, Entry, LogBudget, LogSource, Outbox
 from worker.logs.stream import Chunk, Gap
 
 SOURCE = LogSource("j", "ns", "p", "base", 1, 1 << 24)
@@ -29,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def budget(clock: Clock) -> LogBudget:
-    return LogBudget(1 << 30, clock)
+    return LogBudget(1 << 30, clock=clock)
 
 
 def chunks(*sizes: int, after: int = 0) -> list[Chunk]:
@@ -163,13 +164,34 @@ def test_what_waits_too_long_becomes_one_gap_but_not_what_is_under_way(budget: L
     assert budget.waiting_bytes == 6
 
 
-def test_too_much_waits_of_one_log_or_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("sizes", "is_too_much"), [((6, 4), False), ((6, 5), True)])
+def test_of_what_waits_of_one_log_the_older_half_is_given_up_where_it_is_too_much(
+    budget: LogBudget, sizes: tuple[int, ...], is_too_much: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox_module, "WAITING_BYTES", 10)
-    budget = LogBudget(12)
-    one, other = an_outbox(budget, 10), an_outbox(budget, 2)
-    assert [outbox.is_over_limit for outbox in (one, other)] == [False, False]
-    one.append(*chunks(1, after=10))
-    assert [outbox.is_over_limit for outbox in (one, other)] == [True, True]
+    outbox = an_outbox(budget, *sizes)
+    outbox.bound()
+    whole = chunks(*sizes)
+    assert outbox.batch(9) == ([Gap(0, whole[0].checkpoint, LATE), whole[1]] if is_too_much else whole)
+
+
+def test_of_what_waits_of_all_logs_the_older_half_of_one_is_given_up_and_says_why() -> None:
+    budget = LogBudget(11)
+    one, other = an_outbox(budget, 6), an_outbox(budget, 2, 4)
+    budget.note_room(LogRoom(room_bytes=-1, limit_bytes=100))
+    other.bound()
+    assert budget.waiting_bytes == 6
+    one.bound()
+    assert [entry.why for entry in other.batch(9) if isinstance(entry, Gap)] == [NO_MEMORY]
+    assert not one.has_dropped
+
+
+def test_log_is_suspended_until_there_is_room_for_a_good_deal_of_it(budget: LogBudget) -> None:
+    told = []
+    for room_bytes in (0, -1, 1, 19, 21, 19):
+        budget.note_room(LogRoom(room_bytes, limit_bytes=1000))
+        told.append(budget.is_suspended)
+    assert told == [False, True, True, True, False, False]
 
 
 def test_a_log_that_is_read_again_begins_with_an_empty_window(budget: LogBudget) -> None:
@@ -207,7 +229,7 @@ class Sender:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.budget = LogBudget(1 << 20, self.clock)
+        self.budget = LogBudget(1 << 20, clock=self.clock)
         self.outbox = Outbox(SOURCE, Checkpoint(), self.budget)
         self.redis = Redis()
         self.read_to = Checkpoint()

@@ -1,14 +1,15 @@
 """How what was read of a log becomes entries of the job's channel, and again where Redis has lost them."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
 from dispatcher.channel import encode_chunk, encode_gap
 from dispatcher.record import checkpoint_field
-from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log
-from worker.logs.outbox import Entry, LogSource, Outbox
+from dispatcher.steps import Appended, AppendOutcome, Fence, Step, append_log, log_room
+from worker.logs.outbox import Entry, LogBudget, LogSource, Outbox
 from worker.logs.stream import Chunk
 from worker.store import Store
 
@@ -55,7 +56,7 @@ async def append_again(outbox: Outbox, fence: Fence, store: Store) -> bool:
     """Append again what is kept of a log that is published to its end; Redis refuses what it has. False: it was given
     up, because Redis lacks more than is kept, or has no room."""
     kept, replies = outbox.kept, list[Appended]()
-    steps = [append_step(outbox.source, fence, entry, store.memory_limit_bytes) for entry in kept]
+    steps = [append_step(outbox.source, fence, entry, outbox.budget.redis_limit_bytes) for entry in kept]
     for first in range(0, len(steps), BATCH):
         replies += await store.run_many(steps[first : first + BATCH])
     _, refused = how_many_applied(kept, replies)
@@ -64,3 +65,12 @@ async def append_again(outbox: Outbox, fence: Fence, store: Store) -> bool:
     log.warning("the end of a log is lost with Redis", job_id=outbox.source.job_id, why=refused.outcome.value)
     outbox.forget()
     return False
+
+
+async def watch_room(budget: LogBudget, store: Store, every_s: float) -> NoReturn:
+    """Look whether Redis has room for log; each append looks for itself (append_log.lua), this is for what else fills
+    Redis, and for its end."""
+    while True:
+        budget.note_room(await store.run(log_room(budget.redis_limit_bytes)))
+        budget.forget_idle()
+        await asyncio.sleep(every_s)

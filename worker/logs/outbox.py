@@ -17,8 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from dispatcher.record import Checkpoint, checkpoint_field, gap_field
+from dispatcher.steps import LogRoom
 from worker.logs.stream import Chunk, Gap
+
+log = structlog.get_logger("podrelay.worker")
 
 #: What of one log may wait for Redis.
 WAITING_BYTES: Final = 16 * 1024 * 1024
@@ -31,6 +36,12 @@ IDLE_S: Final = 120.0
 KEPT_BYTES: Final = 4 * 1024 * 1024
 ALL_KEPT_BYTES: Final = 64 * 1024 * 1024
 LEAST_KEPT_BYTES: Final = 16 * 1024
+#: Suspended log is resumed when there is room for this share of Redis' memory limit: not for a chunk now and then.
+RESUME_SHARE: Final = 0.02
+
+#: Why bytes were given up.
+LATE: Final = "Redis could not take the log in time: the oldest of the buffer was given up"
+NO_MEMORY: Final = "Redis is near its memory limit: log was given up, statuses and results go on"
 
 Entry = Chunk | Gap
 
@@ -49,14 +60,52 @@ class LogSource:
 
 @dataclass(slots=True)
 class LogBudget:
-    """Bytes buffered by all logs of this worker: not yet in Redis (at most ``limit_bytes``), and kept for a resend."""
+    """Bytes buffered by all logs of this worker, and whether Redis has room for them.
+
+    Attributes:
+        limit_bytes: how much may wait for Redis.
+        redis_limit_bytes: how much of Redis' memory may be used before log stops; 0: what Redis' own limit says.
+        waiting_bytes: not yet in Redis.
+        kept_bytes: kept for a resend.
+        is_suspended: Redis is near its memory limit: statuses and results go on, log does not.
+    """
 
     limit_bytes: int
+    redis_limit_bytes: int = 0
     clock: Callable[[], float] = time.monotonic
     waiting_bytes: int = 0
     kept_bytes: int = 0
+    is_suspended: bool = False
+    _wait_for_room: set[asyncio.Event] = field(default_factory=set)
     _keeping: "dict[Outbox, float]" = field(default_factory=dict)  # since the last confirmation, the oldest first
     _ended: "deque[Outbox]" = field(default_factory=deque)
+
+    def suspend(self) -> None:
+        """Have no log appended until Redis has room for a good deal of it."""
+        if not self.is_suspended:
+            self.is_suspended = True
+            log.warning(
+                "log suspended: Redis is near its memory limit, beyond which callers cannot submit",
+                remedy="raise maxmemory, lower the jobs' retention_s or log_limit_bytes, or remove what else fills it",
+            )
+
+    def note_room(self, found: LogRoom) -> None:
+        """Suspend log where something else fills Redis, and resume it where there is room again."""
+        if found.room_bytes < 0:
+            self.suspend()
+        elif self.is_suspended and found.room_bytes > RESUME_SHARE * found.limit_bytes:
+            self.is_suspended = False
+            log.warning("log resumed: Redis has memory again")
+            for news in self._wait_for_room:
+                news.set()
+
+    async def until_resumed_or(self, news: asyncio.Event) -> None:
+        """Wait for this event, which is also set when log is resumed."""
+        self._wait_for_room.add(news)
+        try:
+            await news.wait()
+        finally:
+            self._wait_for_room.discard(news)
 
     def confirmed(self, outbox: "Outbox") -> None:
         """Redis has taken something of this log just now."""
@@ -85,6 +134,7 @@ class Outbox:
     """The window of one log. No I/O: whoever sends takes a :meth:`batch`, and tells what came of it.
 
     Attributes:
+        budget: the worker's, which this log shares with all others.
         start: the checkpoint before the oldest entry: from here on everything can be sent again.
         has_dropped: something was given up before Redis had it.
         news: set when there is something (more) to send; for the sender to clear.
@@ -95,7 +145,7 @@ class Outbox:
         self.start = start
         self.has_dropped = False
         self.news = asyncio.Event()
-        self._budget = budget
+        self.budget = budget
         self._kept: deque[tuple[float, Entry]] = deque()  # with the time of the confirmation
         self._kept_bytes = 0
         self._waiting: deque[Entry] = deque()
@@ -121,11 +171,6 @@ class Outbox:
     def waiting_bytes(self) -> int:
         """How much Redis lacks of it; a gap has no bytes."""
         return self._waiting_bytes
-
-    @property
-    def is_over_limit(self) -> bool:
-        """Whether too much waits, of this log or of all."""
-        return self._waiting_bytes > WAITING_BYTES or self._budget.waiting_bytes > self._budget.limit_bytes
 
     @property
     def record_fields(self) -> Mapping[str, str]:
@@ -160,13 +205,13 @@ class Outbox:
         self._under_way = 0
         if not count:
             return
-        now_s = self._budget.clock()
+        now_s = self.budget.clock()
         for _ in range(count):
             entry = self._waiting.popleft()
             self._kept.append((now_s, entry))
             self._count_waiting(-entry.size_bytes)
             self._count_kept(entry.size_bytes)
-        self._budget.confirmed(self)
+        self.budget.confirmed(self)
         while self._kept and (self._kept[0][0] < now_s - KEPT_S or self._keeps_too_much):
             self._forget_oldest()
 
@@ -185,6 +230,11 @@ class Outbox:
         self.confirm(wanted - len(self._kept))
         self.news.set()
         return True
+
+    def bound(self) -> None:
+        """Give up the older half of what waits where that is too much, of this log or of all."""
+        if self._waiting_bytes > WAITING_BYTES or self.budget.waiting_bytes > self.budget.limit_bytes:
+            self.drop_oldest(NO_MEMORY if self.budget.is_suspended else LATE, keep_bytes=self._waiting_bytes // 2)
 
     def drop_oldest(self, why: str, *, keep_bytes: int) -> None:
         """Turn the oldest of what waits, but for what is under way, into one gap, until so much is left."""
@@ -217,11 +267,11 @@ class Outbox:
         self.start = self.published
         self._count_kept(-self._kept_bytes)
         self._kept.clear()
-        self._budget.forgotten(self)
+        self.budget.forgotten(self)
 
     @property
     def _keeps_too_much(self) -> bool:
-        is_short = self._budget.kept_bytes > ALL_KEPT_BYTES
+        is_short = self.budget.kept_bytes > ALL_KEPT_BYTES
         return self._kept_bytes > (LEAST_KEPT_BYTES if is_short else KEPT_BYTES)
 
     def _forget_oldest(self) -> None:
@@ -231,8 +281,8 @@ class Outbox:
 
     def _count_kept(self, size_bytes: int) -> None:
         self._kept_bytes += size_bytes
-        self._budget.kept_bytes += size_bytes
+        self.budget.kept_bytes += size_bytes
 
     def _count_waiting(self, size_bytes: int) -> None:
         self._waiting_bytes += size_bytes
-        self._budget.waiting_bytes += size_bytes
+        self.budget.waiting_bytes += size_bytes

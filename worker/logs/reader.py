@@ -28,7 +28,7 @@ from worker.cluster.client import Cluster
 from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError
 from worker.failpoints import Failpoint, failpoint
 from worker.logs.entries import BATCH, append_step, how_many_applied
-from worker.logs.outbox import Outbox
+from worker.logs.outbox import NO_MEMORY, Outbox
 from worker.logs.stream import Gap, LogLines
 from worker.store import Store
 
@@ -60,9 +60,6 @@ WELL_AGAIN_S: Final = 1.0
 STEADY_S: Final = 10.0
 
 
-#: Why bytes were given up.
-LATE: Final = "Redis could not take the log in time: the oldest of the buffer was given up"
-NO_MEMORY: Final = "Redis is near its memory limit: log was given up, statuses and results go on"
 #: Why bytes could not be had.
 ROTATED: Final = "rotated away by the kubelet before it could be read"
 POD_GONE: Final = "the pod was gone before it was certain that its log was read to its end"
@@ -443,9 +440,7 @@ class LogFollower:
     def _cut(self, *, at_least_bytes: int) -> None:
         while self._lines.buffered_bytes >= at_least_bytes and (piece := self._lines.take(CHUNK_BYTES)):
             self.outbox.append(piece)
-        if self.outbox.is_over_limit:
-            why = NO_MEMORY if self._store.is_log_suspended else LATE
-            self.outbox.drop_oldest(why, keep_bytes=self.outbox.waiting_bytes // 2)
+        self.outbox.bound()
 
     # Publishing
 
@@ -460,10 +455,10 @@ class LogFollower:
             elif not outbox.is_waiting or self._rewind_to is not None:
                 news.clear()
                 await news.wait()
-            elif self._store.is_log_suspended and not self._is_read:
+            elif outbox.budget.is_suspended and not self._is_read:
                 news.clear()
-                await self._store.until_log_resumed_or(news)
-            elif self._store.is_log_suspended and outbox.waiting_bytes:
+                await outbox.budget.until_resumed_or(news)
+            elif outbox.budget.is_suspended and outbox.waiting_bytes:
                 outbox.drop_oldest(NO_MEMORY, keep_bytes=0)
             else:
                 await self._publish_batch()
@@ -479,7 +474,7 @@ class LogFollower:
 
     async def _publish_batch(self) -> None:
         batch = self.outbox.batch(BATCH)
-        fence, limit_bytes = self._job.fence, self._store.memory_limit_bytes
+        fence, limit_bytes = self._job.fence, self.outbox.budget.redis_limit_bytes
         steps = [append_step(self._source, fence, entry, limit_bytes) for entry in batch]
         replies = await self._store.run_many(steps)
         done, refused = how_many_applied(batch, replies)
@@ -499,7 +494,7 @@ class LogFollower:
             case AppendOutcome.MISMATCH:
                 self._seek(Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint())
             case AppendOutcome.FULL:
-                self._store.suspend_log()
+                self.outbox.budget.suspend()
             case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
                 # Final: what is left to do for the job is found out anew from its record.
                 raise LetGoError

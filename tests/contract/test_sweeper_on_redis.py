@@ -115,7 +115,7 @@ def a_lease(*, changed_s_ago: float | None, lease_s: float = 100.0) -> Lease:
 
 async def sweep(ctx: Context, jobs: Any, *strays: Observation) -> None:
     """Sweep once, with these pods shown that nobody follows."""
-    sweeper = Sweeper(ctx, jobs, Reconciler(ctx, jobs, RecentResults(ctx.lease, ctx.buffers)))
+    sweeper = Sweeper(ctx, jobs, Reconciler(ctx, jobs, RecentResults(ctx.lease, ctx.log_budget)))
     for pod in strays:
         sweeper.stray_pod(pod)
     running = asyncio.create_task(sweeper.run())
@@ -223,7 +223,9 @@ async def test_a_job_that_nobody_can_claim_is_set_aside_and_one_that_failed_once
         submitted_before(store, job_id, 10)
     without_messages(store)
     jobs.outcomes = {hopeless: ClaimOutcome.UNREADABLE, unlucky: ClaimOutcome.NO_LEASE}
-    sweeper: Any = Sweeper(ctx, jobs, Reconciler(ctx, jobs, RecentResults(ctx.lease, ctx.buffers)))  # type: ignore[arg-type]
+    played: Any = jobs
+    results = RecentResults(ctx.lease, ctx.log_budget)
+    sweeper = Sweeper(ctx, played, Reconciler(ctx, played, results))
     running = asyncio.create_task(sweeper.run())
     for _ in range(3):
         async with asyncio.timeout(10):

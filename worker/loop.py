@@ -24,8 +24,8 @@ from worker.guard import Guard
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
 from worker.lease import Heartbeat, Lease
-from worker.logs.entries import watch_room
 from worker.logs.outbox import LogBudget
+from worker.logs.publisher import watch_room
 from worker.metrics import Metrics
 from worker.ownership.control import Control
 from worker.ownership.job_controllers import JobControllers

@@ -23,8 +23,8 @@ from tests.support.real_redis import eventually, own_server, own_store
 from worker.context import Context
 from worker.guard import Guard
 from worker.lease import Heartbeat, Lease
-from worker.logs.entries import watch_room
 from worker.logs.outbox import LogBudget
+from worker.logs.publisher import watch_room
 from worker.ownership.control import Control
 from worker.settings import WorkerSettings
 from worker.store import Store

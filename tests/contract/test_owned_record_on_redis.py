@@ -24,9 +24,8 @@ from worker.jobs.recent_results import RecentResults
 from worker.jobs.result import plain_result
 from worker.logs import outbox as outbox_module
 from worker.logs.attempt import JobLogs
-from worker.logs.entries import append_again
 from worker.logs.outbox import LogBudget, LogSource, Outbox
-from worker.logs.reader import LetGoError
+from worker.logs.publisher import LetGoError, append_again
 from worker.logs.stream import Chunk, Gap
 from worker.rules.history import PodHistory
 from worker.rules.judge import judge

@@ -32,7 +32,7 @@ from worker.jobs.owned_record import LogLostError, MovedElsewhereError
 from worker.jobs.pod import UNWATCHED_S
 from worker.jobs.recent_results import Finished, RecentResults
 from worker.logs.attempt import discard
-from worker.logs.reader import LetGoError
+from worker.logs.publisher import LetGoError
 from worker.rules.history import PodHistory
 from worker.rules.judge import judge
 from worker.rules.verdict import AttemptEnded, DeletePod, Running, Settled, Starting, Verdict

@@ -14,7 +14,7 @@ from worker.jobs.finisher import JobFinisher
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.jobs.result import plain_result
-from worker.logs.reader import LetGoError
+from worker.logs.publisher import LetGoError
 from worker.rules.backoff_limit import MAX_WAIT_S, BackoffLimit
 
 

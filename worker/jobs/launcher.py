@@ -17,7 +17,7 @@ from worker.failpoints import Failpoint, failpoint
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.jobs.pod_creation import Later, Launched, Refused, Unserved, ensure_pod
-from worker.logs.reader import LetGoError
+from worker.logs.publisher import LetGoError
 from worker.rules.manifest import namespace_of
 from worker.rules.verdict import AttemptEnded
 from worker.store import Store

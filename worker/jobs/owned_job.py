@@ -16,7 +16,7 @@ from worker.failpoints import Failpoint, failpoint
 from worker.jobs.owned_record import OwnedRecord
 from worker.jobs.pod import JobPod
 from worker.logs.attempt import JobLogs
-from worker.logs.reader import JobOfLog
+from worker.logs.publisher import JobOfLog
 
 DEFAULT_GRACE_S: Final = 30
 

@@ -21,7 +21,7 @@ from dispatcher.steps import Fence, Moved, MoveOutcome, RestoreOutcome, Step, mo
 from worker.context import Context
 from worker.failpoints import Failpoint, failpoint
 from worker.logs.attempt import JobLogs
-from worker.logs.reader import LetGoError
+from worker.logs.publisher import LetGoError
 
 log = structlog.get_logger("podrelay.worker")
 

@@ -11,9 +11,9 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Container, Observation
-from worker.logs.entries import append_again
 from worker.logs.outbox import LogBudget, LogSource, Outbox
-from worker.logs.reader import JobOfLog, LetGoError, LogFollower
+from worker.logs.publisher import JobOfLog, LetGoError, append_again
+from worker.logs.reader import LogFollower
 from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")

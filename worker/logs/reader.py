@@ -16,19 +16,19 @@ import random
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from dispatcher.events import LogSummary
 from dispatcher.record import Checkpoint
-from dispatcher.steps import Appended, AppendOutcome, Fence
+from dispatcher.steps import Appended, AppendOutcome
 from worker.cluster.backoff import Backoff
 from worker.cluster.client import Cluster
 from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError
 from worker.failpoints import Failpoint, failpoint
-from worker.logs.entries import BATCH, append_step, how_many_applied
 from worker.logs.outbox import NO_MEMORY, Outbox
+from worker.logs.publisher import BATCH, JobOfLog, LetGoError, append_step, how_many_applied
 from worker.logs.stream import Gap, LogLines
 from worker.store import Store
 
@@ -64,28 +64,6 @@ STEADY_S: Final = 10.0
 ROTATED: Final = "rotated away by the kubelet before it could be read"
 POD_GONE: Final = "the pod was gone before it was certain that its log was read to its end"
 STILL_RUNNING: Final = "the job ended while this container was running: its log is read no further"
-
-
-class LetGoError(Exception):
-    """Another incarnation owns the job: stop everything about it, write nothing."""
-
-
-class JobOfLog(Protocol):
-    """What a log follower knows of its job."""
-
-    @property
-    def fence(self) -> Fence: ...
-
-    async def reload(self) -> None:
-        """Make the record again that Redis has lost."""
-
-    def cancel_requested(self, by: str) -> None: ...
-
-    def mark_stale(self) -> None:
-        """The log cannot be read although the container is not known to have ended: look at the pod."""
-
-    def recheck(self) -> None:
-        """A log follower ended early: look whose the job is."""
 
 
 class LogFollower:

@@ -15,7 +15,7 @@ from worker.context import Context
 from worker.jobs.controller import JobController
 from worker.jobs.owned_record import MovedElsewhereError
 from worker.jobs.recent_results import Finished, RecentResults
-from worker.logs.reader import LetGoError
+from worker.logs.publisher import LetGoError
 from worker.ownership.job_controllers import JobControllers
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import structlog
 
@@ -17,6 +17,28 @@ log = structlog.get_logger("podrelay.worker")
 
 #: Entries per round trip.
 BATCH: Final = 32
+
+
+class LetGoError(Exception):
+    """Another incarnation owns the job: stop everything about it, write nothing."""
+
+
+class JobOfLog(Protocol):
+    """What a log follower knows of its job."""
+
+    @property
+    def fence(self) -> Fence: ...
+
+    async def reload(self) -> None:
+        """Make the record again that Redis has lost."""
+
+    def cancel_requested(self, by: str) -> None: ...
+
+    def mark_stale(self) -> None:
+        """The log cannot be read although the container is not known to have ended: look at the pod."""
+
+    def recheck(self) -> None:
+        """A log follower ended early: look whose the job is."""
 
 
 def append_step(at: LogSource, fence: Fence, entry: Entry, memory_limit_bytes: int) -> Step[Appended]:

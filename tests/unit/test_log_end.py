@@ -16,10 +16,11 @@ from dispatcher.steps import Appended, AppendOutcome, Fence, Step
 from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.cluster.pod_json import observe
-from worker.logs import reader as log_follower
+from worker.logs import reader
 from worker.logs.attempt import JobLogs
+from worker.logs.container_log import ContainerLog
 from worker.logs.outbox import LogBudget, LogSource, Outbox
-from worker.logs.reader import POD_GONE, ROTATED, STILL_RUNNING, LogFollower
+from worker.logs.reader import POD_GONE, ROTATED, STILL_RUNNING
 
 OF_A_RESTARTING_KUBELET = ClusterRefusedError(
     404, {"reason": "NotFound", "message": "the server could not find the requested resource ( pods/log job)"}
@@ -116,22 +117,28 @@ class Job:
 class Play:
     """One log that is followed."""
 
-    def __init__(self, *answers: Answer, checkpoint: Checkpoint | None = None, restarts: int = 0) -> None:
-        self.cluster, self.redis, self.job = Cluster(*answers), Redis(), Job()
+    def __init__(
+        self,
+        *answers: Answer,
+        checkpoint: Checkpoint | None = None,
+        restarts: int = 0,
+        cluster: "Cluster | None" = None,
+    ) -> None:
+        self.cluster, self.redis, self.job = cluster or Cluster(*answers), Redis(), Job()
         source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
         world: dict[str, Any] = {"job": self.job, "cluster": self.cluster, "store": self.redis}
         outbox = Outbox(source, checkpoint or Checkpoint(), LogBudget(1 << 24))
-        self.follower = LogFollower(outbox, restarts=restarts, **world)
+        self.log = ContainerLog(outbox, restarts=restarts, **world)
 
     def begin(self) -> None:
-        self.running = asyncio.create_task(self.follower.run())
+        self.running = asyncio.create_task(self.log.run())
 
     async def end(self) -> None:
         await asyncio.wait_for(self.running, 10)
 
     @property
     def is_complete(self) -> bool:
-        return self.follower.summary.is_complete
+        return self.log.summary.is_complete
 
 
 def lines(first: int, to: int, *, size: int = 10) -> bytes:
@@ -147,9 +154,9 @@ def payload(log: bytes) -> bytes:
 
 @pytest.fixture(autouse=True)
 def without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_follower, "EOF_NEWS_S", 0.01)
-    monkeypatch.setattr(log_follower, "SEARCH_SILENCE_S", 0.05)
-    monkeypatch.setattr(log_follower, "Backoff", lambda **_: Backoff(first_s=0.01, longest_s=0.1))
+    monkeypatch.setattr(reader, "EOF_NEWS_S", 0.01)
+    monkeypatch.setattr(reader, "SEARCH_SILENCE_S", 0.05)
+    monkeypatch.setattr(reader, "Backoff", lambda **_: Backoff(first_s=0.01, longest_s=0.1))
 
 
 async def test_a_kubelet_that_restarts_under_a_running_container_costs_not_one_line() -> None:
@@ -158,7 +165,7 @@ async def test_a_kubelet_that_restarts_under_a_running_container_costs_not_one_l
     play.begin()
     await play.redis.until_has(payload(lines(0, 90)))
     assert play.job.doubts > 0
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(whole), [], True)
 
@@ -186,7 +193,7 @@ async def test_nothing_that_is_answered_is_the_log_s_end_while_the_container_is_
     await play.cluster.until_asked(4)
     assert not play.running.done()
     assert play.redis.gaps == []
-    play.follower.stop_reading()
+    play.log.reader.stop_reading()
     await play.end()
     assert not play.is_complete
     assert len(play.redis.gaps) == 1
@@ -196,10 +203,10 @@ async def test_nothing_that_is_answered_is_the_log_s_end_while_the_container_is_
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["", "newline"])
 async def test_a_sentence_in_place_of_the_log_is_the_reason_of_a_gap_and_no_output(before: bytes, end: bytes) -> None:
     play = Play(before + SENTENCE + end)
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     play.begin()
     await play.cluster.until_asked(3)
-    play.follower.stop_reading()
+    play.log.reader.stop_reading()
     await play.end()
     assert (play.redis.data, play.is_complete) == (payload(before), False)
     assert "unable to retrieve container logs for containerd://0a1b2c3d" in play.redis.gaps[0]
@@ -209,14 +216,14 @@ async def test_a_sentence_is_no_proof_that_the_checkpoint_s_line_was_rotated_awa
     play = Play(Stays(lines(0, 5)), SENTENCE, SENTENCE, SENTENCE, lines(0, 9))
     play.begin()
     await play.redis.until_has(payload(lines(0, 5)))
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(lines(0, 9)), [], True)
 
 
 async def test_a_container_that_wrote_nothing_has_a_complete_log() -> None:
     play = Play(b"")
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     play.begin()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (b"", [], True)
@@ -225,7 +232,7 @@ async def test_a_container_that_wrote_nothing_has_a_complete_log() -> None:
 
 async def test_a_container_that_has_ended_before_its_log_was_asked_for_needs_one_request() -> None:
     play = Play(lines(0, 20))
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     play.begin()
     await play.end()
     assert (play.redis.data, play.is_complete) == (payload(lines(0, 20)), True)
@@ -236,7 +243,7 @@ async def test_the_end_of_a_followed_stream_is_not_waited_for() -> None:
     play = Play(Stays(lines(0, 5)), lines(0, 9))
     play.begin()
     await play.redis.until_has(payload(lines(0, 5)))
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(lines(0, 9)), [], True)
     assert play.cluster.asked == [(True, None), (False, None)]
@@ -247,7 +254,7 @@ async def test_of_a_large_log_that_was_followed_only_the_last_is_read_again() ->
     play = Play(Stays(whole), lines(2000, 3010, size=100))
     play.begin()
     await play.redis.until_has(payload(whole))
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert (play.redis.data, play.is_complete) == (payload(lines(0, 3010, size=100)), True)
     assert play.cluster.asked == [(True, None), (False, "2026-11-22T09:00:01Z")]
@@ -262,7 +269,7 @@ async def test_a_read_that_may_have_been_cut_is_made_once_more(cut: bytes) -> No
     size = 100 if len(cut) > 1000 else 10
     whole = lines(0, 1600, size=size)
     play = Play(cut, whole, whole)
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     play.begin()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(whole), [], True)
@@ -272,7 +279,7 @@ async def test_a_whole_log_that_was_cut_before_the_checkpoint_s_line_is_no_proof
     play = Play(Stays(lines(0, 50)), lines(0, 10), lines(0, 10), lines(0, 60))
     play.begin()
     await play.redis.until_has(payload(lines(0, 50)))
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(lines(0, 60)), [], True)
 
@@ -281,7 +288,7 @@ async def test_what_was_rotated_away_is_a_gap_and_the_log_is_not_complete() -> N
     play = Play(Stays(lines(0, 50)), lines(9000, 9010))
     play.begin()
     await play.redis.until_has(payload(lines(0, 50)))
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert play.redis.data == payload(lines(0, 50) + lines(9000, 9010))
     assert (play.redis.gaps, play.is_complete) == ([ROTATED], False)
@@ -292,10 +299,10 @@ async def test_a_container_that_was_started_again_is_told_as_that() -> None:
     play = Play(stream, Stays(lines(9000, 9010)), lines(9000, 9010), lines(9000, 9020))
     play.begin()
     await play.redis.until_has(payload(lines(0, 50)))
-    play.follower.started_again(1)
+    play.log.reader.started_again(1)
     await stream.more.put(b"")
     await play.cluster.until_asked(3)
-    play.follower.container_ended()
+    play.log.reader.container_ended()
     await play.end()
     assert play.redis.data == payload(lines(0, 50) + lines(9000, 9020))
     assert play.redis.gaps == ["the container was started again (run 2): the log of the run before is not available"]
@@ -307,7 +314,7 @@ async def test_a_pod_that_goes_leaves_what_its_stream_still_brings_and_a_gap() -
     play = Play(stream, ClusterRefusedError(404, {"reason": "NotFound", "message": 'pods "job" not found'}))
     play.begin()
     await play.redis.until_has(payload(lines(0, 5)))
-    play.follower.pod_gone()
+    play.log.reader.pod_gone()
     await play.cluster.until_asked(2)
     await stream.more.put(lines(5, 8))
     await stream.more.put(b"")
@@ -319,7 +326,7 @@ async def test_a_job_that_ends_before_a_container_takes_what_is_there() -> None:
     play = Play(Stays(lines(0, 5)), lines(0, 9))
     play.begin()
     await play.redis.until_has(payload(lines(0, 5)))
-    play.follower.job_ended()
+    play.log.reader.job_ended()
     await play.end()
     assert (play.redis.data, play.redis.gaps, play.is_complete) == (payload(lines(0, 9)), [STILL_RUNNING], False)
 
@@ -386,15 +393,14 @@ async def test_what_is_told_just_as_a_stream_ends_cuts_the_pause_before_the_next
         async def log(self, *_: object, since: str | None, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:
             self.asked.append((follow, since))
             if len(self.asked) == 1:
-                play.follower.job_ended()
+                play.log.reader.job_ended()
             else:
-                play.follower.stop_reading()
+                play.log.reader.stop_reading()
             if follow or len(self.asked) < 3:
                 raise ClusterUnavailableError("too many requests", retry_after_s=60.0)
             yield self._pieces(b"")
 
-    play = Play(b"")
-    play.follower._cluster = play.cluster = Busy(b"")  # type: ignore[assignment]
+    play = Play(cluster=Busy(b""))
     play.begin()
     await play.end()
     assert len(play.cluster.asked) == 2

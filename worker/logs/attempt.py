@@ -11,14 +11,14 @@ from dispatcher.record import Checkpoint, JobRecord
 from dispatcher.spec import JobSpec
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Container, Observation
+from worker.logs.container_log import ContainerLog
 from worker.logs.outbox import LogBudget, LogSource, Outbox
 from worker.logs.publisher import JobOfLog, LetGoError, append_again
-from worker.logs.reader import LogFollower
 from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
-#: How often log controllers of an attempt that fail by a defect of ours are begun again.
+#: How often logs of an attempt that fail by a defect of ours are begun again.
 MOST_FAILURES: Final = 3
 
 #: The outboxes of logs that are published to their ends, by attempt and container: their containers may be gone.
@@ -26,7 +26,7 @@ Tails = dict[tuple[int, str], Outbox]
 
 
 class JobLogs:
-    """One log follower per followed container, each a task of its own."""
+    """One :class:`ContainerLog` per followed container, each a task of its own."""
 
     def __init__(self, job: JobOfLog, cluster: Cluster, store: Store, budget: LogBudget) -> None:
         self._job = job
@@ -35,7 +35,7 @@ class JobLogs:
         self._budget = budget
         self._attempt = 0
         self._failures = 0
-        self._followed: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
+        self._followed: dict[str, tuple[ContainerLog, asyncio.Task[None]]] = {}
         self._last: Observation | None = None  # of the attempt's pod
         self.tails: Tails = {}
         self.is_lacking = False  #: Redis has lost more of this attempt's logs than is kept: they are to be read again
@@ -52,32 +52,32 @@ class JobLogs:
             if container.has_started and not self._is_followed(container.name, container.restarts):
                 self._begin(container.name, record, restarts=container.restarts)
             if container.name in self._followed:
-                follower = self._followed[container.name][0]
-                follower.started_again(container.restarts)
+                container_log = self._followed[container.name][0]
+                container_log.reader.started_again(container.restarts)
                 if container.state == "terminated":
-                    follower.container_ended()
+                    container_log.reader.container_ended()
         self.pod_gone(is_gone=is_gone)
 
     def pod_gone(self, *, is_gone: bool = True) -> None:
         """The pod is proved to be gone, or is there after all."""
-        for follower, _ in self._followed.values():
-            follower.pod_gone(is_gone=is_gone)
+        for container_log, _ in self._followed.values():
+            container_log.reader.pod_gone(is_gone=is_gone)
 
     def _is_followed(self, container: str, restarts: int) -> bool:
         """Whether its log is followed, or was to its end. One that failed by a defect of ours begins again, and so does
         one whose container was started again."""
         if container not in self._followed:
             return False
-        follower, task = self._followed[container]
+        container_log, task = self._followed[container]
         if not task.done() or task.cancelled():
             return True
         error = task.exception()
         if error is None:
-            return follower.restarts >= restarts
+            return container_log.reader.restarts >= restarts
         if isinstance(error, LetGoError):
             return True
         self._failures += 1
-        log.error("log follower failed", container=container, failures=self._failures, exc_info=error)
+        log.error("log reader failed", container=container, failures=self._failures, exc_info=error)
         return self._failures > MOST_FAILURES  # then the drain raises it, and the job is followed anew, at its pace
 
     def _outbox(self, container: str, record: JobRecord) -> Outbox:
@@ -96,11 +96,11 @@ class JobLogs:
     def _begin(self, container: str, record: JobRecord, *, restarts: int = 0) -> None:
         self._attempt = record.attempt
         outbox = self._outbox(container, record)
-        follower = LogFollower(outbox, job=self._job, cluster=self._cluster, store=self._store, restarts=restarts)
-        task = asyncio.create_task(follower.run(), name=f"log {outbox.source.pod}/{container}")
-        # Whatever ends a log follower early (another owner, a defect) is a reason to look at the job again.
+        container_log = ContainerLog(outbox, job=self._job, cluster=self._cluster, store=self._store, restarts=restarts)
+        task = asyncio.create_task(container_log.run(), name=f"log {outbox.source.pod}/{container}")
+        # Whatever ends it early (another owner, a defect) is a reason to look at the job again.
         task.add_done_callback(lambda _: self._job.recheck() if not task.cancelled() and task.exception() else None)
-        self._followed[container] = (follower, task)
+        self._followed[container] = (container_log, task)
 
     def _unread(self, record: JobRecord) -> set[str]:
         """Containers that may have written what nobody read, and whose pod is gone: those of which a former owner
@@ -115,19 +115,23 @@ class JobLogs:
     @property
     def checkpoints(self) -> Mapping[tuple[int, str], Checkpoint]:
         """What is published, by attempt and container."""
-        return {(self._attempt, name): follower.outbox.published for name, (follower, _) in self._followed.items()}
+        return {
+            (self._attempt, name): container_log.outbox.published for name, (container_log, _) in self._followed.items()
+        }
 
     @property
     def kept_from(self) -> Mapping[tuple[int, str], Checkpoint]:
         """From where on everything can be appended again."""
         kept = {place: tail.start for place, tail in self.tails.items() if tail.kept}
-        followed = {(self._attempt, name): follower.outbox.start for name, (follower, _) in self._followed.items()}
+        followed = {
+            (self._attempt, name): container_log.outbox.start for name, (container_log, _) in self._followed.items()
+        }
         return {**kept, **followed}
 
     @property
     def known(self) -> Mapping[str, str]:
         """What the record says where Redis has the ends of the logs that nobody follows any more."""
-        ended = [follower.outbox for follower, task in self._followed.values() if task.done()]
+        ended = [container_log.outbox for container_log, task in self._followed.values() if task.done()]
         return {name: value for tail in (*self.tails.values(), *ended) for name, value in tail.record_fields.items()}
 
     async def append_lost(self, record: JobRecord, published: Mapping[tuple[int, str], Checkpoint]) -> None:
@@ -135,13 +139,13 @@ class JobLogs:
         for place, tail in list(self.tails.items()):
             is_there = await self._append_tail(tail, record.checkpoints.get(place, Checkpoint()))
             self.is_lacking |= not is_there and place[0] == self._attempt
-        for name, (follower, task) in list(self._followed.items()):
-            place, tail = (self._attempt, name), follower.outbox
+        for name, (container_log, task) in list(self._followed.items()):
+            place, tail = (self._attempt, name), container_log.outbox
             there = record.checkpoints.get(place, Checkpoint())
             is_behind = there.end < published.get(place, Checkpoint()).end
             if not task.done():
                 if is_behind:
-                    follower.fall_back(there)
+                    container_log.fall_back(there)
             elif (is_behind and not tail.kept) or not await self._append_tail(tail, there):
                 self._followed.pop(name, None)
                 self.is_lacking = True
@@ -167,28 +171,32 @@ class JobLogs:
             for name in self._unread(record):
                 self._begin(name, record)
             self.pod_gone()
-        for follower, _ in self._followed.values():
-            follower.job_ended()
+        for container_log, _ in self._followed.values():
+            container_log.reader.job_ended()
         try:
             async with asyncio.timeout(timeout_s):
-                for follower, task in list(self._followed.values()):
-                    await _either(follower.all_read, task)
+                for container_log, task in list(self._followed.values()):
+                    await _either(container_log.reader.all_read, task)
         except TimeoutError:
-            late = [name for name, (follower, _) in self._followed.items() if not follower.all_read.is_set()]
+            late = [
+                name
+                for name, (container_log, _) in self._followed.items()
+                if not container_log.reader.all_read.is_set()
+            ]
             log.warning("log not read to its end in time", containers=late)
-            for follower, _ in self._followed.values():
-                follower.stop_reading()
-        for follower, task in list(self._followed.values()):
-            await _published(follower, task, timeout_s)
+            for container_log, _ in self._followed.values():
+                container_log.reader.stop_reading()
+        for container_log, task in list(self._followed.values()):
+            await _published(container_log, task, timeout_s)
         unread = {name: at for (attempt, name), at in record.checkpoints.items() if attempt == record.attempt}
         return {
             **{name: LogSummary(bytes=at.end, sha256=at.chain, is_complete=False) for name, at in unread.items()},
-            **{name: follower.summary for name, (follower, _) in self._followed.items()},
+            **{name: container_log.summary for name, (container_log, _) in self._followed.items()},
         }
 
     def end_attempt(self) -> None:
-        """Forget the controllers of an attempt that is drained, but not what Redis may still lose."""
-        tails = {(self._attempt, name): follower.outbox for name, (follower, _) in self._followed.items()}
+        """Forget the logs of an attempt that is drained, but not what Redis may still lose."""
+        tails = {(self._attempt, name): container_log.outbox for name, (container_log, _) in self._followed.items()}
         self.tails.update({place: tail for place, tail in tails.items() if tail.kept})
         self._followed.clear()
         self._last = None
@@ -199,8 +207,8 @@ class JobLogs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for follower, _ in self._followed.values():
-            follower.outbox.forget()
+        for container_log, _ in self._followed.values():
+            container_log.outbox.forget()
         self._followed.clear()
 
 
@@ -210,13 +218,13 @@ def discard(tails: Tails) -> None:
         tail.forget()
 
 
-async def _published(follower: LogFollower, task: asyncio.Task[None], timeout_s: float) -> None:
+async def _published(container_log: ContainerLog, task: asyncio.Task[None], timeout_s: float) -> None:
     """Wait until what was read is published, however long Redis is away; where Redis has lost some of it, for its being
     read again, but no longer than this."""
     while not task.done():
         await asyncio.wait({task}, timeout=timeout_s)
-        if not task.done() and not follower.all_read.is_set():
-            follower.stop_reading()
+        if not task.done() and not container_log.reader.all_read.is_set():
+            container_log.reader.stop_reading()
     await task
 
 

@@ -1,9 +1,7 @@
-"""One container's log: from the API server's stream to the job's channel, every byte once.
+"""Read one container's log: from the API server's stream into its outbox, every byte once.
 
-Two halves that never wait for each other. The reader reads the stream always, whatever Redis does, because a follower
-that lags a whole rotated file behind loses it unseen; when a stream breaks it opens the next one after the last byte it
-has. The publisher appends what was read; what it may not or cannot append in time is given up oldest first, with a
-named gap. The checkpoint in the record is where another worker would go on.
+The stream is read always, whatever Redis does, because a reader that lags a whole rotated file behind loses it unseen;
+when a stream breaks, the next one is opened after the last byte that was read.
 
 Where a log ends, only the pod can say. A stream's end proves nothing: a kubelet that dies ends it as cleanly as a
 container does, and the API server hides the difference; nor does a refusal, nor text in place of a log. So the log is
@@ -20,17 +18,13 @@ from typing import Final
 
 import structlog
 
-from dispatcher.events import LogSummary
 from dispatcher.record import Checkpoint
-from dispatcher.steps import Appended, AppendOutcome
 from worker.cluster.backoff import Backoff
 from worker.cluster.client import Cluster
 from worker.cluster.responses import ClusterRefusedError, ClusterUnavailableError
-from worker.failpoints import Failpoint, failpoint
-from worker.logs.outbox import NO_MEMORY, Outbox
-from worker.logs.publisher import BATCH, JobOfLog, LetGoError, append_step, how_many_applied
+from worker.logs.outbox import Outbox
+from worker.logs.publisher import JobOfLog
 from worker.logs.stream import Gap, LogLines
-from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
@@ -66,12 +60,17 @@ POD_GONE: Final = "the pod was gone before it was certain that its log was read 
 STILL_RUNNING: Final = "the job ended while this container was running: its log is read no further"
 
 
-class LogFollower:
-    """Follows one container from where its outbox stands to its end.
+class LogReader:
+    """Reads one container's log from where its outbox stands to its end.
 
-    :meth:`run` returns when everything is published. What the pod shows must be told: that the container ended
-    (:meth:`container_ended`), was started again, that the pod is gone; and that the job waits for no more than is there
-    now (:meth:`job_ended`).
+    What the pod shows must be told: that the container ended (:meth:`container_ended`), was started again, that the pod
+    is gone; and that the job waits for no more than is there now (:meth:`job_ended`).
+
+    Attributes:
+        all_read: set while nothing more is to be read.
+        is_whole: everything that the container wrote was read, but for gaps.
+        has_gap: something could not be read.
+        rewind_to: Redis has lost what came after this checkpoint: it is to be read again from there.
     """
 
     def __init__(
@@ -80,14 +79,12 @@ class LogFollower:
         *,
         job: JobOfLog,
         cluster: Cluster,
-        store: Store,
         restarts: int = 0,
     ) -> None:
-        self.outbox = outbox
+        self._outbox = outbox
         self._source = outbox.source
         self._job = job
         self._cluster = cluster
-        self._store = store
         self._lines = LogLines(outbox.published)
         self._must_prove = False  # a stream lacked the checkpoint's line: read the whole log to its end
         self._proofs = 0  # how many readings of the whole log lacked it
@@ -101,14 +98,12 @@ class LogFollower:
         self._is_gone = False
         self._is_last = False
         self._restarts = restarts
-        self._is_read = False
-        self._has_gap = False
-        self._is_whole = False
+        self.has_gap = False
+        self.is_whole = False
         self._missing: str | None = None  # why the end cannot be had any more
         self._trouble = "there was too much of it"  # what was in the way last
-        self._rewind_to: Checkpoint | None = None
-        self._falls_back_to: Checkpoint | None = None
-        self.all_read = asyncio.Event()  #: nothing more is read; it may still have to be published
+        self.rewind_to: Checkpoint | None = None
+        self.all_read = asyncio.Event()
         self._turn = asyncio.Event()  # for the reader: the container ended, a rewind is due, bytes came
         self._news = self._heard = 0  # how often it was told something, and how much of it before the present stream
         self._cut_timer: asyncio.TimerHandle | None = None
@@ -143,66 +138,50 @@ class LogFollower:
         self._turn.set()
 
     @property
+    def is_done(self) -> bool:
+        """Whether nothing more is to be read."""
+        return self.all_read.is_set()
+
+    @property
     def restarts(self) -> int:
         """Of the container, as far as is known here."""
         return self._restarts
 
     def stop_reading(self) -> None:
-        """Read no more: what was read is still published, then :meth:`run` returns. The summary is incomplete."""
+        """Read no more: the log is not whole then."""
         self._gives_up = True
         self._tell()
 
-    def fall_back(self, to: Checkpoint) -> None:
-        """Redis turns out to end here, before what it had taken."""
-        self._falls_back_to = to
-        self.outbox.news.set()
+    def read_again(self, start: Checkpoint) -> None:
+        """Read again from here: Redis has lost what comes after, and the outbox does not reach so far back."""
+        self.rewind_to = start
+        self._turn.set()
 
-    @property
-    def summary(self) -> LogSummary:
-        """What was published so far."""
-        outbox = self.outbox
-        is_complete = self._is_whole and not (self._has_gap or outbox.has_dropped or outbox.is_waiting)
-        return LogSummary(bytes=outbox.published.end, sha256=outbox.published.chain, is_complete=is_complete)
+    def rewind(self) -> None:
+        """Go back to where Redis ends, to read from there what it has lost."""
+        assert self.rewind_to is not None
+        self.all_read.clear()
+        self._log.warning("Redis lost log chunks, reading them again", from_byte=self.rewind_to.end)
+        self._outbox.restart(self.rewind_to)
+        self._lines, self.rewind_to = LogLines(self.rewind_to), None
 
     async def run(self) -> None:
-        """Follow to the end.
-
-        Raises:
-            LetGoError: another incarnation owns the job.
-        """
-        try:
-            while True:
-                async with asyncio.TaskGroup() as halves:
-                    halves.create_task(self._read())
-                    halves.create_task(self._publish())
-                if self._rewind_to is None:
-                    return
-                self._rewind()
-        except* LetGoError:
-            raise LetGoError from None
-        finally:
-            self.outbox.discard_waiting()
-
-    # Reading
-
-    async def _read(self) -> None:
-        self._is_read = self._is_whole = False
+        """Read to the end; what was read may still have to be published then."""
+        self.is_whole = False
         self._missing = None
-        self.all_read.clear()
         back_offs = Backoff(), Backoff(longest_s=END_RETRY_S)
         try:
-            while not (self._is_whole or self._gives_up or self._missing):
-                if self._rewind_to is not None:
+            while not (self.is_whole or self._gives_up or self._missing):
+                if self.rewind_to is not None:
                     await self._stop_followed()
-                    self._rewind()
+                    self.rewind()
                 await self._read_on(back_offs[self._is_for_end])
         finally:
             await self._stop_followed()
-        if not self._is_whole:
+        if not self.is_whole:
             self._tell_gap(self._missing or f"it could not be read to its end in time: {self._trouble}")
-        self._is_read = True
         self.all_read.set()
-        self.outbox.news.set()
+        self._outbox.news.set()
 
     @property
     def _is_for_end(self) -> bool:
@@ -267,7 +246,7 @@ class LogFollower:
         assert self._opened is not None
         new_bytes = self._lines.checkpoint.end - self._opened[1]
         if has_ended and self._has_ended:  # else it was started again meanwhile
-            self._is_whole = not new_bytes or (new_bytes <= CONFIRM_BYTES and not self._lines.is_in_line)
+            self.is_whole = not new_bytes or (new_bytes <= CONFIRM_BYTES and not self._lines.is_in_line)
         elif self._is_last and not self._has_ended:
             self._missing = STILL_RUNNING
         elif self._is_gone and not self._has_ended:  # then it would have been refused
@@ -326,7 +305,7 @@ class LogFollower:
     async def _until_given_up(self, follow: bool) -> None:
         """Wait for what makes a stream useless: a rewind, an end that it must not be waited for, no sign of the
         checkpoint's line in a followed one."""
-        while self._rewind_to is None and not self._gives_up and not (follow and self._is_for_end):
+        while self.rewind_to is None and not self._gives_up and not (follow and self._is_for_end):
             self._turn.clear()
             was_found = self._lines.found
             try:
@@ -339,7 +318,7 @@ class LogFollower:
     async def _pause(self, wait_s: float) -> None:
         """Wait before the next stream; news (the container's end) cuts it short, also what came while the last one
         ended."""
-        if self._news != self._heard or self._rewind_to is not None:
+        if self._news != self._heard or self.rewind_to is not None:
             return
         self._turn.clear()
         with suppress(TimeoutError):
@@ -384,23 +363,16 @@ class LogFollower:
             run = self._restarts + 1
             why = f"the container was started again (run {run}): the log of the run before is not available"
         self._log.warning("log lines are not there any more", after_bytes=self._lines.checkpoint.end, why=why)
-        self._has_gap = self._is_past_gap = True
+        self.has_gap = self._is_past_gap = True
         self._must_prove = False
         self._tell_gap(why)
 
     def _tell_gap(self, why: str) -> None:
         """Nobody knows how much is missing here."""
         at = self._lines.checkpoint
-        self.outbox.append(Gap(at.end, at, why, is_open=True))
+        self._outbox.append(Gap(at.end, at, why, is_open=True))
 
-    def _rewind(self) -> None:
-        """Redis has lost appended chunks: read again from its checkpoint."""
-        assert self._rewind_to is not None
-        self._log.warning("Redis lost log chunks, reading them again", from_byte=self._rewind_to.end)
-        self.outbox.restart(self._rewind_to)
-        self._lines, self._rewind_to = LogLines(self._rewind_to), None
-
-    # Between the halves
+    # Into the outbox
 
     def _arrived(self) -> None:
         if self._lines.buffered_bytes >= CHUNK_BYTES:
@@ -417,65 +389,8 @@ class LogFollower:
 
     def _cut(self, *, at_least_bytes: int) -> None:
         while self._lines.buffered_bytes >= at_least_bytes and (piece := self._lines.take(CHUNK_BYTES)):
-            self.outbox.append(piece)
-        self.outbox.bound()
-
-    # Publishing
-
-    async def _publish(self) -> None:
-        outbox, news = self.outbox, self.outbox.news
-        while self._rewind_to is None or not self._is_read:
-            if self._is_read and not outbox.is_waiting and self._falls_back_to is None:
-                return
-            if self._falls_back_to is not None and self._rewind_to is None:
-                to, self._falls_back_to = self._falls_back_to, None
-                self._seek(to)
-            elif not outbox.is_waiting or self._rewind_to is not None:
-                news.clear()
-                await news.wait()
-            elif outbox.budget.is_suspended and not self._is_read:
-                news.clear()
-                await outbox.budget.until_resumed_or(news)
-            elif outbox.budget.is_suspended and outbox.waiting_bytes:
-                outbox.drop_oldest(NO_MEMORY, keep_bytes=0)
-            else:
-                await self._publish_batch()
-
-    def _seek(self, to: Checkpoint) -> None:
-        """Go on where Redis turns out to end; where the outbox does not reach, the log is read again from there."""
-        was = self.outbox.published
-        if not self.outbox.seek(to):
-            self._rewind_to = to
-            self._turn.set()
-        elif to.end < was.end:
-            self._log.warning("Redis lost log chunks, appending them again", from_byte=to.end)
-
-    async def _publish_batch(self) -> None:
-        batch = self.outbox.batch(BATCH)
-        fence, limit_bytes = self._job.fence, self.outbox.budget.redis_limit_bytes
-        steps = [append_step(self._source, fence, entry, limit_bytes) for entry in batch]
-        replies = await self._store.run_many(steps)
-        done, refused = how_many_applied(batch, replies)
-        self.outbox.confirm(done)
-        if done:
-            failpoint(Failpoint.LOG_APPENDED)
-        for reply in replies:
-            if reply.cancel_by:
-                self._job.cancel_requested(reply.cancel_by)
-        if refused is not None:
-            await self._after(refused)
-
-    async def _after(self, refused: Appended) -> None:
-        match refused.outcome:
-            case AppendOutcome.MISSING:
-                await self._job.reload()
-            case AppendOutcome.MISMATCH:
-                self._seek(Checkpoint.decode(refused.checkpoint) if refused.checkpoint else Checkpoint())
-            case AppendOutcome.FULL:
-                self.outbox.budget.suspend()
-            case AppendOutcome.APPLIED | AppendOutcome.FENCED | AppendOutcome.FINAL:
-                # Final: what is left to do for the job is found out anew from its record.
-                raise LetGoError
+            self._outbox.append(piece)
+        self._outbox.bound()
 
 
 def _a_second_before(timestamp: str) -> str:

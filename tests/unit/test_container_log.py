@@ -1,4 +1,4 @@
-"""A log follower between a cluster and a Redis that loses what it had confirmed; both are played here."""
+"""A log between a cluster and a Redis that loses what it had confirmed; both are played here."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -13,8 +13,8 @@ from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
 from worker.logs.attempt import JobLogs
+from worker.logs.container_log import ContainerLog
 from worker.logs.outbox import LogBudget, LogSource, Outbox
-from worker.logs.reader import LogFollower
 
 
 class Redis:
@@ -86,37 +86,37 @@ def a_log(lines: int, line_bytes: int) -> bytes:
     return b"".join(b"2026-11-22T09:00:%02d.%09dZ " % (i // 1000, i) + line for i in range(lines))
 
 
-def a_follower(cluster: Any, redis: Any) -> LogFollower:
+def the_log(cluster: Any, redis: Any) -> ContainerLog:
     source = LogSource("j", "ns", "p", "base", 1, 1 << 24)
-    return LogFollower(Outbox(source, Checkpoint(), LogBudget(1 << 24)), job=Job(), cluster=cluster, store=redis)
+    return ContainerLog(Outbox(source, Checkpoint(), LogBudget(1 << 24)), job=Job(), cluster=cluster, store=redis)
 
 
 async def test_what_redis_has_is_passed_over_also_when_it_is_more_than_one_batch_and_cannot_be_read_again() -> None:
     redis, cluster = Redis(), Cluster(a_log(2000, 400))
-    follower = a_follower(cluster, redis)
-    running = asyncio.create_task(follower.run())
+    log = the_log(cluster, redis)
+    running = asyncio.create_task(log.run())
     await asyncio.wait_for(redis.half_way.wait(), 10)
     cluster.error = ClusterRefusedError(404, {"reason": "NotFound"})
-    follower.pod_gone()
-    follower.fall_back(follower.outbox.start)
+    log.reader.pod_gone()
+    log.fall_back(log.outbox.start)
     await asyncio.wait_for(running, 10)
-    assert follower.outbox.published.end == 2000 * 400
+    assert log.outbox.published.end == 2000 * 400
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["appended again", "read again"])
 async def test_what_redis_has_lost_of_a_silent_log_comes_back_before_the_container_ends(is_kept: bool) -> None:
     redis, cluster = Redis(), Cluster(a_log(10, 20))
-    follower = a_follower(cluster, redis)
-    running = asyncio.create_task(follower.run())
+    log = the_log(cluster, redis)
+    running = asyncio.create_task(log.run())
     await redis.until_at(200)
     if not is_kept:
-        follower.outbox.forget()
+        log.outbox.forget()
     redis.checkpoint = ""
-    follower.fall_back(Checkpoint())
+    log.fall_back(Checkpoint())
     await redis.until_at(200)
-    follower.container_ended()
+    log.reader.container_ended()
     await asyncio.wait_for(running, 10)
-    assert (follower.summary.bytes, follower.summary.is_complete) == (200, True)
+    assert (log.summary.bytes, log.summary.is_complete) == (200, True)
 
 
 @pytest.mark.parametrize("limit_s", [0.05])
@@ -124,10 +124,10 @@ async def test_a_drain_ends_also_when_redis_has_lost_log_that_cannot_be_read_aga
     redis, cluster = Redis(), Cluster(a_log(10, 20))
     redis.answers.clear()
     logs: Any = JobLogs(Job(), cluster, redis, LogBudget(1 << 20))  # type: ignore[arg-type]
-    follower = a_follower(cluster, redis)
-    logs._followed["base"] = (follower, asyncio.create_task(follower.run()))
-    follower.container_ended()
-    await asyncio.wait_for(follower.all_read.wait(), 10)
+    log = the_log(cluster, redis)
+    logs._followed["base"] = (log, asyncio.create_task(log.run()))
+    log.reader.container_ended()
+    await asyncio.wait_for(log.reader.all_read.wait(), 10)
     # Redis comes back with a checkpoint that nobody remembers, and the node has gone.
     redis.checkpoint = Checkpoint(end=7, timestamp="2026-11-22T09:00:00Z", nth=1, line_bytes=7).encode()
     cluster.error = ClusterUnavailableError("the node does not answer")

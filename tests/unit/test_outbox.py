@@ -186,6 +186,16 @@ def test_of_what_waits_of_all_logs_the_older_half_of_one_is_given_up_and_says_wh
     assert not one.has_dropped
 
 
+def test_too_much_is_given_up_by_halves_of_what_is_not_under_way(clock: Clock) -> None:
+    outbox = an_outbox(LogBudget(300, clock=clock), *[10] * 40)
+    under_way = outbox.batch(32)
+    outbox.bound()
+    outbox.confirm(32)
+    gap, *newest = outbox.batch(40)
+    assert (len(under_way), isinstance(gap, Gap), gap.size_bytes) == (32, True, 0)
+    assert [(entry.start, entry.checkpoint.end) for entry in newest] == [(n, n + 10) for n in (360, 370, 380, 390)]
+
+
 def test_log_is_suspended_until_there_is_room_for_a_good_deal_of_it(budget: LogBudget) -> None:
     told = []
     for room_bytes in (0, -1, 1, 19, 21, 19):

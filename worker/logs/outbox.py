@@ -232,9 +232,11 @@ class Outbox:
         return True
 
     def bound(self) -> None:
-        """Give up the older half of what waits where that is too much, of this log or of all."""
+        """Give up the older half of what waits and is not under way, where it is too much of this log or of all."""
         if self._waiting_bytes > WAITING_BYTES or self.budget.waiting_bytes > self.budget.limit_bytes:
-            self.drop_oldest(NO_MEMORY if self.budget.is_suspended else LATE, keep_bytes=self._waiting_bytes // 2)
+            under_way_bytes = sum(entry.size_bytes for entry in itertools.islice(self._waiting, self._under_way))
+            keep_bytes = under_way_bytes + (self._waiting_bytes - under_way_bytes) // 2
+            self.drop_oldest(NO_MEMORY if self.budget.is_suspended else LATE, keep_bytes=keep_bytes)
 
     def drop_oldest(self, why: str, *, keep_bytes: int) -> None:
         """Turn the oldest of what waits, but for what is under way, into one gap, until so much is left."""

@@ -49,8 +49,11 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 
 
 class DeletionIntent(StrEnum):
-    """Why *we* delete the pod; written to the record before the delete is sent, so that a pod that goes away is never
-    mistaken for one that somebody else deleted."""
+    """Why *we* delete the pod.
+
+    Written to the record before the delete is sent, so that a pod that goes away is never mistaken for one that
+    somebody else deleted.
+    """
 
     FINISHED = "finished"  #: the job has its result; the pod is cleaned up
     CANCELLED = "cancelled"
@@ -115,7 +118,7 @@ class Checkpoint:
 
 
 def chain_next(chain: str, data: bytes) -> str:
-    """The chained SHA-256 (hex) after one more chunk."""
+    """Return the chained SHA-256 (hex) after one more chunk."""
     return hashlib.sha256(bytes.fromhex(chain) + data).hexdigest()
 
 
@@ -169,6 +172,7 @@ class JobRecord:
 
     @property
     def cancel_requested(self) -> bool:
+        """Whether somebody has asked for the job's end."""
         return self.cancel_requested_by is not None
 
     def reached_at(self, what: str) -> float | None:
@@ -209,7 +213,7 @@ _FIELD_OF: Final = {"deletion_intent": "intent", "cancel_requested_by": "cancel_
 
 
 def encode_changes(changes: Changes) -> dict[str, str]:
-    """The hash's fields after these changes; '' deletes one."""
+    """Return the hash's fields after these changes; '' deletes one."""
     return {_FIELD_OF.get(name, name): _encode(value) for name, value in changes.items()}
 
 
@@ -244,7 +248,7 @@ class _Fields:
         self.problems: list[str] = []
 
     def read(self, name: str, reader: Callable[[str], T], otherwise: T) -> T:
-        """The field as its reader reads it; ``otherwise`` where it is not there, or is a problem."""
+        """Return the field as its reader reads it; ``otherwise`` where it is not there, or is a problem."""
         try:
             return reader(self.text[name]) if name in self.text else otherwise
         except ValueError as error:
@@ -309,7 +313,7 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
 
 
 def no_record(name: str, why: str) -> JobRecord:
-    """A stand-in for what should be a record and is none: it is shown, and says why."""
+    """Make a stand-in for what should be a record and is none: it is shown, and says why."""
     spec = _stand_in_spec(name, "")
     return JobRecord(job_id=name, spec=spec, digest="", status=Status.carried(UNREADABLE), unreadable_state=why)
 
@@ -320,7 +324,7 @@ def is_job_id(text: str) -> bool:
 
 
 def shown(text: str, most: int = 40) -> str:
-    """A value that cannot be read as a person may see it: short, and without control characters."""
+    """Return a value that cannot be read as a person may see it: short, and without control characters."""
     return ascii(text[:most]) + ("…" if len(text) > most else "")
 
 
@@ -336,7 +340,7 @@ def read_count(text: str) -> int:
 
 
 def _tally(text: str) -> int:
-    """What counts one by one (claims, attempts), and so is never long."""
+    """Read what counts one by one (claims, attempts), and so is never long."""
     if len(text) > 9:
         raise ValueError(f"{shown(text)} is no count")
     return read_count(text)
@@ -354,7 +358,7 @@ def read_seconds(text: str) -> float:
 
 
 def _text(raw: bytes) -> str:
-    """What is no UTF-8 is kept in a form that can be shown."""
+    """Decode text; what is no UTF-8 is kept in a form that can be shown."""
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -431,7 +435,7 @@ def _stand_in_spec(job_id: str, queue: str) -> JobSpec:
 def _read_result(
     job_id: str, text: Mapping[str, str], status: Status, reached: Mapping[str, float]
 ) -> tuple[JobResult | None, str | None]:
-    """The result, with the times that only the record knows; or a stand-in, and what is wrong with it."""
+    """Read the result, with the times that only the record knows; or a stand-in, and what is wrong with it."""
     if not text.get("result"):
         return None, None
     times = {what: as_datetime(at) for what, at in reached.items()}
@@ -443,12 +447,12 @@ def _read_result(
 
 
 def checkpoint_field(attempt: int, container: str) -> str:
-    """The record's field that holds a container's checkpoint."""
+    """Return the record's field that holds a container's checkpoint."""
     return f"{CHECKPOINT}{attempt}:{container}"
 
 
 def gap_field(checkpoint_field: str) -> str:
-    """The record's field that says up to where a gap of unknown length was told."""
+    """Return the record's field that says up to where a gap of unknown length was told."""
     return f"gap:{checkpoint_field}"
 
 
@@ -458,7 +462,7 @@ def as_datetime(seconds: float) -> datetime:
 
 
 def decode_worker(text: bytes) -> dict[str, object]:
-    """What a worker says of itself in its queue's list of workers; nothing, where that cannot be read."""
+    """Read what a worker says of itself in its queue's list of workers; nothing, where that cannot be read."""
     try:
         found = loads_bounded(text, max_bytes=MAX_WORKER_BYTES)
     except ValueError:

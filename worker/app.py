@@ -91,8 +91,10 @@ app.conf.update(configuration(settings))
 
 
 class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Starts the supervisor before the first message is consumed. On the worker's blueprint, not the consumer's, whose
-    steps start anew with each reconnect."""
+    """Starts the supervisor before the first message is consumed.
+
+    It is on the worker's blueprint, not the consumer's, whose steps start anew with each reconnect.
+    """
 
     requires = ("celery.worker.components:Pool",)
 
@@ -130,7 +132,7 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 raise SettingsError(f"PODRELAY_METRICS_PORT: cannot listen on port {port}: {error}") from error
 
     def _on_shutting_down(self, **_: Any) -> None:
-        """A signal; the supervisor's own, when it has failed, is one too."""
+        """Handle a signal; the supervisor's own, when it has failed, is one too."""
         self._is_asked_to_end = True
         self._supervisor.begin_hand_over()
 

@@ -27,7 +27,7 @@ class ExitStatus:
 
 
 def exit_status_for(error: BaseException, *, redis_url: str) -> ExitStatus:
-    """What to say of it. The line holds no secret."""
+    """Return the exit code and the line that says why. The line holds no secret."""
     match error:
         case BaseExceptionGroup():
             return exit_status_for(error.exceptions[0], redis_url=redis_url)

@@ -80,7 +80,7 @@ class Guard:
 
 
 def _place(error: Exception) -> str:
-    """What it is and where it was raised; not its text, which may be somebody's data and always another."""
+    """Name the error's type and where it was raised; not its text, which may be somebody's data and always another."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

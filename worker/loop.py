@@ -136,8 +136,10 @@ class WorkerLoop:
             await self.jobs.stop()
 
     async def _has_lease(self, heartbeat: Heartbeat) -> bool:
-        """Take the lease, however long Redis is away; False: told to end before that. A worker that died of it instead
-        would come back at its restarter's pace, minutes after Redis."""
+        """Take the lease, however long Redis is away; False: told to end before that.
+
+        A worker that died of it instead would come back at its restarter's pace, minutes after Redis.
+        """
         back_off = Backoff(longest_s=3.0)
         while not self._draining.is_set():
             try:
@@ -156,8 +158,7 @@ class WorkerLoop:
         return False
 
     async def _until_it_sees(self) -> None:
-        """Wait until the API server has said which namespaces it shows, however long it is away, or to be told to
-        end."""
+        """Wait until the API server has said which namespaces it shows, or to be told to end."""
         ends = [asyncio.create_task(event.wait()) for event in (self._ctx.health.sees, self._draining)]
         done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         if not done:
@@ -195,7 +196,7 @@ class WorkerLoop:
         )
 
     def _info(self) -> dict[str, Any]:
-        """What the worker tells of itself with each heartbeat."""
+        """Return what the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
             "namespaces": list(self._ctx.served),
@@ -215,7 +216,7 @@ class WorkerLoop:
         return slow
 
     def _kept(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
-        """What a worker does for ever. Only its being asked to end ends any of it."""
+        """Return what a worker does for ever. Only its being asked to end ends any of it."""
         keep, settings = self._guard.keep, self.settings
         return [
             keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),

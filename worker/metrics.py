@@ -37,11 +37,11 @@ class Metrics:
         )
 
     def loop_failed(self, name: str) -> None:
-        """A loop met something that it did not foresee, and goes on."""
+        """Count that a loop met something that it did not foresee, and goes on."""
         self._failures.labels(name).inc()
 
     def job_left(self, record: JobRecord) -> None:
-        """A follower has ended."""
+        """Count a job that left this worker."""
         if record.status.is_final:
             self._ended.labels(record.status.value, record.reason.value if record.reason else "").inc()
         submitted, starting = record.reached_at("submitted"), record.reached_at("starting")

@@ -15,8 +15,10 @@ LOG_URL_NAMES: Final = ("namespace", "pod", "pod_uid", "container", "job_id", "a
 
 
 class WorkerSettings(ClientSettings):
-    """Read from ``PODRELAY_*`` once, at the process' entry point; ``KUBECONFIG`` or the in-cluster configuration says
-    which cluster."""
+    """The worker's settings, read from ``PODRELAY_*`` once, at the process' entry point.
+
+    ``KUBECONFIG`` or the in-cluster configuration says which cluster.
+    """
 
     worker_name: str = Field(default_factory=socket.gethostname)
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()  #: served; default: the default namespace only
@@ -48,7 +50,7 @@ class WorkerSettings(ClientSettings):
     @field_validator("log_url_template")
     @classmethod
     def _names_what_there_is(cls, value: str | None) -> str | None:
-        """A template that fails would fail at each job's end."""
+        """Check that the template names only what there is: one that fails would fail at each job's end."""
         if value is not None:
             fields = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(value) if name is not None]
             if unknown := [name for name, spec in fields if name not in LOG_URL_NAMES or "{" in spec]:
@@ -59,5 +61,5 @@ class WorkerSettings(ClientSettings):
 
 
 def new_incarnation(settings: WorkerSettings) -> str:
-    """The name of one life of a worker: two lives of the same worker are two owners."""
+    """Name one life of a worker: two lives of the same worker are two owners."""
     return f"{settings.worker_name}-{os.getpid()}-{os.urandom(4).hex()}"

@@ -37,13 +37,17 @@ class Store:
         return (await self.run_many([step]))[0]
 
     async def run_many(self, steps: Sequence[Step[T]]) -> list[T]:
-        """Carry out steps in order, in one round trip, however long Redis is away or refuses one. All are repeated when
-        the answer to any is lost."""
+        """Carry out steps in order, in one round trip, however long Redis is away or refuses one.
+
+        All are repeated when the answer to any is lost.
+        """
         return await self._run(steps, connection.REFUSED)
 
     async def run_each(self, steps: Sequence[Step[T]]) -> list[T | Exception]:
-        """Carry out steps that have nothing to do with each other, in one round trip if it can be, however long Redis
-        is away. Where one is refused, or its answer cannot be read, that stands in its place."""
+        """Carry out steps that have nothing to do with each other, in one round trip if it can be.
+
+        However long Redis is away. Where one is refused, or its answer cannot be read, that stands in its place.
+        """
         try:
             return [*await self._run(steps, connection.UNAVAILABLE)]
         except Exception as error:  # noqa: BLE001 it is the caller's, who tells it
@@ -64,7 +68,7 @@ class Store:
         return await self.run(exists(key))
 
     async def read_record(self, job_id: str) -> JobRecord | None:
-        """The job's record, however long Redis is away; None: there is none."""
+        """Return the job's record, however long Redis is away; None: there is none."""
         return await self.run(read_record(job_id))
 
     async def run_once(self, steps: Sequence[Step[Any]]) -> list[Any]:

@@ -42,8 +42,9 @@ class Supervisor:
     # From other threads
 
     def start(self) -> None:
-        """Start the thread; returns when the lease is held and the watches run, however long Redis is away, or when
-        :meth:`begin_hand_over` came before that.
+        """Start the thread; returns when the lease is held and the watches run, or to :meth:`begin_hand_over`.
+
+        However long Redis is away.
 
         Raises:
             Exception: what kept it from starting (a wrong password, no usable cluster configuration).

@@ -93,8 +93,9 @@ class Cluster:
     async def create_pod(
         self, namespace: str, manifest: dict[str, Any], *, may_send: Callable[[], bool]
     ) -> dict[str, Any]:
-        """POST the pod; unknown fields are an error (``fieldValidation=Strict``). ``may_send`` is asked right before,
-        after all waiting.
+        """POST the pod; unknown fields are an error (``fieldValidation=Strict``).
+
+        ``may_send`` is asked right before, after all waiting.
 
         Raises:
             ClusterUnavailableError: also where it may not be sent.
@@ -130,15 +131,18 @@ class Cluster:
         return await self._change(RequestInfo("patch", namespace, name, metadata["uid"]), request)
 
     async def pod_warnings(self, namespace: str, uid: str) -> list[dict[str, Any]]:
-        """The warning events about a pod (core/v1 Event objects)."""
+        """Return the warning events about a pod (core/v1 Event objects)."""
         query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
         request = Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
         items, _, _ = decode_list(await self._transport.call(RequestInfo("list", namespace, kind="EventList"), request))
         return [item for item in items if isinstance(item, dict)]
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """Every pod of the selector, and the resource version from which to watch. Waits for no slot: creates that slow
-        admission holds up may have them all, and this tells whether the API server answers."""
+        """List every pod of the selector, and the resource version from which to watch.
+
+        Waits for no slot: creates that slow admission holds up may have them all, and this tells whether the API server
+        answers.
+        """
         items: list[dict[str, Any]] = []
         goes_on, limit, seen = "", _PAGE, set[str]()
         while True:
@@ -165,7 +169,7 @@ class Cluster:
             seen.add(goes_on)
 
     async def watch_pods(self, namespace: str, selector: str, resource_version: str) -> AsyncIterator[WatchEvent]:
-        """The pods' changes after ``resource_version``, until the API server or the network ends the stream.
+        """Watch the pods' changes after ``resource_version``, until the API server or the network ends the stream.
 
         Raises:
             ClusterRefusedError: with status 410 when that version is too old: list again.
@@ -199,7 +203,9 @@ class Cluster:
     async def log(
         self, namespace: str, name: str, container: str, *, since: str | None, follow: bool
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The container's log with timestamps, as pieces of any size. ``since``: RFC 3339, whole seconds count.
+        """Stream the container's log with timestamps, as pieces of any size.
+
+        ``since``: RFC 3339, whole seconds count.
 
         Raises:
             ClusterRefusedError: the pod is not there (``is_not_found``), or e.g. status 400 while the container has not
@@ -239,8 +245,10 @@ class Cluster:
         return True
 
     def _lose_credentials(self) -> None:
-        """Without credentials nothing is well, even while a watch that began with them goes on: it ends, and begins
-        again when it may, which tells that all is well again."""
+        """Note that without credentials nothing is well, even while a watch that began with them goes on.
+
+        It ends, and begins again when it may, which tells that all is well again.
+        """
         self.is_available.clear()
         for response in self._watching:
             response.close()

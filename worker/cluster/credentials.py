@@ -102,7 +102,7 @@ class Credentials:
         self._read(replace(self._configuration, auth=fixed), None).tls_context(self._configuration)
 
     async def current(self) -> Access:
-        """What to send now, renewed where it is time.
+        """Return what to send now, renewed where it is time.
 
         Raises:
             CredentialsError: there is nothing that holds, and why.
@@ -114,7 +114,7 @@ class Credentials:
         return self._valid_access()
 
     async def after_refusal(self, refused: Access) -> Access:
-        """What to send instead of what the API server has just refused; the same where there is nothing else.
+        """Return what to send instead of what the API server has just refused; the same where there is nothing else.
 
         Raises:
             CredentialsError: renewing failed, and why.
@@ -195,8 +195,11 @@ class Credentials:
     # In a thread: all that reads files
 
     def _read_configuration(self) -> tuple[ClusterConfiguration, object]:
-        """The kubeconfig, read again where a file has changed. The context and the server stay those of the start: a
-        worker must not wander to another cluster, which knows nothing of its pods."""
+        """Return the kubeconfig, read again where a file has changed.
+
+        The context and the server stay those of the start: a worker must not wander to another cluster, which knows
+        nothing of its pods.
+        """
         known, seen = self._configuration, _stats(self._configuration.files)
         if seen == self._seen:
             return known, seen
@@ -246,7 +249,7 @@ def _effective_plugin(auth: AuthInfo) -> ExecPlugin | None:
 
 
 def _stats(files: tuple[Path, ...]) -> object:
-    """What changes when one of the files does."""
+    """Return what changes when one of the files does."""
 
     def stat(path: Path) -> tuple[int, int, int] | None:
         try:
@@ -259,8 +262,10 @@ def _stats(files: tuple[Path, ...]) -> object:
 
 
 def _times(expires_at: datetime | None) -> tuple[float, float]:
-    """When to renew, and until when it holds at all (monotonic seconds). What has expired already by this machine's
-    clock may be good by the API server's: then only that decides."""
+    """Return when to renew, and until when it holds at all (monotonic seconds).
+
+    What has expired already by this machine's clock may be good by the API server's: then only that decides.
+    """
     life_s = inf if expires_at is None else (expires_at - datetime.now(UTC)).total_seconds()
     now = time.monotonic()
     if life_s <= 0:

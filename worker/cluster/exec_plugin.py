@@ -84,7 +84,7 @@ def _pipe(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
 
 
 def _environment(plugin: ExecPlugin, authority: bytes | None) -> dict[str, str]:
-    """The worker's own, without its settings: the plugin need not know the way to Redis."""
+    """Return the worker's own environment without its settings: the plugin need not know the way to Redis."""
     spec: dict[str, Any] = {"interactive": False}
     if plugin.cluster is not None:
         spec["cluster"] = dict(plugin.cluster)

@@ -53,7 +53,7 @@ class DataOrFile:
     path: Path | None = None
 
     def read(self) -> bytes:
-        """The contents as they are now. Blocks.
+        """Return the contents as they are now. Blocks.
 
         Raises:
             ConfigurationError: the file cannot be read, or is empty.
@@ -96,8 +96,11 @@ class AuthInfo:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfiguration:
-    """How to reach one API server. ``source``: what it was read from, for messages; ``files``: the kubeconfigs;
-    ``ignored``: fields that stand there and that nobody knows."""
+    """How to reach one API server.
+
+    ``source``: what it was read from, for messages; ``files``: the kubeconfigs; ``ignored``: fields that stand there
+    and that nobody knows.
+    """
 
     source: str
     context: str
@@ -113,8 +116,9 @@ class ClusterConfiguration:
 
 
 def load(environment: Mapping[str, str], *, context: str | None = None) -> ClusterConfiguration:
-    """Read ``KUBECONFIG``; without it the service account of the pod that this process runs in; without one
-    ``~/.kube/config``. ``context``: the one to keep to, whatever is the current one by now. Blocks.
+    """Read ``KUBECONFIG``, else the service account of this process' pod, else ``~/.kube/config``.
+
+    ``context``: the one to keep to, whatever is the current one by now. Blocks.
 
     Raises:
         ConfigurationError: there is none that can be used.

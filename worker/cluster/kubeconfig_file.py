@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 
 class Section(BaseModel):
+    """A mapping of a kubeconfig; fields that nobody knows are kept, to be named."""
+
     model_config = ConfigDict(
         extra="allow",
         frozen=True,
@@ -35,6 +37,8 @@ class _Extension(Section):
 
 
 class ClusterEntry(Section):
+    """``clusters[].cluster``: where an API server is, and how to trust it."""
+
     server: str
     certificate_authority: str | None = None
     certificate_authority_data: str | None = None
@@ -51,6 +55,8 @@ class _Variable(Section):
 
 
 class ExecEntry(Section):
+    """``users[].user.exec``: the plugin that makes credentials."""
+
     api_version: str = Field(alias="apiVersion")
     command: str
     args: tuple[str, ...] = ()
@@ -61,6 +67,8 @@ class ExecEntry(Section):
 
 
 class UserEntry(Section):
+    """``users[].user``: the credentials."""
+
     client_certificate: str | None = None
     client_certificate_data: str | None = None
     client_key: str | None = None
@@ -79,6 +87,8 @@ class UserEntry(Section):
 
 
 class ContextEntry(Section):
+    """``contexts[].context``: which cluster, as which user, in which namespace."""
+
     cluster: str
     user: str | None = None
     namespace: str = "default"
@@ -90,6 +100,8 @@ class _Named(Section):
 
 
 class KubeconfigFile(Section):
+    """One kubeconfig file."""
+
     current_context: str | None = None
     clusters: tuple[_Named, ...] = ()
     users: tuple[_Named, ...] = ()
@@ -105,6 +117,11 @@ class FoundEntry:
 
 
 def read_file(path: Path) -> KubeconfigFile:
+    """Read one kubeconfig file.
+
+    Raises:
+        ValueError: it cannot be read, or is none; the text names the file and the field.
+    """
     try:
         found = yaml.safe_load(path.read_bytes().decode())
     except OSError as error:
@@ -128,6 +145,7 @@ def _checked(section: type[_S], found: Any, where: str) -> _S:
 
 
 def merged_entries(files: list[tuple[Path, KubeconfigFile]], kind: str, field: str) -> dict[str, FoundEntry]:
+    """Merge the entries of several files as kubectl does: the first of a name wins."""
     merged: dict[str, FoundEntry] = {}
     for path, file in files:
         own: dict[str, FoundEntry] = {}
@@ -140,6 +158,11 @@ def merged_entries(files: list[tuple[Path, KubeconfigFile]], kind: str, field: s
 
 
 def checked_entry(section: type[_S], found: dict[str, FoundEntry], kind: str, name: str, where: str) -> _S:
+    """Check one entry against its section.
+
+    Raises:
+        ValueError: it is not there, or wrong; the text names file, kind and field.
+    """
     if name not in found:
         raise ValueError(f"{where} has no {kind} {name!r} ({kind}s: {', '.join(found) or 'none'})")
     entry = found[name]

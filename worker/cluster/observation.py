@@ -46,8 +46,10 @@ class Container:
 
     @property
     def was_restarted(self) -> bool:
-        """Whether its process ran before, and was started again or is about to be; in doubt, yes. The kubelet also
-        counts what it made and could never start."""
+        """Whether its process ran before, and was started again or is about to be; in doubt, yes.
+
+        The kubelet also counts what it made and could never start.
+        """
         if self.previous is None:
             return self.restarts > 0
         return self.previous.has_started or self.previous.reason == STATUS_UNKNOWN
@@ -60,8 +62,11 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """The cluster is about to end the pod, or has: Kubernetes' ``DisruptionTarget`` condition, or Kueue's
-    ``TerminationTarget`` (which Kueue sets only on pods that nobody else was deleting)."""
+    """The cluster is about to end the pod, or has.
+
+    Kubernetes' ``DisruptionTarget`` condition, or Kueue's ``TerminationTarget`` (which Kueue sets only on pods that
+    nobody else was deleting).
+    """
 
     reason: str
     message: str
@@ -71,8 +76,10 @@ class Disruption:
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """Whether the pod has a node, and if not, why (``reason`` and ``message`` are the scheduler's). ``waited_s``: how
-    long it waited, once it has one."""
+    """Whether the pod has a node, and if not, why.
+
+    ``reason`` and ``message`` are the scheduler's; ``waited_s``: how long it waited, once it has one.
+    """
 
     is_scheduled: bool
     reason: str = ""
@@ -133,7 +140,7 @@ class Observation:
         return any(c.is_user_container and (c.has_started or c.reason == STATUS_UNKNOWN) for c in self.containers)
 
     def container(self, name: str) -> Container | None:
-        """The container of this name; None where the pod has none."""
+        """Return the container of this name; None where the pod has none."""
         for container in self.containers:
             if container.name == name:
                 return container
@@ -141,7 +148,7 @@ class Observation:
 
 
 def container_ends(observation: Observation) -> tuple[ContainerEnd, ...]:
-    """The containers' last known states, as the job's result tells them."""
+    """Return the containers' last known states, as the job's result tells them."""
     return tuple(
         ContainerEnd(
             name=c.name,

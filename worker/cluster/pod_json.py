@@ -72,7 +72,7 @@ def observe(pod: Any) -> Observation:
 
 
 def _parts(pod: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The pod's metadata, spec and status."""
+    """Return the pod's metadata, spec and status."""
     if not isinstance(pod, dict) or not isinstance(pod.get("metadata"), dict):
         raise UnreadablePodError("not a pod: it has no metadata")
     if not text_of(pod["metadata"].get("name")):
@@ -125,7 +125,7 @@ def _container(name: str, kind: ContainerKind, statuses: dict[str, dict[str, Any
 
 
 def _state(container: Container, state: dict[str, Any]) -> Container:
-    """The container in this state (of three fields, one is given)."""
+    """Return the container's state (of three fields, one is given)."""
     if isinstance(running := state.get("running"), dict):
         return replace(container, state="running", started_at=_time(running.get("startedAt")), has_started=True)
     if isinstance(ended := state.get("terminated"), dict):
@@ -198,7 +198,7 @@ def _is_true(condition: dict[str, Any] | None) -> bool:
 
 
 def text_of(value: Any) -> str:
-    """A text of the API's JSON as it can be written again; empty for what is none."""
+    """Return a text of the API's JSON as it can be written again; empty for what is none."""
     if not isinstance(value, str):
         return ""
     # What cannot be written as UTF-8 (a lone surrogate) could be written nowhere else either.
@@ -214,12 +214,12 @@ def _maps(value: Any) -> Iterable[dict[str, Any]]:
 
 
 def _int(value: Any) -> int | None:
-    """A number as Kubernetes' int64 can hold it; a bool is none."""
+    """Return a number as Kubernetes' int64 can hold it; a bool is none."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def _seconds(value: Any) -> float:
-    """A length of time; what is no such thing, or longer than anybody waits, is cut."""
+    """Return a length of time; what is no such thing, or longer than anybody waits, is cut."""
     return float(min(max(_int(value) or 0, 0), _LONGEST_S))
 
 
@@ -237,5 +237,5 @@ def _time(value: Any) -> datetime | None:
 
 
 def _attempt(value: Any) -> int:
-    """The attempt of a label; 0 for anything that we never wrote."""
+    """Return the attempt of a label; 0 for anything that we never wrote."""
     return int(value) if isinstance(value, str) and _ATTEMPT.fullmatch(value) else 0

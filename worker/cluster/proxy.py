@@ -11,7 +11,7 @@ from yarl import URL
 
 
 def checked_proxy(url: str, named: str) -> str:
-    """The proxy's URL. ``named``: where it stands.
+    """Check the proxy's URL. ``named``: where it stands.
 
     Raises:
         ValueError: it is none that can be used; the text does not show its password.
@@ -28,7 +28,7 @@ def checked_proxy(url: str, named: str) -> str:
 
 
 def environment_proxy(server: str, environment: Mapping[str, str]) -> str | None:
-    """What ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` say for this server; never for this machine itself.
+    """Return what ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` say for this server; never for this machine itself.
 
     Raises:
         ValueError: they name a proxy that cannot be used.
@@ -52,8 +52,11 @@ def _is_excepted(host: str, port: int, environment: Mapping[str, str]) -> bool:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY means the host: ``*``, a network, an address, or a domain with all below it (with a
-    leading dot: only what is below it); an address or domain may bear a port."""
+    """Whether an entry of NO_PROXY means the host.
+
+    It is ``*``, a network, an address, or a domain with all below it (with a leading dot: only what is below it); an
+    address or domain may bear a port.
+    """
     if entry == "*":
         return True
     with suppress(ValueError):

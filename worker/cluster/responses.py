@@ -47,8 +47,11 @@ class ResponseTooLargeError(ClusterUnavailableError):
 
 
 class ClusterRefusedError(Exception):
-    """The API server has answered, and the answer is no. ``status`` is HTTP's; ``reason`` and ``causes`` are the
-    server's own words, ``kind`` and ``name`` what they are about."""
+    """The API server has answered, and the answer is no.
+
+    ``status`` is HTTP's; ``reason`` and ``causes`` are the server's own words, ``kind`` and ``name`` what they are
+    about.
+    """
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
         self.status = status
@@ -121,7 +124,7 @@ class WatchEvent:
 
 
 def decode_response(info: RequestInfo, response: Response) -> Json:
-    """The object that was asked for (after a deletion it may be a `Status` that says it was done).
+    """Return the object that was asked for (after a deletion it may be a `Status` that says it was done).
 
     Raises:
         ClusterRefusedError: the API server refuses what was asked, or proves that the object is not there.
@@ -142,7 +145,7 @@ def decode_response(info: RequestInfo, response: Response) -> Json:
 
 
 def not_from_api_server(response: Response) -> ClusterUnavailableError:
-    """What to say of an answer that is none of the API's: what came, in a few words."""
+    """Say in a few words what came instead of an answer of the API server."""
     what = printable(_TAG.sub(" ", response.body[:20_000].decode("utf-8", "replace")), _FEW_WORDS)
     kind = printable(response.content_type, 60) or "no content type"
     said = f"{kind}: {what!r}" if what else f"{kind}, empty"
@@ -153,7 +156,7 @@ def not_from_api_server(response: Response) -> ClusterUnavailableError:
 
 
 def decode_list(body: Json) -> tuple[list[Json], str, str]:
-    """A list's items, its resource version, and where it goes on ('' at its end)."""
+    """Return a list's items, its resource version, and where it goes on ('' at its end)."""
     metadata = body["metadata"]
     return list(body["items"] or ()), metadata["resourceVersion"], metadata.get("continue") or ""
 
@@ -277,7 +280,7 @@ def _is_too_large(text: str) -> bool:
 
 
 def _decoded(data: bytes) -> Any:
-    """The JSON; None where it is none, or none that could be stored."""
+    """Decode the JSON; None where it is none, or none that could be stored."""
     try:
         found = json.loads(data)
         if b"\\ud" in data or b"\\uD" in data:

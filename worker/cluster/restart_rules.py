@@ -18,7 +18,7 @@ _POLICIES: Final = {
 
 
 def restart_rules(pod_spec: dict[str, Any]) -> Iterator[str]:
-    """What would run a container of this pod again: path and value, whatever shape the spec has."""
+    """Find what would run a container of this pod again: path and value, whatever shape the spec has."""
     if pod_spec.get("restartPolicy") not in (None, "", "Never"):
         yield f"restartPolicy: {pod_spec['restartPolicy']!r:.40}"
     for field, policies in _POLICIES.items():

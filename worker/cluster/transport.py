@@ -123,7 +123,7 @@ class HttpTransport:
     async def stream(
         self, info: RequestInfo, request: Request, *, read_s: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response while it streams. What breaks off later is told to who reads it."""
+        """Return the response while it streams. What breaks off later is told to who reads it."""
 
         async def ask(access: Access) -> aiohttp.ClientResponse:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
@@ -212,6 +212,11 @@ async def _check_stream(info: RequestInfo, request: Request, response: aiohttp.C
 
 
 async def lines_of(request: Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the lines of a response that streams, without those that are empty.
+
+    Raises:
+        ClusterUnavailableError: the stream broke, or a line has no end.
+    """
     buffer = bytearray()
     async for data in chunks_of(request, response):
         buffer += data
@@ -226,6 +231,11 @@ async def lines_of(request: Request, response: aiohttp.ClientResponse) -> AsyncI
 
 
 async def chunks_of(request: Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the bytes of a response that streams, as they come.
+
+    Raises:
+        ClusterUnavailableError: the stream broke.
+    """
     pieces = response.content.iter_any()
     while True:
         with _translated(request):

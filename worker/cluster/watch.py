@@ -37,7 +37,7 @@ class PodListener(Protocol):
     def pod_deleted(self, pod: Observation) -> None: ...
 
     def pods_listed(self, namespace: str) -> None:
-        """The namespace was listed: what the list does not show may be gone, also what no watch has ever shown."""
+        """Take note that the namespace was listed: what the list does not show may be gone, seen before or not."""
 
 
 class PodWatch:
@@ -111,8 +111,11 @@ class PodWatch:
         self.first_list.set()
 
     async def _watch(self, version: str, backoff: Backoff) -> str:
-        """One watch request; returns the version to go on from when it ends. The version holds for a while: all need
-        not be listed again; but not for ever where it brings nothing, e.g. always the same line that is no event."""
+        """Make one watch request; return the version to go on from when it ends.
+
+        The version holds for a while: all need not be listed again; but not for ever where it brings nothing, e.g.
+        always the same line that is no event.
+        """
         self._empty_watches += 1
         try:
             async for event in self._cluster.watch_pods(self.namespace, self._selector, version):
@@ -196,18 +199,18 @@ class PodWatches:
                 await asyncio.gather(*(watch.first_list.wait() for watch in self))
 
     async def of(self, namespace: str) -> PodWatch:
-        """The namespace's watch, once it has looked."""
+        """Return the namespace's watch, once it has looked."""
         watch = self._watches[namespace]
         await watch.first_list.wait()
         return watch
 
     def pod(self, namespace: str, name: str) -> Observation | None:
-        """The last observation of a pod; None says nothing."""
+        """Return the last observation of a pod; None says nothing."""
         watch = self._watches.get(namespace)
         return watch.pods.get(name) if watch else None
 
     def gone(self, namespace: str, uid: str | None) -> Observation | None:
-        """The last look at a pod whose deletion was seen; None says nothing."""
+        """Return the last look at a pod whose deletion was seen; None says nothing."""
         watch = self._watches.get(namespace)
         return watch.gone.get(uid) if watch and uid else None
 

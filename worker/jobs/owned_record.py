@@ -102,8 +102,9 @@ class OwnedRecord:
         await self._carry_out(step, target, changes)
 
     async def end_plainly(self, event: Ended) -> None:
-        """End the job whatever else is known of it: for an owner that failed at everything else. Says nothing of its
-        logs, and asks for nothing but the fence.
+        """End the job whatever else is known of it: for an owner that failed at everything else.
+
+        Says nothing of its logs, and asks for nothing but the fence.
 
         Raises:
             LetGoError, MovedElsewhereError, NotKeptError: as for :meth:`move`.
@@ -193,9 +194,11 @@ class OwnedRecord:
         self.record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.checkpoints})
 
     async def _put_back(self) -> None:
-        """Make the record again as it stands here. A result is appended again afterwards: the record is restored as
-        that of a running job. Not at once where the job may have been taken over before Redis lost it: the new owner,
-        if there is one, goes first."""
+        """Make the record again as it stands here.
+
+        A result is appended again afterwards: the record is restored as that of a running job. Not at once where the
+        job may have been taken over before Redis lost it: the new owner, if there is one, goes first.
+        """
         await self._ctx.lease.until_authoritative()
         published = self._logs.checkpoints
         record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.kept_from})

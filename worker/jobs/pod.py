@@ -60,12 +60,12 @@ class JobPod:
             self.last = newer
 
     def changed(self, pod: Observation) -> None:
-        """The watch shows it."""
+        """Take note of the pod that the watch shows."""
         self.last = pod
         self._news.set()
 
     def deleted(self, pod: Observation) -> None:
-        """The watch shows its deletion, with the last that it was."""
+        """Take note of the pod's deletion, with the last that it was."""
         self.last = self.final_observation = pod
         self.is_gone = self._is_in_doubt = True
         self._news.set()
@@ -76,8 +76,10 @@ class JobPod:
         self._news.set()
 
     async def present(self, spec: JobSpec, *, namespace: str, name: str, uid: str | None) -> Observation | None:
-        """The pod as it is; None where its absence is proved. A deleted pod that was last seen with its outcome is
-        returned as that: the outcome counts."""
+        """Return the pod as it is; None where its absence is proved.
+
+        A deleted pod that was last seen with its outcome is returned as that: the outcome counts.
+        """
         if self.last is None and (gone := self._watches.gone(namespace, uid)):
             self.deleted(gone)
         elif self.last is None:
@@ -96,8 +98,10 @@ class JobPod:
         return self.last
 
     def unwatched_s(self) -> float | None:
-        """After how many seconds a pod that the watch does not show as this job's is to be looked at again; None while
-        the watch shows it. Whoever may change pods may take their labels away, and nobody tells of it any more."""
+        """After how many seconds a pod that the watch does not show is to be looked at again; None while it does.
+
+        Whoever may change pods may take their labels away, and nobody tells of it any more.
+        """
         if self.last is None:
             return None
         shown = self._watches.pod(self.last.namespace, self.last.name)
@@ -106,7 +110,7 @@ class JobPod:
         return max(0.0, self._read_at + UNWATCHED_S - asyncio.get_running_loop().time())
 
     def _outcome(self, spec: JobSpec, uid: str | None) -> Observation | None:
-        """The last look, where it tells how the base container ended."""
+        """Return the last look, where it tells how the base container ended."""
         if self.last is None or self.last.uid != uid:
             return None
         base = self.last.container(spec.base_container)
@@ -114,8 +118,10 @@ class JobPod:
         return self.last if has_outcome else None
 
     async def _until_told(self, namespace: str, name: str, uid: str | None) -> None:
-        """Give a watch that lags behind the time to show the deletion: its last look tells who ended the pod, which a
-        404 does not."""
+        """Give a watch that lags behind the time to show the deletion.
+
+        Its last look tells who ended the pod, which a 404 does not.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_S):
                 while not self.is_gone and (known := self._watches.pod(namespace, name)) and known.uid == uid:
@@ -134,8 +140,10 @@ class JobPod:
                 await asyncio.sleep(back_off.failed(error))
 
     async def delete(self, pod: Observation) -> None:
-        """Ask for the pod's deletion, until the API server has heard it, or has refused it for so long that it is left
-        to the sweep of stray pods."""
+        """Ask for the pod's deletion, until the API server has heard it.
+
+        Where it refuses for long, the pod is left to the sweep of stray pods.
+        """
         back_off, loop = Backoff(), asyncio.get_running_loop()
         until = loop.time() + GIVE_UP_GONE_S
         while (error := await self.ask_to_go(pod)) is not None:
@@ -169,8 +177,11 @@ class JobPod:
                 await asyncio.sleep(back_off.failed(error))
 
     async def until_gone(self, pod: Observation, grace_s: float) -> None:
-        """Wait until the pod is gone; a GET proves it where the watch does not tell. Given up long after its grace,
-        where its node does not answer, and sooner where nothing of it runs any more (a finalizer holds it)."""
+        """Wait until the pod is gone; a GET proves it where the watch does not tell.
+
+        Given up long after its grace, where its node does not answer, and sooner where nothing of it runs any more (a
+        finalizer holds it).
+        """
         loop = asyncio.get_running_loop()
         grace_s = min(grace_s, LONGEST_GRACE_S)
         until = loop.time() + grace_s + GIVE_UP_GONE_S

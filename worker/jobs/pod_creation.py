@@ -24,8 +24,11 @@ from worker.rules.spec_copy import spec_annotations
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The pod exists. ``attempt``: which it is; a later one than was asked for, where Redis has lost that it was made.
-    ``was_adopted``: it had existed before."""
+    """The pod exists.
+
+    ``attempt``: which it is; a later one than was asked for, where Redis has lost that it was made. ``was_adopted``: it
+    had existed before.
+    """
 
     pod: Observation
     attempt: int
@@ -57,8 +60,10 @@ class Later:
 async def ensure_pod(
     ctx: Context, record: JobRecord, attempt: int, *, may_create: Callable[[], bool]
 ) -> Launched | Refused | Unserved | Later:
-    """Create the pod of the attempt, or adopt it. ``may_create`` is asked right before: whether the job is surely still
-    this worker's."""
+    """Create the pod of the attempt, or adopt it.
+
+    ``may_create`` is asked right before: whether the job is surely still this worker's.
+    """
     try:
         namespace = namespace_of(record.spec, ctx.default_namespace)
         pod = manifest(
@@ -89,8 +94,11 @@ async def ensure_pod(
 
 
 async def _known(ctx: Context, record: JobRecord, namespace: str, attempt: int) -> Observation | None:
-    """The attempt's pod. Where the record is new, Redis may have been emptied and the job submitted again: then it may
-    be a later attempt's, or the key's."""
+    """Return the attempt's pod, where it exists already.
+
+    Where the record is new, Redis may have been emptied and the job submitted again: then it may be a later attempt's,
+    or the key's.
+    """
     last = attempt if record.attempt > 0 else record.spec.launch_retries + 1
     for number in range(last, attempt - 1, -1):
         name = names.pod_name(
@@ -164,7 +172,7 @@ async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Obs
 
 
 def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
-    """What the API server's no to a create means. ``sent_bytes``: how large the pod was, as JSON."""
+    """Say what the API server's no to a create means. ``sent_bytes``: how large the pod was, as JSON."""
     said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
     if error.is_too_large:
         text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"

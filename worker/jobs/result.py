@@ -18,8 +18,10 @@ MOST_WARNINGS: Final = 10
 
 
 async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:
-    """The last warning events about the pod, those that explain nothing before the others; none where the API server
-    does not tell (they explain, they do not decide)."""
+    """Return the last warning events about the pod, those that explain nothing before the others.
+
+    None where the API server does not tell: they explain, they do not decide.
+    """
     try:
         found = await cluster.pod_warnings(namespace, uid)
     except (ClusterRefusedError, ClusterUnavailableError):
@@ -35,7 +37,7 @@ def _seen_at(event: ClusterEvent) -> datetime:
 
 
 def _cluster_event(event: Any) -> ClusterEvent | None:
-    """The event as the result tells it; None for what nobody could read: anybody may write events about a pod."""
+    """Read the event as the result tells it; None for what nobody could read: anybody may write events about a pod."""
     if not isinstance(event, dict):
         return None
     series = event.get("series")
@@ -87,7 +89,7 @@ def make_result(
 
 
 def plain_result(record: JobRecord, message: str) -> JobResult:
-    """The result of a job that its worker could not follow: from what the record's own fields tell, nothing else."""
+    """Make the result of a job that its worker could not follow: from the record's own fields, nothing else."""
     is_cancelled = record.cancel_requested
     return JobResult(
         job_id=record.job_id,

@@ -33,8 +33,10 @@ _FILE: Final = names.RETURN_VALUE_FILE
 
 
 def parse_return_value(log: bytes) -> tuple[ReturnValueOutcome, Any, str]:
-    """Read the sidecar's log (without timestamps): outcome, value (None unless present), and a sentence for a person
-    (empty where present)."""
+    """Read the sidecar's log (without timestamps).
+
+    Returns the outcome, the value (None unless present), and a sentence for a person (empty where present).
+    """
     header = _HEADER.search(log)
     if header is None:
         return _truncated("the sidecar was ended before it could print it")
@@ -94,8 +96,10 @@ LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
 
 
 async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
-    """Read what the sidecar prints when it is told to end. Its end is what its pod says: a refusal, or the end of a
-    stream, comes also of a kubelet that restarts."""
+    """Read what the sidecar prints when it is told to end.
+
+    Its end is what its pod says: a refusal, or the end of a stream, comes also of a kubelet that restarts.
+    """
     found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, Backoff()
     with suppress(TimeoutError):
         async with asyncio.timeout(RETURN_VALUE_S):

@@ -59,13 +59,15 @@ class JobLogs:
         self.pod_gone(is_gone=is_gone)
 
     def pod_gone(self, *, is_gone: bool = True) -> None:
-        """The pod is proved to be gone, or is there after all."""
+        """Take note that the pod is proved to be gone, or is there after all."""
         for container_log, _ in self._followed.values():
             container_log.reader.pod_gone(is_gone=is_gone)
 
     def _is_followed(self, container: str, restarts: int) -> bool:
-        """Whether its log is followed, or was to its end. One that failed by a defect of ours begins again, and so does
-        one whose container was started again."""
+        """Whether its log is followed, or was to its end.
+
+        One that failed by a defect of ours begins again, and so does one whose container was started again.
+        """
         if container not in self._followed:
             return False
         container_log, task = self._followed[container]
@@ -103,8 +105,11 @@ class JobLogs:
         self._followed[container] = (container_log, task)
 
     def _unread(self, record: JobRecord) -> set[str]:
-        """Containers that may have written what nobody read, and whose pod is gone: those of which a former owner
-        published something, and the base container where nobody saw that it had not started."""
+        """Find containers that may have written what nobody read, and whose pod is gone.
+
+        Those of which a former owner published something, and the base container where nobody saw that it had not
+        started.
+        """
         names = {name for attempt, name in record.checkpoints if attempt == record.attempt}
         base, is_wanted = record.spec.base_container, record.spec.get_logs and record.spec.container_logs != ()
         seen = self._last.container(base) if self._last is not None else None
@@ -161,6 +166,7 @@ class JobLogs:
 
     async def drain(self, timeout_s: float, record: JobRecord, *, is_gone: bool = False) -> dict[str, LogSummary]:
         """Read the logs to their ends, but no longer than this; then publish what was read, however long Redis is away.
+
         Returns what was published of each container. What nobody can read any more, because the pod ``is_gone``, is
         told as missing.
 
@@ -219,8 +225,10 @@ def discard(tails: Tails) -> None:
 
 
 async def _published(container_log: ContainerLog, task: asyncio.Task[None], timeout_s: float) -> None:
-    """Wait until what was read is published, however long Redis is away; where Redis has lost some of it, for its being
-    read again, but no longer than this."""
+    """Wait until what was read is published, however long Redis is away.
+
+    Where Redis has lost some of it, for its being read again too, but no longer than this.
+    """
     while not task.done():
         await asyncio.wait({task}, timeout=timeout_s)
         if not task.done() and not container_log.reader.all_read.is_set():

@@ -184,8 +184,10 @@ class Outbox:
         return fields
 
     def is_in(self, there: Checkpoint) -> bool:
-        """Whether a log that is published up to there has what is kept (which does not show a gap of unknown length at
-        its end)."""
+        """Whether a log that is published up to there has what is kept.
+
+        A checkpoint does not show a gap of unknown length at its end.
+        """
         last = self._kept[-1][1] if self._kept else None
         return last is None or (there.end >= last.checkpoint.end and not (isinstance(last, Gap) and last.is_open))
 
@@ -216,8 +218,10 @@ class Outbox:
             self._forget_oldest()
 
     def seek(self, to: Checkpoint) -> bool:
-        """Go where Redis turns out to end: back, to send again what comes after, or forward over what it has already.
-        False: that is not in the window, which stays as it is."""
+        """Go where Redis turns out to end; False: that is not in the window, which stays as it is.
+
+        Back, to send again what comes after, or forward over what Redis has already.
+        """
         ends = [self.start, *(entry.checkpoint for entry in itertools.chain(self.kept, self._waiting))]
         if to not in ends:
             return False

@@ -40,10 +40,10 @@ class JobOfLog(Protocol):
     def cancel_requested(self, by: str) -> None: ...
 
     def mark_stale(self) -> None:
-        """The log cannot be read although the container is not known to have ended: look at the pod."""
+        """Look at the pod: its log cannot be read although the container is not known to have ended."""
 
     def recheck(self) -> None:
-        """Reading or publishing ended early: look whose the job is."""
+        """Look whose the job is: reading or publishing ended early."""
 
 
 class Reading(Protocol):
@@ -156,8 +156,10 @@ def append_step(at: LogSource, fence: Fence, entry: Entry, memory_limit_bytes: i
 
 
 def how_many_applied(batch: Sequence[Entry], replies: Sequence[Appended]) -> tuple[int, Appended | None]:
-    """How many from the front are in Redis, also those that an earlier try with a lost reply had appended; and the
-    reply that refused the next one."""
+    """Count how many from the front are in Redis, and return the reply that refused the next one.
+
+    Also those count that an earlier try with a lost reply had appended.
+    """
     known = [entry.checkpoint.encode() for entry in batch]
     for i, reply in enumerate(replies):
         was_applied_before = reply.outcome is AppendOutcome.MISMATCH and reply.checkpoint in known[i:]
@@ -167,8 +169,10 @@ def how_many_applied(batch: Sequence[Entry], replies: Sequence[Appended]) -> tup
 
 
 async def append_again(outbox: Outbox, fence: Fence, store: Store) -> bool:
-    """Append again what is kept of a log that is published to its end; Redis refuses what it has. False: it was given
-    up, because Redis lacks more than is kept, or has no room."""
+    """Append again what is kept of a log that is published to its end; Redis refuses what it has.
+
+    False: it was given up, because Redis lacks more than is kept, or has no room.
+    """
     kept, replies = outbox.kept, list[Appended]()
     steps = [append_step(outbox.source, fence, entry, outbox.budget.redis_limit_bytes) for entry in kept]
     for first in range(0, len(steps), BATCH):
@@ -182,8 +186,10 @@ async def append_again(outbox: Outbox, fence: Fence, store: Store) -> bool:
 
 
 async def watch_room(budget: LogBudget, store: Store, every_s: float) -> NoReturn:
-    """Look whether Redis has room for log; each append looks for itself (append_log.lua), this is for what else fills
-    Redis, and for its end."""
+    """Look whether Redis has room for log.
+
+    Each append looks for itself (append_log.lua); this is for what else fills Redis, and for its end.
+    """
     while True:
         budget.note_room(await store.run(log_room(budget.redis_limit_bytes)))
         budget.forget_idle()

@@ -111,25 +111,25 @@ class LogReader:
         self._log = log.bind(job_id=outbox.source.job_id, container=outbox.source.container)
 
     def container_ended(self) -> None:
-        """The container is terminated: no more bytes will come of this run."""
+        """Take note that the container is terminated: no more bytes will come of this run."""
         if not self._has_ended:
             self._has_ended = True
             self._tell()
 
     def started_again(self, restarts: int) -> None:
-        """The pod shows another run of the container, which has a log of its own."""
+        """Take note that the pod shows another run of the container, which has a log of its own."""
         if restarts > self._restarts:
             self._restarts, self._has_ended = restarts, False
             self._tell()
 
     def pod_gone(self, *, is_gone: bool = True) -> None:
-        """The pod is proved to be gone (or is there after all): what cannot be read now never will be."""
+        """Take note that the pod is gone for certain (or is there after all): what cannot be read now never will."""
         if is_gone is not self._is_gone:
             self._is_gone = is_gone
             self._tell()
 
     def job_ended(self) -> None:
-        """The job's outcome waits for this log: read what is there now, and no more."""
+        """Read what is there now, and no more: the job's outcome waits for this log."""
         self._is_last = True
         self._tell()
 
@@ -231,7 +231,7 @@ class LogReader:
         return has_brought or time.monotonic() - began > STEADY_S
 
     async def _after_eof(self, back_off: Backoff, began: float) -> None:
-        """A followed stream ended cleanly: its container did, which the watch is about to tell, or its kubelet."""
+        """Go on after a clean end of a followed stream: its container's (the watch will tell), or its kubelet's."""
         self._is_near = False
         self._log.info("log stream ended")
         if self._was_sound(began):
@@ -254,8 +254,10 @@ class LogReader:
             await self._pause(back_off.failed())
 
     async def _one_stream(self, *, follow: bool) -> bool:
-        """Read one stream, on from the last byte that was read; False when it was given up before its end. A followed
-        one that is given up for a read for the end is read on until that begins: its pod may be going."""
+        """Read one stream, on from the last byte that was read; False when it was given up before its end.
+
+        A followed one that is given up for a read for the end is read on until that begins: its pod may be going.
+        """
         streams = [asyncio.create_task(self._pump(follow=follow)), asyncio.create_task(self._until_given_up(follow))]
         try:
             await asyncio.wait(streams, return_when=asyncio.FIRST_COMPLETED)
@@ -297,14 +299,16 @@ class LogReader:
             self._cut_now()
 
     async def _until_followed_ends(self) -> None:
-        """The pod is gone; what its stream still brings is all that is left of it."""
+        """Wait for what the stream of a pod that is gone still brings: it is all that is left of it."""
         if self._followed is not None:
             await asyncio.wait({self._followed}, timeout=EOF_GRACE_S)
             await self._stop_followed()
 
     async def _until_given_up(self, follow: bool) -> None:
-        """Wait for what makes a stream useless: a rewind, an end that it must not be waited for, no sign of the
-        checkpoint's line in a followed one."""
+        """Wait for what makes a stream useless.
+
+        A rewind, an end that it must not be waited for, no sign of the checkpoint's line in a followed one.
+        """
         while self.rewind_to is None and not self._gives_up and not (follow and self._is_for_end):
             self._turn.clear()
             was_found = self._lines.found
@@ -316,8 +320,10 @@ class LogReader:
                     return
 
     async def _pause(self, wait_s: float) -> None:
-        """Wait before the next stream; news (the container's end) cuts it short, also what came while the last one
-        ended."""
+        """Wait before the next stream.
+
+        News (the container's end) cuts it short, also what came while the last one ended.
+        """
         if self._news != self._heard or self.rewind_to is not None:
             return
         self._turn.clear()
@@ -326,8 +332,10 @@ class LogReader:
                 await self._turn.wait()
 
     async def _until_cluster_is_well(self) -> None:
-        """Ask for no log while not even the pods can be watched: the jobs are many, the watches few. Few jobs are at
-        their ends; their logs are asked for nevertheless, for their results do not wait for ever."""
+        """Ask for no log while not even the pods can be watched: the jobs are many, the watches few.
+
+        Few jobs are at their ends; their logs are asked for nevertheless, for their results do not wait for ever.
+        """
         while not self._cluster.is_available.is_set() and not self._gives_up and not self._is_for_end:
             self._turn.clear()
             news = [asyncio.create_task(event.wait()) for event in (self._cluster.is_available, self._turn)]
@@ -347,9 +355,11 @@ class LogReader:
         return _a_second_before(at.timestamp)
 
     def _search_on(self, *, is_proof: bool) -> None:
-        """The stream did not contain the checkpoint's line. Only the whole log, read to its end, proves that it is not
-        there; where nothing younger was read, which a cut stream shows too, read once more. Then what is there comes
-        after a gap."""
+        """Go on after a stream that did not contain the checkpoint's line.
+
+        Only the whole log, read to its end, proves that it is not there; where nothing younger was read, which a cut
+        stream shows too, it is read once more. Then what is there comes after a gap.
+        """
         self._is_near = False
         if not is_proof or not self._must_prove:
             self._must_prove, self._proofs = True, 0

@@ -43,8 +43,10 @@ _MAX_FOREIGN_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes of the container and the checkpoint after them: its ``end`` is ``start + len(data)``, its chain includes
-    ``data``."""
+    """Bytes of the container and the checkpoint after them.
+
+    Its ``end`` is ``start + len(data)``, its chain includes ``data``.
+    """
 
     start: int
     data: bytes
@@ -119,7 +121,7 @@ class _Search:
         return end, is_found
 
     def _next_candidate(self, raw: bytearray, at: int) -> int:
-        """The start of the next line that bears the timestamp, else of the last line, which may not be whole yet."""
+        """Find the start of the next line with the timestamp, else of the last line, which may not be whole yet."""
         following = raw.find(b"\n" + self._prefix, at)
         if following >= 0:
             return following + 1
@@ -159,8 +161,10 @@ class LogLines:
 
     @property
     def has_passed(self) -> bool:
-        """A hint while not ``found``: lines more than two seconds younger than the checkpoint's were read, so it is not
-        likely to come. Only the stream's end proves it."""
+        """Whether the checkpoint's line is not likely to come; a hint while not ``found``.
+
+        Lines more than two seconds younger than it were read. Only the stream's end proves it.
+        """
         return self._search is not None and self._search.has_passed
 
     @property
@@ -180,8 +184,10 @@ class LogLines:
 
     @property
     def foreign_end(self) -> bytes:
-        """The text without timestamp that the stream ends with, or what came of it: then it is not the log's end. A log
-        has no line without one."""
+        """The text without timestamp that the stream ends with, or what came of it.
+
+        Then it is not the log's end: a log has no line without one.
+        """
         line = bytes(self._last_line)
         bears_none = _FIRST.match(line) is None and not (self._is_last_open and _may_become_timestamp(line))
         return (self.foreign.strip() or line or b"an empty line") if bears_none else b""
@@ -213,7 +219,7 @@ class LogLines:
         self._is_last_open = not data.endswith(b"\n")
 
     def end(self) -> None:
-        """The stream ended: an unfinished timestamp at its end is dropped; the next connection brings it whole."""
+        """End the stream: an unfinished timestamp at its end is dropped; the next connection brings it whole."""
         tail = self._raw.rfind(b"\n") + 1
         if tail == 0 and (self._is_in_line or self._skips_line):
             return
@@ -223,7 +229,7 @@ class LogLines:
             del self._raw[tail:]
 
     def take(self, max_bytes: int) -> Chunk | None:
-        """The next at most ``max_bytes`` of payload, whole lines where one fits; None while there is nothing."""
+        """Take the next at most ``max_bytes`` of payload, whole lines where one fits; None while there is nothing."""
         start = self._at.end
         data = self._advance(max_bytes)
         if not data:
@@ -262,8 +268,11 @@ class LogLines:
         return data
 
     def _whole_lines(self, room: int) -> bytes:
-        """As many whole lines as surely fit. Timestamps of one shape, the usual case, are checked and cut off at C
-        speed; other lines one by one, up to foreign text."""
+        """Take as many whole lines as surely fit.
+
+        Timestamps of one shape, the usual case, are checked and cut off at C speed; other lines one by one, up to
+        foreign text.
+        """
         end = self._raw.rfind(b"\n", 0, room) + 1
         if end == 0:
             return b""

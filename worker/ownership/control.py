@@ -1,5 +1,4 @@
-"""Hearing of cancels, hand-overs, awaited ends and offered jobs at once. A lost message is caught by the heartbeat and
-the sweeps.
+"""Hears of cancels, hand-overs, awaited ends and offered jobs at once; a lost message is caught by the sweeps.
 
 A message is a hint to look, never an order, and anybody on the server may send one: Pub/Sub knows no databases, so that
 of another installation whose Redis is another database of the same server comes here too, and its jobs may have the
@@ -24,7 +23,7 @@ class ControlListener(Protocol):
     """Who acts on control messages. Called in the loop; must not block."""
 
     def check(self, job_id: str) -> None:
-        """The job's record may ask for its end."""
+        """Look at the job's record: it may ask for the job's end."""
 
     def wake(self, job_id: str) -> None: ...
 

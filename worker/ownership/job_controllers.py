@@ -44,7 +44,7 @@ class JobControllers:
         capacity_changed: Callable[[], None],
         ended: Callable[[JobController], None],
     ) -> None:
-        """``ended`` is called with each controller that has ended."""
+        """Make it; ``ended`` is called with each controller that has ended."""
         self.by_id: dict[str, JobController] = {}
         self.capacity_changed = capacity_changed
         self._ctx = ctx

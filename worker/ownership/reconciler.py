@@ -69,7 +69,10 @@ class Reconciler:
             await self._follow_again(row.job_id)
 
     def _doubt_all_in_another_redis(self) -> None:
-        """It may have lost the last of a silent container's log, and no step that tells of it."""
+        """Recheck every job in another Redis, which may have lost the last of a silent container's log.
+
+        No step would tell of that.
+        """
         if self._server_run != self._ctx.lease.server_run:
             self._server_run = self._ctx.lease.server_run
             for controller in self._jobs.by_id.values():
@@ -105,7 +108,7 @@ class Reconciler:
         return row is None or row.status is None
 
     async def _check_lost(self, controller: JobController) -> None:
-        """A followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
+        """Recheck a followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
         job_id = controller.record.job_id
         record = await self._ctx.store.read_record(job_id)
         if self._jobs.by_id.get(job_id) is not controller:

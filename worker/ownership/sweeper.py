@@ -56,7 +56,7 @@ class Sweeper:
         self._is_due.set()
 
     def stray_pod(self, pod: Observation) -> None:
-        """A pod of this queue that this worker does not follow (most often another worker does)."""
+        """Take note of a pod of this queue that this worker does not follow (most often another worker does)."""
         self._strays[pod.uid] = pod
 
     async def run(self) -> None:

@@ -64,8 +64,11 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
         default_steps: ClassVar[list[Any]] = [Connection, Launches, Evloop]
 
     def set_consuming(self, queue: str, *, may_consume: bool) -> None:
-        """Pause or resume the queue soon; from any thread. The last wish counts: the hub keeps no order of what it is
-        asked to call, and forgets it where something else that it calls fails."""
+        """Pause or resume the queue soon; from any thread.
+
+        The last wish counts: the hub keeps no order of what it is asked to call, and forgets it where something else
+        that it calls fails.
+        """
         self._consuming[queue] = may_consume
         self.call_soon(self._apply_consuming)
 
@@ -74,7 +77,7 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
             (self.add_task_queue if may_consume else self.cancel_task_queue)(queue)
 
     def on_ready(self) -> None:
-        """It consumes, for the first time or again."""
+        """Take note that it consumes, for the first time or again."""
         super().on_ready()
         self._apply_consuming()
 
@@ -98,8 +101,11 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
 
 
 class Message(virtual.Message):  # type: ignore[misc]
-    """A launch as kombu and Celery know it. Nothing in it is from outside but the one argument, and that is a text: job
-    id or spec. (kombu's JSON makes objects of some mappings.)"""
+    """A launch as kombu and Celery know it.
+
+    Nothing in it is from outside but the one argument, and that is a text: job id or spec. (kombu's JSON makes objects
+    of some mappings.)
+    """
 
     def __init__(self, launch: Launch, channel: Any = None, **options: Any) -> None:
         kept = _wire_form(launch)
@@ -112,7 +118,7 @@ class Message(virtual.Message):  # type: ignore[misc]
 
 
 def _wire_form(launch: Launch) -> dict[str, Any]:
-    """The message that any worker can take, also one of an earlier version."""
+    """Return the message that any worker can take, also one of an earlier version."""
     job = json.loads(launch.job.encode()) if isinstance(launch.job, JobSpec) else launch.job
     message = launch_message(job, queue=launch.queue, bucket=launch.bucket)
     message["headers"][DELIVERIES_HEADER] = launch.deliveries
@@ -120,8 +126,10 @@ def _wire_form(launch: Launch) -> dict[str, Any]:
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
-    """What is kept of a message until it is acknowledged. Redis may refuse to keep it (full; a key of another type):
-    the message is at hand, and is launched all the same."""
+    """What is kept of a message until it is acknowledged.
+
+    Redis may refuse to keep it (full; a key of another type): the message is at hand, and is launched all the same.
+    """
 
     def append(self, message: Any, delivery_tag: Any) -> None:
         try:
@@ -197,14 +205,16 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Takes whatever Redis may answer for a Redis that is away: Celery connects again. It would end the process
-    otherwise."""
+    """Takes whatever Redis may answer for a Redis that is away: Celery connects again.
+
+    It would end the process otherwise.
+    """
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, *connection.REFUSED)
 
     def _reject_inbound_message(self, raw_message: Launch) -> None:
-        """It was on its way when the queue was paused."""
+        """Put back a message that was on its way when the queue was paused."""
         channel = self.channels[0]
         try:
             with channel.conn_or_acquire() as client:

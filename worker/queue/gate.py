@@ -32,8 +32,11 @@ _EXCERPT_CHARACTERS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The job of this id, or of this spec, is to be launched. ``bucket``: the priority of the list that it waited in;
-    ``deliveries``: how often it has been taken without being launched."""
+    """The job of this id, or of this spec, is to be launched.
+
+    ``bucket``: the priority of the list that it waited in; ``deliveries``: how often it has been taken without being
+    launched.
+    """
 
     job: str | JobSpec
     queue: str
@@ -64,8 +67,10 @@ def admit(item: bytes, *, queue: str, bucket: int = 0) -> Launch | Refusal:
 
 
 def readmit(kept: bytes) -> Launch | Refusal:
-    """Read what a worker kept of a message (kombu's ``unacked``) and never acknowledged: the message as it was, its
-    exchange, and its routing key, which is the queue."""
+    """Read what a worker kept of a message (kombu's ``unacked``) and never acknowledged.
+
+    Returns the message as it was, its exchange, and its routing key, which is the queue.
+    """
     envelope: object = None
     try:
         match _json(kept, "what was kept of the message", _UNACKED_LIMIT_BYTES):
@@ -185,14 +190,14 @@ def _deliveries(headers: Mapping[str, Any]) -> int:
 
 
 def _sender(envelope: object) -> dict[str, str]:
-    """What an operator needs to find the publisher, and nothing of what was asked: that may hold secrets."""
+    """Return what an operator needs to find the publisher, and nothing of what was asked: that may hold secrets."""
     headers = envelope.get("headers") if isinstance(envelope, dict) else None
     told = {name: headers.get(name) for name in ("task", "id", "origin")} if isinstance(headers, dict) else {}
     return {name: _excerpt(value) for name, value in told.items() if isinstance(value, str)}
 
 
 def _excerpt(value: object) -> str:
-    """A foreign value in our text: short, one line, and only its kind where it is not plain."""
+    """Quote a foreign value in our text: short, one line, and only its kind where it is not plain."""
     match value:
         case str():
             return ascii(value if len(value) <= _EXCERPT_CHARACTERS else f"{value[:_EXCERPT_CHARACTERS]}…")

@@ -1,5 +1,6 @@
-"""How often a job's follower may fail at one step, by a defect of ours or by data that nobody has foreseen, until it
-ends the job: an exception that is repeated for ever would keep its caller waiting for ever.
+"""Limit how often a job may fail at one step by a defect of ours, or by data that nobody has foreseen.
+
+An exception that is repeated for ever would keep its caller waiting for ever: the job is ended.
 
 A job whose pod runs is given a minute: what fails may be an answer of the cluster that is odd for a while, and its end
 costs the user's work. One without a pod costs nothing but a new submit.

@@ -100,7 +100,7 @@ def _image(container: Container, said: str) -> Failure:
 
 
 def start_error(container: Container) -> Failure:
-    """The container was created but its process could not be started."""
+    """Describe a container that was created and whose process could not be started."""
     said = runtime_error(container.message) or container.reason
     if "not found" in said or "no such file" in said:
         advice = "The image has no such command: check command and args, or use another image."
@@ -122,7 +122,7 @@ def runtime_error(message: str) -> str:
 
 
 def exit_failure(container: Container) -> Failure | None:
-    """What the end of a container means by itself; None where it succeeded."""
+    """Say what the end of a container means by itself; None where it succeeded."""
     if container.exit_code == 0:
         return None
     if container.reason in START_ERRORS and not container.has_started:
@@ -139,8 +139,10 @@ def exit_failure(container: Container) -> Failure | None:
 
 
 def first_termination(container: Container) -> Container | None:
-    """How the container's first run ended, where it was started again and its first end is known: a signal may have
-    ended it so that it could be started again."""
+    """Return how the container's first run ended, where it was started again and its first end is known.
+
+    A signal may have ended it so that it could be started again.
+    """
     previous = container.previous
     is_first = previous is not None and previous.state == "terminated" and container.restarts <= 1
     return previous if is_first and previous is not None and previous.has_started and not was_killed(previous) else None
@@ -152,7 +154,7 @@ def was_killed(container: Container) -> bool:
 
 
 def restarted(pod: Observation) -> Failure | None:
-    """A container that ran, and is not there to be restarted, was started again; a job is one run of its pod."""
+    """Describe a container that was started again and should not be: a job is one run of its pod."""
     again = [repr(c.name) for c in pod.containers if c.kind != "sidecar" and c.was_restarted]
     if not again and not pod.is_restarting:
         return None
@@ -163,7 +165,7 @@ def restarted(pod: Observation) -> Failure | None:
 
 
 def may_restart(pod: Observation) -> Failure | None:
-    """The pod that the API server has made of ours would run containers again, by an admission webhook's doing."""
+    """Describe a pod that would run containers again, by an admission webhook's doing."""
     if not pod.restart_rules:
         return None
     text = f"the pod may run more than once: {pod.restart_rules}; a job is one run of its pod"
@@ -172,7 +174,7 @@ def may_restart(pod: Observation) -> Failure | None:
 
 
 def describe_exit(container: Container) -> str:
-    """``exited with code 3``, or with the signal that ended it."""
+    """Return ``exited with code 3``, or the signal that ended it."""
     number = container.signal or ((container.exit_code or 0) - 128)
     try:
         name = signal.Signals(number).name if number > 0 else ""
@@ -182,14 +184,14 @@ def describe_exit(container: Container) -> str:
 
 
 def init_failure(container: Container) -> Failure:
-    """An init container failed, so the base container never starts."""
+    """Describe a failed init container: the base container never starts."""
     failure = exit_failure(container)
     said = failure.message if failure else ""
     return Failure(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
 
 
 def disrupted(disruption: Disruption) -> Failure:
-    """The cluster, or Kueue in it, ended the pod, by the condition that says so."""
+    """Describe how the cluster, or Kueue in it, ended the pod, by the condition that says so."""
     if disruption.by == "kueue":
         reason, who = FailureReason.PREEMPTED, "Kueue"
     else:
@@ -199,8 +201,10 @@ def disrupted(disruption: Disruption) -> Failure:
 
 
 def unreachable_node(pod: Observation, base: Container) -> str | None:
-    """The pod's node, where it did not answer any more, as far as one look at a pod tells that has gone meanwhile or is
-    going: the base container had reported no end, and the control plane had given the node up or spoke in its place."""
+    """Return the pod's node, where it did not answer any more, as far as one look at a pod that goes or has gone tells.
+
+    The base container had reported no end, and the control plane had given the node up or spoke in its place.
+    """
     if pod.node is None or base.state == "terminated":
         return None
     is_failed_unheard = pod.has_ended and any(c.state == "running" for c in pod.containers)
@@ -210,21 +214,23 @@ def unreachable_node(pod: Observation, base: Container) -> str | None:
 
 
 def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure | None:
-    """Why the cluster ended a pod whose containers reported no end; None where it is not known to have. ``node``: the
-    lost one (:func:`unreachable_node`)."""
+    """Say why the cluster ended a pod whose containers reported no end; None where it is not known to have.
+
+    ``node``: the lost one (:func:`unreachable_node`).
+    """
     if disruption is not None and (node is None or disruption.reason not in _OF_LOST_NODES):
         return disrupted(disruption)
     return None if node is None else node_lost(node)
 
 
 def node_lost(node: str) -> Failure:
-    """The pod is, or was, to go, and its node never said how its containers ended."""
+    """Describe a pod that is, or was, to go, and whose node never said how its containers ended."""
     text = f"node {node!r} does not answer, or is gone: the pod was to be deleted and never reported its end"
     return Failure(FailureReason.NODE_LOST, f"{text}. It may still run there. Submit the job again.")
 
 
 def by_status_reason(observation: Observation) -> Failure | None:
-    """The kubelet ended the pod, by ``status.reason``; None where that says nothing of the kind."""
+    """Say why the kubelet ended the pod, by ``status.reason``; None where that says nothing of the kind."""
     reason = _STATUS_REASONS.get(observation.reason)
     if reason is None:
         return None
@@ -233,7 +239,7 @@ def by_status_reason(observation: Observation) -> Failure | None:
 
 
 def rejected(observation: Observation) -> Failure:
-    """The pod is over and its base container never had a state: its node refused it (OutOfcpu, NodeAffinity …)."""
+    """Describe a pod that is over and whose base container never had a state: its node refused it (OutOfcpu …)."""
     said = ": ".join(x for x in (observation.reason, quoted(observation.message)) if x) or observation.phase
     text = f"node {observation.node!r} refused the pod: {said}. It may be accepted elsewhere: submit it again."
     return Failure(FailureReason.CLUSTER_ERROR, text)

@@ -37,7 +37,7 @@ class PodHistory:
     kinds: frozenset[str] = frozenset()
 
     def after(self, observation: Observation, base_container: str, now: float) -> "PodHistory":
-        """What is known after one more look. Taking the same look twice changes nothing."""
+        """Return what is known after one more look. Taking the same look twice changes nothing."""
         base = observation.container(base_container)
         wrong = _problem(observation, base_container)
         deletion_seen_at = self.deletion_seen_at
@@ -59,8 +59,10 @@ class PodHistory:
 
 
 def blocking_container(observation: Observation, base_container: str) -> Container | None:
-    """The container whose turn it is before the base container can start, or the base container itself; None where it
-    has started. Init containers and sidecars start one after the other."""
+    """Return the container whose turn it is, up to the base container; None once that has started.
+
+    Init containers and sidecars start one after the other.
+    """
     for container in observation.containers:
         match container.kind:
             case "init":
@@ -88,8 +90,10 @@ def _came_first(observation: Observation, base: Container | None) -> Literal["en
 
 
 def deletion_came_first(observation: Observation, ended: Container) -> bool:
-    """Whether the deletion was asked for before this container ended, as far as one look tells; where it does not, yes:
-    a false failure can be tried again, a false success cannot."""
+    """Whether the deletion was asked for before this container ended, as far as one look tells.
+
+    Where it does not, yes: a false failure can be tried again, a false success cannot.
+    """
     if not observation.is_being_deleted:
         return False
     asked_at = observation.deletion_requested_at

@@ -71,7 +71,7 @@ def judge(
 
 
 def _is_of_another_attempt(record: JobRecord, pod: Observation) -> bool:
-    """The record's own pod is its attempt's, whatever somebody has made of its labels."""
+    """Whether it is of another attempt; the record's own pod is its attempt's, whatever its labels have become."""
     return pod.attempt not in (0, record.attempt) and pod.uid != record.pod_uid
 
 
@@ -102,8 +102,10 @@ def _being_cancelled(facts: Facts) -> Verdict:
 
 
 def _held_at(facts: Facts) -> float | None:
-    """When a pod that is deleted and of which nothing runs should be gone; None while something may run. A pod without
-    a node never gets one once it is to be deleted."""
+    """Return when a pod that is deleted and of which nothing runs should be gone; None while something may run.
+
+    A pod without a node never gets one once it is to be deleted.
+    """
     pod, since = facts.pod, facts.seen.deletion_seen_at
     is_running = any(container.state == "running" for container in pod.containers)
     may_run = is_running or not (pod.has_ended or pod.node is None)
@@ -146,7 +148,7 @@ def _restart_note(facts: Facts) -> str:
 
 
 def _without_an_end(facts: Facts) -> Failure:
-    """The pod is over and its base container never reported an end: its node refused it, or is lost."""
+    """Judge a pod that is over and whose base container never reported an end: its node refused it, or is lost."""
     pod = facts.pod
     if pod.is_being_deleted and facts.record.deletion_intent is DeletionIntent.FAILED:
         return _intended(facts.record)
@@ -179,7 +181,7 @@ def _deletion_came_first(facts: Facts, container: Container) -> bool:
 
 
 def _not_its_own(facts: Facts) -> Failure | None:
-    """This end of the base container is not that of its one run, or was made so that it could run again."""
+    """Whether this end of the base container is not that of its one run, or was made so that it could run again."""
     is_killed = facts.pod.is_restarting and was_killed(facts.base)
     return restarted(facts.pod) if facts.base.was_restarted or is_killed else None
 

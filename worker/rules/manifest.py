@@ -119,7 +119,7 @@ def _base_of(pod: KubernetesObject, name: str) -> KubernetesObject:
 
 
 def _with_member(containers: list[KubernetesObject], base: KubernetesObject) -> list[KubernetesObject]:
-    """The base container in its place; a new one goes first, where ``kubectl logs`` looks."""
+    """Put the base container in its place; a new one goes first, where ``kubectl logs`` looks."""
     if all(c.get("name") != base["name"] for c in containers):
         return [base, *containers]
     return [base if c.get("name") == base["name"] else c for c in containers]
@@ -174,8 +174,10 @@ def _without_none(**fields: Any) -> KubernetesObject:
 
 
 def _trace(spec: JobSpec) -> list[KubernetesObject]:
-    """The trace context for user code, as OpenTelemetry's convention for environment variables has it (``TRACEPARENT``,
-    ``TRACESTATE``, ``BAGGAGE``); a variable that the spec sets itself wins."""
+    """Return the trace context for user code, as OpenTelemetry's convention for environment variables has it.
+
+    ``TRACEPARENT``, ``TRACESTATE``, ``BAGGAGE``; a variable that the spec sets itself wins.
+    """
     own = {variable.name for variable in spec.env}
     given = {name.upper(): value for name, value in spec.trace.items()}
     return [{"name": name, "value": value} for name, value in given.items() if name not in own]
@@ -266,7 +268,7 @@ def _sidecar_resources(base: KubernetesObject) -> KubernetesObject:
 
 
 def _sidecar_security(pod: KubernetesObject, base: KubernetesObject) -> KubernetesObject:
-    """The base container's user and confinement: the sidecar can read its file, and passes the same admission."""
+    """Return the base container's user and confinement: the sidecar reads its file, and passes the same admission."""
     of_base = base.get("securityContext") or {}
     of_pod = pod.get("securityContext") or {}
     taken = ("runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "seLinuxOptions", "appArmorProfile")

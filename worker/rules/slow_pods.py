@@ -39,7 +39,7 @@ class SlowPods:
 
 
 def report(slow: list[SlowPod]) -> dict[str, Any]:
-    """What a worker says of them with its heartbeat."""
+    """Return what a worker says of them with its heartbeat."""
     if not slow:
         return {"count": 0}
     return {"count": len(slow), "oldest_s": round(slow[0].for_s), "pods": [pod.name for pod in slow[:NAMED]]}

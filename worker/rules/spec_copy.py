@@ -21,7 +21,7 @@ _LONGEST_BYTES: Final = 16 * 1024 * 1024
 
 
 def spec_annotations(spec: JobSpec) -> dict[str, str | None]:
-    """The annotations that hold the copy; None for one that must not be there (in a merge patch: take it away)."""
+    """Return the annotations that hold the copy; None for one that must not be there (merge patch: remove it)."""
     room = USER_ANNOTATION_BYTES - _FOR_OTHERS_BYTES - spec.annotation_bytes
     text = spec.encode()
     if _size(names.ANNOTATION_SPEC, text) <= room:

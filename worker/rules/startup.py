@@ -18,6 +18,7 @@ CONFIG_GRACE_S: Final = 30.0
 
 
 def starting(facts: Facts) -> Starting | DeletePod:
+    """Judge a pod whose base container has not started."""
     waits = blocking_container(facts.pod, facts.spec.base_container) or facts.base
     detail = waiting_detail(facts.pod, waits)
     if not is_worth_reporting(detail, reported=facts.record.detail, kinds=facts.before.kinds):
@@ -35,8 +36,10 @@ def starting(facts: Facts) -> Starting | DeletePod:
 
 
 def _starting_since(facts: Facts) -> float:
-    """Since when the pod exists; now, while that is not recorded yet. A record that was made again for a pod of which
-    Redis knew nothing any more has only the time at which it was made."""
+    """Return since when the pod exists; now, while that is not recorded yet.
+
+    A record that was made again for a pod of which Redis knew nothing any more has only the time at which it was made.
+    """
     since = facts.record.reached_at("starting")
     if since is None and facts.record.status is Status.STARTING:
         since = facts.record.reached_at("queued")
@@ -44,8 +47,10 @@ def _starting_since(facts: Facts) -> float:
 
 
 def _unscheduled(facts: Facts, detail: str) -> Starting | DeletePod:
-    """Waiting for room, or for whoever holds the pod back, is not starting: it goes on until a limit that is about
-    waiting ends it."""
+    """Judge a pod that has no node: to wait for room, or for whoever holds it back, is not starting.
+
+    It goes on until a limit that is about waiting ends it.
+    """
     said, spec, record = scheduling_detail(facts.pod.scheduling), facts.spec, facts.record
     queued_at = record.reached_at("queued")
     queue_at = (_starting_since(facts) if queued_at is None else queued_at) + spec.queue_timeout_s
@@ -68,7 +73,7 @@ def _room(pod: Observation) -> str:
 
 
 def _problem_limit(facts: Facts, waits: Container) -> tuple[Failure | None, float]:
-    """What is wrong with the container that should start, and until when that may heal."""
+    """Return what is wrong with the container that should start, and until when that may heal."""
     found = start_problem(waits) if waits.state == "waiting" else None
     if found is None:
         return None, float("inf")

@@ -41,8 +41,11 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Record this intent, then delete the pod; the outcome comes with a later look. Also said again while an intent
-    stands in the record and the deletion was not asked for yet (a worker died between the two)."""
+    """Record this intent, then delete the pod; the outcome comes with a later look.
+
+    Also said again while an intent stands in the record and the deletion was not asked for yet (a worker died between
+    the two).
+    """
 
     intent: DeletionIntent
     reason: FailureReason | None
@@ -59,6 +62,8 @@ Verdict = Starting | Running | AttemptEnded | DeletePod | Settled
 
 @dataclass(frozen=True, slots=True)
 class Facts:
+    """What one judgement is made of."""
+
     spec: JobSpec
     record: JobRecord
     pod: Observation

@@ -19,7 +19,7 @@ _BACK_OFF: Final = re.compile(r"(ImagePullBackOff: Back-off pulling image \S+: )
 
 
 def waiting_detail(pod: Observation, waits: Container) -> str:
-    """What the pod waits for. ``waits``: the container whose turn it is."""
+    """Say what the pod waits for. ``waits``: the container whose turn it is."""
     if not pod.scheduling.is_scheduled:
         said = scheduling_detail(pod.scheduling)
         return f"{_WAITS_FOR_A_NODE}: {said}" if pod.scheduling.reason else "waiting to be scheduled"
@@ -44,13 +44,15 @@ def scheduling_detail(scheduling: Scheduling) -> str:
 
 
 def kind(detail: str) -> str:
-    """The same for every variation of one trouble: without its numbers, and without the kubelet's turns of speech."""
+    """Return the same for every variation of one trouble: without numbers and the kubelet's turns of speech."""
     return re.sub(r"\d+", "#", _BACK_OFF.sub("", detail))
 
 
 def is_worth_reporting(detail: str, *, reported: str, kinds: frozenset[str]) -> bool:
-    """Whether this is to be told to somebody who was last told ``reported``, and has heard of ``kinds`` of trouble
-    before (see :class:`worker.rules.history.PodHistory`; nobody knows them after a takeover)."""
+    """Whether this is news for who was last told ``reported``, and has heard of ``kinds`` of trouble before.
+
+    See :class:`worker.rules.history.PodHistory`; nobody knows them after a takeover.
+    """
     if detail.partition(": ")[0] != reported.partition(": ")[0]:
         return True
     found = kind(detail)

@@ -26,7 +26,7 @@ class Failed:
 
 
 class BackoffLimit:
-    """With one job. A step is named by what is done and by where the job is: one that gets on begins anew."""
+    """Counts one job's failures by step: what is done, and where the job is. A job that gets on begins anew."""
 
     def __init__(self) -> None:
         self._failures: dict[tuple[str, ...], tuple[int, float]] = {}

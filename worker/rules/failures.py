@@ -1,7 +1,7 @@
-"""Why a pod ended or cannot start: the reason, and the sentence for a person.
+"""Why a pod ended or cannot start: the failure reason, and a sentence for the user.
 
-The words that Kubernetes and the container runtimes use, translated once. Each message says what happened and what to
-do next; where the cause can only be told by somebody else, it says whom to ask.
+The reasons of Kubernetes and of the container runtimes are translated here and nowhere else. Each message says what
+happened and what to do next, or whom to ask.
 """
 
 import re
@@ -18,7 +18,7 @@ MAX_QUOTED_CHARS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why, in our word and in a sentence."""
+    """A failure reason of ours, and the sentence that goes with it."""
 
     reason: FailureReason
     message: str
@@ -26,7 +26,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class StartProblem:
-    """Why a container waits that should have started. ``may_heal``: give it its grace."""
+    """Why a container waits that should have started. ``may_heal``: give it its grace period."""
 
     failure: Failure
     may_heal: bool
@@ -73,7 +73,7 @@ _ADVICE: Final = {
 
 
 def start_problem(container: Container) -> StartProblem | None:
-    """Why this waiting container may never start; None where nothing is wrong so far."""
+    """Return why this waiting container may never start; None where nothing is wrong so far."""
     said = quoted(container.message) or container.reason
     match container.reason:
         case reason if reason in _IMAGE_NEVER:
@@ -115,14 +115,14 @@ def start_error(container: Container) -> Failure:
 
 
 def runtime_error(message: str) -> str:
-    """Cut the runtime's own call chain off an error: what is left is what a person can act on."""
+    """Cut the runtime's own call chain off an error message: what is left is what the user can act on."""
     text = re.sub(r"^.*unable to start container process: ", "", message.strip(), flags=re.DOTALL)
     text = re.sub(r"^(failed to [a-z ]+: |OCI runtime create failed: |runc create failed: )+", "", text)
     return quoted(text.removesuffix(": unknown"))
 
 
 def exit_failure(container: Container) -> Failure | None:
-    """Say what the end of a container means by itself; None where it succeeded."""
+    """Return the failure that a terminated container means by itself; None where it exited with 0."""
     if container.exit_code == 0:
         return None
     if container.reason in START_ERRORS and not container.has_started:
@@ -139,9 +139,9 @@ def exit_failure(container: Container) -> Failure | None:
 
 
 def first_termination(container: Container) -> Container | None:
-    """Return how the container's first run ended, where it was started again and its first end is known.
+    """Return how the container's first run ended, where it was restarted and that is known.
 
-    A signal may have ended it so that it could be started again.
+    None where a signal of the kubelet may have ended that run so that the container could be restarted.
     """
     previous = container.previous
     is_first = previous is not None and previous.state == "terminated" and container.restarts <= 1
@@ -149,12 +149,15 @@ def first_termination(container: Container) -> Container | None:
 
 
 def was_killed(container: Container) -> bool:
-    """Whether a signal ended it that the kubelet sends."""
+    """Whether it ended by a signal that the kubelet sends."""
     return container.exit_code in (128 + signal.SIGKILL, 128 + signal.SIGTERM) and container.reason != "OOMKilled"
 
 
 def restarted(pod: Observation) -> Failure | None:
-    """Describe a container that was started again and should not be: a job is one run of its pod."""
+    """Return the failure of a pod whose containers, sidecars aside, were restarted or are about to be.
+
+    A job is one run of its pod.
+    """
     again = [repr(c.name) for c in pod.containers if c.kind != "sidecar" and c.was_restarted]
     if not again and not pod.is_restarting:
         return None
@@ -165,7 +168,10 @@ def restarted(pod: Observation) -> Failure | None:
 
 
 def may_restart(pod: Observation) -> Failure | None:
-    """Describe a pod that would run containers again, by an admission webhook's doing."""
+    """Return the failure of a pod whose spec, as the API server has it, lets containers restart.
+
+    Our manifest never does: an admission webhook changed it.
+    """
     if not pod.restart_rules:
         return None
     text = f"the pod may run more than once: {pod.restart_rules}; a job is one run of its pod"
@@ -174,7 +180,7 @@ def may_restart(pod: Observation) -> Failure | None:
 
 
 def describe_exit(container: Container) -> str:
-    """Return ``exited with code 3``, or the signal that ended it."""
+    """Return ``exited with code 3``, with the name of the signal where one ended it."""
     number = container.signal or ((container.exit_code or 0) - 128)
     try:
         name = signal.Signals(number).name if number > 0 else ""
@@ -191,7 +197,7 @@ def init_failure(container: Container) -> Failure:
 
 
 def disrupted(disruption: Disruption) -> Failure:
-    """Describe how the cluster, or Kueue in it, ended the pod, by the condition that says so."""
+    """Describe a pod that the cluster ended, or Kueue in it, by the condition that says so."""
     if disruption.by == "kueue":
         reason, who = FailureReason.PREEMPTED, "Kueue"
     else:
@@ -201,9 +207,10 @@ def disrupted(disruption: Disruption) -> Failure:
 
 
 def unreachable_node(pod: Observation, base: Container) -> str | None:
-    """Return the pod's node, where it did not answer any more, as far as one look at a pod that goes or has gone tells.
+    """Return the pod's node where it no longer answers, as far as one observation tells.
 
-    The base container had reported no end, and the control plane had given the node up or spoke in its place.
+    For a pod that is gone or going: the base container reported no end, and the control plane gave the node up or
+    reported in its place.
     """
     if pod.node is None or base.state == "terminated":
         return None
@@ -214,9 +221,9 @@ def unreachable_node(pod: Observation, base: Container) -> str | None:
 
 
 def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure | None:
-    """Say why the cluster ended a pod whose containers reported no end; None where it is not known to have.
+    """Return why the cluster ended a pod whose containers reported no end; None where it did not, as far as is known.
 
-    ``node``: the lost one (:func:`unreachable_node`).
+    ``node``: the one that does not answer (:func:`unreachable_node`).
     """
     if disruption is not None and (node is None or disruption.reason not in _OF_LOST_NODES):
         return disrupted(disruption)
@@ -224,13 +231,13 @@ def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure
 
 
 def node_lost(node: str) -> Failure:
-    """Describe a pod that is, or was, to go, and whose node never said how its containers ended."""
+    """Describe a pod that is, or was, to be deleted and whose node never reported how its containers ended."""
     text = f"node {node!r} does not answer, or is gone: the pod was to be deleted and never reported its end"
     return Failure(FailureReason.NODE_LOST, f"{text}. It may still run there. Submit the job again.")
 
 
 def by_status_reason(observation: Observation) -> Failure | None:
-    """Say why the kubelet ended the pod, by ``status.reason``; None where that says nothing of the kind."""
+    """Return the failure of a pod that the kubelet ended, by ``status.reason``; None for any other."""
     reason = _STATUS_REASONS.get(observation.reason)
     if reason is None:
         return None
@@ -239,14 +246,14 @@ def by_status_reason(observation: Observation) -> Failure | None:
 
 
 def rejected(observation: Observation) -> Failure:
-    """Describe a pod that is over and whose base container never had a state: its node refused it (OutOfcpu …)."""
+    """Describe a pod that its node refused (OutOfcpu, NodeAffinity …): its base container never had a state."""
     said = ": ".join(x for x in (observation.reason, quoted(observation.message)) if x) or observation.phase
     text = f"node {observation.node!r} refused the pod: {said}. It may be accepted elsewhere: submit it again."
     return Failure(FailureReason.CLUSTER_ERROR, text)
 
 
 def quoted(text: str) -> str:
-    """Somebody else's text within a sentence of ours: one line, not too long, no full stop at its end."""
+    """Make somebody else's text fit into a sentence of ours: one line, not too long, no full stop at its end."""
     flat = " ".join(text.split())
     short = flat if len(flat) <= MAX_QUOTED_CHARS else flat[:MAX_QUOTED_CHARS] + "…"
     return short.rstrip(".")

@@ -1,9 +1,9 @@
-"""What earlier looks at a pod taught that a later one cannot tell.
+"""What earlier observations of a pod told that a later one cannot.
 
-Since when something holds, in Redis' time (the pod's own timestamps are another clock and often no help: the kubelet
-moves ``deletionTimestamp`` at the end, and image trouble has no time at all); and which of two things came first, by
-the order of the looks, where the cluster's clock has whole seconds only. Kept by whoever follows the pod, in memory:
-losing it costs at most a grace period counted anew.
+Since when something holds, in Redis' time: the cluster's clock is another, the kubelet moves ``deletionTimestamp`` at
+the end, and a failing image pull has no time at all. And which of two things came first, by the order of observations,
+as the cluster's timestamps have whole seconds only. Whoever follows the pod keeps it in memory: losing it costs at most
+a grace period counted anew.
 """
 
 from dataclasses import dataclass, replace
@@ -17,14 +17,17 @@ from worker.rules.waiting import MAX_KINDS, kind, waiting_detail
 
 @dataclass(frozen=True, slots=True)
 class PodHistory:
-    """``PodHistory()`` before the first look. Times are seconds of Redis' clock.
+    """What is known of a pod so far; ``PodHistory()`` before the first observation.
 
-    ``user_code_started`` is None before the first look. ``problem`` names what is wrong (container and reason) and
-    ``problem_since`` when it was first seen, without a look in between at which it was over.
-    ``unreachable_node``: the pod's node, where the last look told that it does not answer.
-    ``kinds``: what the pod was seen waiting for (:func:`worker.rules.waiting.kind`), the first few.
-    ``came_first``: whether the base container was seen ended before its pod's deletion was asked for, or not ended
-    after; None while neither was seen.
+    Attributes:
+        user_code_started: None before the first observation.
+        problem: what is wrong with the container that should start: its name, and the reason.
+        problem_since: when that was first seen, without an observation in between that did not show it.
+        deletion_seen_at: when the pod was first seen to be deleted. Times are seconds of Redis' clock.
+        came_first: the base container's end or the request to delete its pod; None while neither was seen.
+        disruption: the last one that was seen.
+        unreachable_node: the pod's node, where the last observation told that it does not answer.
+        kinds: what the pod was seen waiting for (:func:`worker.rules.waiting.kind`), the first few.
     """
 
     user_code_started: bool | None = None
@@ -37,7 +40,7 @@ class PodHistory:
     kinds: frozenset[str] = frozenset()
 
     def after(self, observation: Observation, base_container: str, now: float) -> "PodHistory":
-        """Return what is known after one more look. Taking the same look twice changes nothing."""
+        """Return what is known after one more observation. The same one taken twice changes nothing."""
         base = observation.container(base_container)
         wrong = _problem(observation, base_container)
         deletion_seen_at = self.deletion_seen_at
@@ -59,9 +62,9 @@ class PodHistory:
 
 
 def blocking_container(observation: Observation, base_container: str) -> Container | None:
-    """Return the container whose turn it is, up to the base container; None once that has started.
+    """Return the container that must start, or end, before the base container can start; or that one itself.
 
-    Init containers and sidecars start one after the other.
+    Init containers and sidecars start one after the other. None where the base container has started.
     """
     for container in observation.containers:
         match container.kind:
@@ -90,7 +93,7 @@ def _came_first(observation: Observation, base: Container | None) -> Literal["en
 
 
 def deletion_came_first(observation: Observation, ended: Container) -> bool:
-    """Whether the deletion was asked for before this container ended, as far as one look tells.
+    """Whether the pod's deletion was requested before this container ended, as far as one observation tells.
 
     Where it does not, yes: a false failure can be tried again, a false success cannot.
     """

@@ -1,12 +1,12 @@
-"""What a look at a pod makes of its job: a pure decision from what is there now.
+"""What an observation of a pod means for its job: the outcome, the progress, or what to do with the pod.
 
-The caller judges on each watch event and when a verdict's ``recheck_at`` has come, and carries the verdict out; it
-decides nothing itself. A crash, a redelivery and a second look are one case, because nothing here depends on the way by
-which the present came about (the few things that only earlier looks tell are in
-:class:`worker.rules.history.PodHistory`, and losing them is safe).
+A pure function of what is there now. The controller calls it on each watch event and when a verdict's ``recheck_at``
+has come, and carries the verdict out. Nothing depends on how the present came about, so a crash, a redelivery and a
+repeated observation are one case; what only earlier observations tell is in :class:`worker.rules.history.PodHistory`,
+and may be lost.
 
-Two clocks, never compared: ``now``, ``record.reached`` and ``seen`` are seconds of Redis' clock; what the pod says is
-the cluster's.
+Two clocks, never compared: ``now``, ``record.reached`` and ``seen`` are seconds of Redis' clock; the times in the pod
+are the cluster's.
 """
 
 from typing import Final
@@ -51,9 +51,9 @@ def judge(
 
     Args:
         observation: None where the pod existed and is *proved* absent: a GET of its name answered 404 or another uid,
-            or the watch said DELETED (judge the object of that event first, it may be the only one that tells the end).
+            or the watch said DELETED (judge that event's object first, it may be the only one that tells the end).
         now: seconds of Redis' clock.
-        seen: what earlier looks taught. The caller keeps ``seen.after(observation, spec.base_container, now)``.
+        seen: what earlier observations told. The caller keeps ``seen.after(observation, spec.base_container, now)``.
     """
     seen = seen or PodHistory()
     if record.status.is_final or record.deletion_intent in (DeletionIntent.FINISHED, DeletionIntent.NEXT_ATTEMPT):
@@ -71,7 +71,10 @@ def judge(
 
 
 def _is_of_another_attempt(record: JobRecord, pod: Observation) -> bool:
-    """Whether it is of another attempt; the record's own pod is its attempt's, whatever its labels have become."""
+    """Whether the pod is another attempt's by its label.
+
+    The pod that the record names never is, whatever its labels.
+    """
     return pod.attempt not in (0, record.attempt) and pod.uid != record.pod_uid
 
 
@@ -102,9 +105,9 @@ def _being_cancelled(facts: Facts) -> Verdict:
 
 
 def _held_at(facts: Facts) -> float | None:
-    """Return when a pod that is deleted and of which nothing runs should be gone; None while something may run.
+    """Return when a pod should be gone that is deleted and of which nothing runs; None while something may run.
 
-    A pod without a node never gets one once it is to be deleted.
+    A pod without a node never gets one once it is deleted.
     """
     pod, since = facts.pod, facts.seen.deletion_seen_at
     is_running = any(container.state == "running" for container in pod.containers)
@@ -140,7 +143,7 @@ def _ended(facts: Facts) -> AttemptEnded | None:
 
 
 def _restart_note(facts: Facts) -> str:
-    """Where the end of the base container's first run is the outcome: that there was another."""
+    """Say that there was another run, where the end of the base container's first run is the outcome."""
     observed = facts.pod.container(facts.base.name)
     is_first_end = observed is not None and observed.previous is facts.base
     again = restarted(facts.pod) if is_first_end else None
@@ -148,7 +151,7 @@ def _restart_note(facts: Facts) -> str:
 
 
 def _without_an_end(facts: Facts) -> Failure:
-    """Judge a pod that is over and whose base container never reported an end: its node refused it, or is lost."""
+    """Return why the pod is over although its base container reported no end: its node refused it, or is lost."""
     pod = facts.pod
     if pod.is_being_deleted and facts.record.deletion_intent is DeletionIntent.FAILED:
         return _intended(facts.record)
@@ -159,7 +162,7 @@ def _without_an_end(facts: Facts) -> Failure:
 
 
 def _from_outside(facts: Facts, container: Container) -> Failure | None:
-    """Who ended this container, where it did not end by itself."""
+    """Return why this container ended, where it did not end by itself."""
     is_deletions = _deletion_came_first(facts, container)
     if is_deletions and facts.record.deletion_intent is DeletionIntent.FAILED:
         return _intended(facts.record)
@@ -181,7 +184,7 @@ def _deletion_came_first(facts: Facts, container: Container) -> bool:
 
 
 def _not_its_own(facts: Facts) -> Failure | None:
-    """Whether this end of the base container is not that of its one run, or was made so that it could run again."""
+    """Return the failure where this end is a later run's, or was brought about so that the container could restart."""
     is_killed = facts.pod.is_restarting and was_killed(facts.base)
     return restarted(facts.pod) if facts.base.was_restarted or is_killed else None
 
@@ -194,7 +197,7 @@ def _failed_init(pod: Observation) -> Container | None:
 
 
 def _other_failure(facts: Facts) -> Failure | None:
-    """With ``fail_on: all``: a plain extra container that failed before the base container ended."""
+    """Return the failure of an extra container that failed before the base container ended (``fail_on: all``)."""
     if facts.spec.fail_on != "all":
         return None
     for other in facts.pod.containers:
@@ -237,7 +240,7 @@ def _progress(facts: Facts, detail: str, recheck_at: float | None) -> Starting |
 
 
 def _overdue_at(facts: Facts) -> float | None:
-    """When (Redis' clock) the pod should long be gone, counted from when its deletion was first seen."""
+    """Return when (Redis' clock) the pod should long be gone, counted from when it was first seen to be deleted."""
     if facts.seen.deletion_seen_at is None:
         return None
     return facts.seen.deletion_seen_at + facts.pod.deletion_grace_s + NODE_LOST_AFTER_S

@@ -80,7 +80,7 @@ def manifest(
 
 
 def namespace_of(spec: JobSpec, default: str) -> str:
-    """Where the job's pod belongs: as its spec says, else its template, else ``default``."""
+    """Return the namespace of the job's pod: the spec's, else the template's, else ``default``."""
     metadata = (spec.pod_template or {}).get("metadata") or {}
     return spec.namespace or metadata.get("namespace") or default
 
@@ -174,7 +174,7 @@ def _without_none(**fields: Any) -> KubernetesObject:
 
 
 def _trace(spec: JobSpec) -> list[KubernetesObject]:
-    """Return the trace context for user code, as OpenTelemetry's convention for environment variables has it.
+    """Return the trace context for user code as environment variables, by OpenTelemetry's convention.
 
     ``TRACEPARENT``, ``TRACESTATE``, ``BAGGAGE``; a variable that the spec sets itself wins.
     """
@@ -261,7 +261,7 @@ def _mounts_with(base: KubernetesObject, mount: KubernetesObject) -> list[Kubern
 
 
 def _sidecar_resources(base: KubernetesObject) -> KubernetesObject:
-    """Small requests; a limit for what the base container limits, as a quota may ask it of every container."""
+    """Return small requests; a limit for what the base container limits, as a quota may ask it of every container."""
     limited = (base.get("resources") or {}).get("limits") or {}
     limits = {kind: value for kind, value in {"cpu": "100m", "memory": "64Mi"}.items() if kind in limited}
     return _without_none(requests={"cpu": "1m", "memory": "10Mi"}, limits=limits or None)

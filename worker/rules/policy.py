@@ -12,7 +12,7 @@ _POD_FLAGS = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def violations(manifest: KubernetesObject, *, namespaces: Collection[str]) -> list[str]:
-    """One line for each thing that this pod may not have: its path, and what to do. Empty: it may be created."""
+    """List what this pod may not have: a line each, with its path and what to do. Empty: it may be created."""
     pod = manifest["spec"]
     return [
         *_elsewhere(manifest["metadata"].get("namespace", ""), namespaces),

@@ -27,7 +27,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Conclude:
-    """This is the job's outcome."""
+    """End the job: this is its outcome."""
 
     ended: AttemptEnded
 

@@ -1,4 +1,4 @@
-"""Pods that are told to go and do not: a finalizer, a long grace, a node that does not answer.
+"""Pods that are deleted and do not go: a finalizer, a long grace period, a node that does not answer.
 
 They hold nothing of a worker but a place in this list, which `podrelay workers` shows. It is made of what the watches
 show and of steady time, so whoever takes the jobs over comes to the same list.
@@ -18,20 +18,20 @@ NAMED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class SlowPod:
-    """``for_s``: how long it has been seen to be on its way out."""
+    """A pod that does not go. ``for_s``: how long it has been seen to be deleted."""
 
     name: str
     for_s: float
 
 
 class SlowPods:
-    """Remembers since when each has been leaving."""
+    """Remembers since when each pod has been seen to be deleted."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
     def among(self, leaving: Iterable[Observation], now: float) -> list[SlowPod]:
-        """Those of the pods that are leaving now (``now``: steady seconds) which are slow, the slowest first."""
+        """Return the slow ones of the pods that are being deleted, slowest first. ``now``: steady seconds."""
         pods = {pod.uid: f"{pod.namespace}/{pod.name}" for pod in leaving}
         self._since = {uid: self._since.get(uid, now) for uid in pods}
         slow = [SlowPod(pods[uid], now - since) for uid, since in self._since.items() if now - since >= SLOW_AFTER_S]
@@ -39,7 +39,7 @@ class SlowPods:
 
 
 def report(slow: list[SlowPod]) -> dict[str, Any]:
-    """Return what a worker says of them with its heartbeat."""
+    """Return what a worker's heartbeat says of them."""
     if not slow:
         return {"count": 0}
     return {"count": len(slow), "oldest_s": round(slow[0].for_s), "pods": [pod.name for pod in slow[:NAMED]]}

@@ -1,4 +1,4 @@
-"""How long a pod may wait for a node and for its base container to start, and what is said of it meanwhile."""
+"""The limits on a pod that has not started: on waiting for a node, and on starting its base container."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ def starting(facts: Facts) -> Starting | DeletePod:
 def _starting_since(facts: Facts) -> float:
     """Return since when the pod exists; now, while that is not recorded yet.
 
-    A record that was made again for a pod of which Redis knew nothing any more has only the time at which it was made.
+    A record that was rebuilt from its pod has only the time at which it was rebuilt.
     """
     since = facts.record.reached_at("starting")
     if since is None and facts.record.status is Status.STARTING:
@@ -47,9 +47,9 @@ def _starting_since(facts: Facts) -> float:
 
 
 def _unscheduled(facts: Facts, detail: str) -> Starting | DeletePod:
-    """Judge a pod that has no node: to wait for room, or for whoever holds it back, is not starting.
+    """Judge a pod that has no node: only a limit on waiting ends it.
 
-    It goes on until a limit that is about waiting ends it.
+    To wait for room, or for whoever holds the pod back, is not starting.
     """
     said, spec, record = scheduling_detail(facts.pod.scheduling), facts.spec, facts.record
     queued_at = record.reached_at("queued")
@@ -73,7 +73,7 @@ def _room(pod: Observation) -> str:
 
 
 def _problem_limit(facts: Facts, waits: Container) -> tuple[Failure | None, float]:
-    """Return what is wrong with the container that should start, and until when that may heal."""
+    """Return what is wrong with the container that should start, and until when (Redis' clock) that may heal."""
     found = start_problem(waits) if waits.state == "waiting" else None
     if found is None:
         return None, float("inf")

@@ -1,4 +1,4 @@
-"""What the judge may say of a job's pod, and what it is said of."""
+"""The verdicts on a job's pod, and the facts that one is made from."""
 
 from dataclasses import dataclass
 
@@ -41,10 +41,9 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Record this intent, then delete the pod; the outcome comes with a later look.
+    """Record this intent, then delete the pod; the outcome comes with a later observation.
 
-    Also said again while an intent stands in the record and the deletion was not asked for yet (a worker died between
-    the two).
+    Also given while the intent is recorded and the deletion not yet requested: a worker died between the two.
     """
 
     intent: DeletionIntent
@@ -54,7 +53,7 @@ class DeletePod:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """There is nothing more to find out from this pod: the job has its outcome, or another attempt. Only remove it."""
+    """The job has its outcome or another attempt: only remove this pod."""
 
 
 Verdict = Starting | Running | AttemptEnded | DeletePod | Settled
@@ -62,12 +61,12 @@ Verdict = Starting | Running | AttemptEnded | DeletePod | Settled
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one judgement is made of."""
+    """What one verdict is made from."""
 
     spec: JobSpec
     record: JobRecord
     pod: Observation
     base: Container
     now: float
-    before: PodHistory  #: earlier looks
-    seen: PodHistory  #: and this one
+    before: PodHistory  #: earlier observations
+    seen: PodHistory  #: and this one too

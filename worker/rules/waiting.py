@@ -1,4 +1,4 @@
-"""What a starting pod waits for, in words for a person, and when that is worth telling again.
+"""What a starting pod waits for, in words for the user, and when that is worth telling again.
 
 Schedulers and kubelets repeat themselves with other numbers for as long as a pod waits, which may be days: each kind of
 trouble is told once.
@@ -39,12 +39,12 @@ def waiting_detail(pod: Observation, waits: Container) -> str:
 
 
 def scheduling_detail(scheduling: Scheduling) -> str:
-    """Why the pod has no node, in the scheduler's words."""
+    """Return why the pod has no node, in the scheduler's words."""
     return quoted(scheduling.message) or quoted(scheduling.reason) or "no scheduler has looked at it"
 
 
 def kind(detail: str) -> str:
-    """Return the same for every variation of one trouble: without numbers and the kubelet's turns of speech."""
+    """Return the detail without its numbers and the kubelet's two wordings: the same for all variations of it."""
     return re.sub(r"\d+", "#", _BACK_OFF.sub("", detail))
 
 

@@ -92,7 +92,7 @@ class WorkerLoop:
         results = RecentResults(ctx.lease, ctx.log_budget)
         self.jobs = JobControllers(ctx, results, capacity_changed=self._check_capacity, ended=self._ended)
         self._heartbeat = Heartbeat(ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info)
-        self._sweeper = Sweeper(ctx, self.jobs, Reconciler(ctx, self.jobs, results))
+        self._sweeper = Sweeper(ctx, self.jobs, Reconciler(ctx, self.jobs, results), self._heartbeat.beat)
 
     @property
     def served(self) -> tuple[str, ...]:

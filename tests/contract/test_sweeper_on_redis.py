@@ -1,8 +1,9 @@
 """What a sweep takes, launches, deletes and makes again, on a real Redis, for a lease of every kind."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -106,16 +107,26 @@ async def ctx(redis_server: RedisServer, pods: Pods) -> AsyncIterator[Context]:
 
 def a_lease(*, changed_s_ago: float | None, lease_s: float = 100.0) -> Lease:
     """A lease at a Redis that was restarted so long ago."""
-    lease, now = Lease(lease_s), time.monotonic()
-    since = None if changed_s_ago is None else time.time() - changed_s_ago
-    beat = Beat(at=time.time(), generation="g", lease_was_alive=False, redis_life="g r", runs_since=since)
-    lease.renewed(beat, sent_at=now, heard_at=now)
+    lease = Lease(lease_s)
+    note(lease, runs_since=None if changed_s_ago is None else time.time() - changed_s_ago)
     return lease
 
 
-async def sweep(ctx: Context, jobs: Any, *strays: Observation) -> None:
+def note(lease: Lease, *, generation: str = "g", server_run: str = "r", runs_since: float | None) -> None:
+    """Have the lease take a beat's answer."""
+    now = time.monotonic()
+    life = f"{generation} {server_run}"
+    beat = Beat(at=time.time(), generation=generation, lease_was_alive=False, redis_life=life, runs_since=runs_since)
+    lease.renewed(beat, sent_at=now, heard_at=now)
+
+
+async def no_news() -> None:
+    """A beat whose answer changes nothing."""
+
+
+async def sweep(ctx: Context, jobs: Any, *strays: Observation, beat: Callable[[], Awaitable[None]] = no_news) -> None:
     """Sweep once, with these pods shown that nobody follows."""
-    sweeper = Sweeper(ctx, jobs, Reconciler(ctx, jobs, RecentResults(ctx.lease, ctx.log_budget)))
+    sweeper = Sweeper(ctx, jobs, Reconciler(ctx, jobs, RecentResults(ctx.lease, ctx.log_budget)), beat)
     for pod in strays:
         sweeper.stray_pod(pod)
     running = asyncio.create_task(sweeper.run())
@@ -163,6 +174,20 @@ async def test_an_owner_that_was_not_seen_since_redis_began_anew_has_its_time_to
     store.client.hset(names.workers("default"), "w2", f'{{"last_seen": {time.time() - 300}}}')
     await sweep(replace(ctx, lease=a_lease(changed_s_ago=changed_s_ago)), jobs)
     assert bool(jobs.claimed) is is_claimed
+
+
+async def test_an_owner_whose_lease_redis_lost_since_the_last_beat_has_its_time_to_be(
+    ctx: Context, store: RedisDriver, jobs: Jobs, other: Worker
+) -> None:
+    store.owned(other)
+    other.die()
+    lease = a_lease(changed_s_ago=None)
+
+    async def beat() -> None:
+        note(lease, server_run="another", runs_since=time.time())
+
+    await sweep(replace(ctx, lease=lease), jobs, beat=beat)
+    assert jobs.claimed == []
 
 
 @pytest.mark.parametrize("may_launch", [True, False])
@@ -225,7 +250,7 @@ async def test_a_job_that_nobody_can_claim_is_set_aside_and_one_that_failed_once
     jobs.outcomes = {hopeless: ClaimOutcome.UNREADABLE, unlucky: ClaimOutcome.NO_LEASE}
     played: Any = jobs
     results = RecentResults(ctx.lease, ctx.log_budget)
-    sweeper = Sweeper(ctx, played, Reconciler(ctx, played, results))
+    sweeper = Sweeper(ctx, played, Reconciler(ctx, played, results), no_news)
     running = asyncio.create_task(sweeper.run())
     for _ in range(3):
         async with asyncio.timeout(10):
@@ -325,6 +350,23 @@ async def test_a_pod_without_a_record_gets_one_when_its_owner_had_the_time_to_wr
     record = store.record(spec.id)
     assert (record.spec, record.status, record.pod, record.pod_uid) == (spec, Status.STARTING, pod.name, "u")
     assert jobs.claimed == [{spec.id: ""}]
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["before the sweep", "during the sweep"])
+async def test_a_record_that_redis_lost_since_the_last_beat_is_left_to_its_owner(
+    ctx: Context, store: RedisDriver, jobs: Jobs, pods: Pods, nth: int
+) -> None:
+    spec, beats = a_spec(), itertools.count(1)
+    pod = pods.add(spec.id, spec=spec)
+    lease = a_lease(changed_s_ago=None)
+
+    async def beat() -> None:
+        if next(beats) == nth:
+            note(lease, generation="another", runs_since=None)
+
+    await sweep(replace(ctx, lease=lease), jobs, pod, beat=beat)
+    assert jobs.claimed == []
+    assert not store.client.exists(names.job(spec.id))
 
 
 async def test_a_pod_whose_record_cannot_be_made_again_is_left(

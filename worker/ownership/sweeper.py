@@ -6,7 +6,7 @@ claim, atomically; small random batches let several workers share.
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -39,12 +39,19 @@ LEAVING_LOOK_S: Final = 60.0
 
 
 class Sweeper:
-    """Belongs to the supervisor's loop."""
+    """Belongs to the supervisor's loop.
 
-    def __init__(self, ctx: Context, jobs: JobControllers, reconciler: Reconciler) -> None:
+    ``beat`` renews the lease, which knows then what Redis has been through: what Redis does not show any more is judged
+    after a beat only. Between an emptied Redis and the next regular beat everybody's jobs look like nobody's.
+    """
+
+    def __init__(
+        self, ctx: Context, jobs: JobControllers, reconciler: Reconciler, beat: Callable[[], Awaitable[None]]
+    ) -> None:
         self._ctx = ctx
         self._jobs = jobs
         self._reconciler = reconciler
+        self._beat = beat
         self._is_due = asyncio.Event()
         self._strays: dict[str, Observation] = {}
         self._leaving: dict[str, float] = {}  # uids of strays that are being deleted: when each was looked at
@@ -66,6 +73,7 @@ class Sweeper:
             try:
                 self._is_due.clear()
                 await self._reconciler.reconcile()
+                await self._beat()
                 await self._sweep()
                 back_off.succeeded()
                 await self._pause(self._ctx.settings.sweep_s * random.uniform(0.75, 1.25))
@@ -196,9 +204,14 @@ class Sweeper:
             log.warning("deleting a stray pod", pod=pod.name, job_id=pod.job_id, attempt=pod.attempt)
             await self._ctx.cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
 
+    async def _may_rebuild(self) -> bool:
+        if self._ctx.lease.may_rebuild:
+            await self._beat()  # after the record was found missing
+        return self._ctx.lease.may_rebuild
+
     async def _rebuild(self, pod: Observation) -> None:
         """Make the record of a pod again from its annotations."""
-        if not self._ctx.lease.may_rebuild:
+        if not await self._may_rebuild():
             return
         found = await self._ctx.cluster.read_pod(pod.namespace, pod.name)
         annotations = ((found or {}).get("metadata") or {}).get("annotations")

@@ -1,4 +1,4 @@
-"""How long to wait before the next try, where the API server may say so itself."""
+"""The wait before the next try, which the API server may set itself."""
 
 import random
 import time
@@ -19,7 +19,7 @@ class Backoff:
         self.since: float | None = None
 
     def failed(self, error: BaseException | None = None) -> float:
-        """Count a failure. Returns the seconds to wait."""
+        """Count a failure and return the seconds to wait."""
         self.since = self.since or time.monotonic()
         asked_s = error.retry_after_s if isinstance(error, ClusterUnavailableError) else 0.0
         return max(self._backoff.failed(), asked_s * random.uniform(1.0, 1.2))

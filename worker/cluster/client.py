@@ -1,4 +1,4 @@
-"""The door to Kubernetes: the few calls that podrelay makes, on raw JSON, with foreign errors translated once.
+"""The door to Kubernetes: the few requests of podrelay, on raw JSON, with foreign errors translated once.
 
 On aiohttp alone: a generated client decodes some 3,000 watch events a second, plain JSON ten times as many, and none
 renews what a kubeconfig points to (:mod:`worker.cluster.credentials`). What an answer means is decided in
@@ -117,7 +117,7 @@ class Cluster:
             raise
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_s: int | None = None) -> bool:
-        """Ask for the deletion of exactly this pod. False: it is gone, or another one has its name."""
+        """DELETE exactly this pod. False: it is gone, or another one has its name."""
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
@@ -125,7 +125,7 @@ class Cluster:
         return await self._change(RequestInfo("delete", namespace, name, uid), request)
 
     async def patch_pod(self, namespace: str, name: str, metadata: dict[str, Any]) -> bool:
-        """Merge labels and annotations (``metadata`` with the pod's uid, so that it is no other). False: it is gone."""
+        """PATCH labels and annotations; ``metadata`` holds the pod's uid, so that it is no other. False: it is gone."""
         body = json.dumps({"metadata": metadata}).encode()
         request = Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
         return await self._change(RequestInfo("patch", namespace, name, metadata["uid"]), request)
@@ -138,7 +138,7 @@ class Cluster:
         return [item for item in items if isinstance(item, dict)]
 
     async def list_pods(self, namespace: str, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """List every pod of the selector, and the resource version from which to watch.
+        """List every pod of the selector; return them and the resource version to watch from.
 
         Waits for no slot: creates that slow admission holds up may have them all, and this tells whether the API server
         answers.
@@ -169,7 +169,7 @@ class Cluster:
             seen.add(goes_on)
 
     async def watch_pods(self, namespace: str, selector: str, resource_version: str) -> AsyncIterator[WatchEvent]:
-        """Watch the pods' changes after ``resource_version``, until the API server or the network ends the stream.
+        """Watch the pods from ``resource_version`` on, until the API server or the network ends the stream.
 
         Raises:
             ClusterRefusedError: with status 410 when that version is too old: list again.
@@ -245,9 +245,9 @@ class Cluster:
         return True
 
     def _lose_credentials(self) -> None:
-        """Note that without credentials nothing is well, even while a watch that began with them goes on.
+        """Mark the API server unavailable, and end the watches that began with the lost credentials.
 
-        It ends, and begins again when it may, which tells that all is well again.
+        They begin again once they may, which tells that all is well again.
         """
         self.is_available.clear()
         for response in self._watching:

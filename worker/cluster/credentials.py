@@ -1,4 +1,4 @@
-"""What the worker shows the API server: headers and a TLS context, renewed while it runs.
+"""The worker's credentials for the API server: headers and a TLS context, renewed while it runs.
 
 Everything that a kubeconfig points to may be replaced under a running worker: token files and certificates by whoever
 rotates them, the kubeconfig itself by k3s and kubeadm, an exec plugin's token by time. So all of it is looked at again
@@ -43,7 +43,7 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """What goes with a request. Another object: something has changed."""
+    """The credentials that go with a request. Another object: something has changed."""
 
     headers: tuple[tuple[str, str], ...]
     tls: ssl.SSLContext | None  #: None: plain HTTP
@@ -51,7 +51,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class _Material:
-    """What headers and TLS context are made of."""
+    """What the headers and the TLS context are made of."""
 
     authorization: str | None
     impersonation: tuple[tuple[str, str], ...]
@@ -92,7 +92,7 @@ class Credentials:
         self._backoff = Backoff(first_s=1.0, longest_s=60.0)
 
     def check(self) -> None:
-        """Make sure that what is in files can be used. Blocks; runs no plugin.
+        """Check that what is in files can be used. Blocks; runs no plugin.
 
         Raises:
             ConfigurationError: it cannot.
@@ -114,7 +114,7 @@ class Credentials:
         return self._valid_access()
 
     async def after_refusal(self, refused: Access) -> Access:
-        """Return what to send instead of what the API server has just refused; the same where there is nothing else.
+        """Return what to send instead of what the API server just refused; the same where there is nothing else.
 
         Raises:
             CredentialsError: renewing failed, and why.
@@ -262,7 +262,7 @@ def _stats(files: tuple[Path, ...]) -> object:
 
 
 def _times(expires_at: datetime | None) -> tuple[float, float]:
-    """Return when to renew, and until when it holds at all (monotonic seconds).
+    """Return when to renew credentials, and until when they hold at all (monotonic seconds).
 
     What has expired already by this machine's clock may be good by the API server's: then only that decides.
     """

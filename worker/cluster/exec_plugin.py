@@ -1,4 +1,4 @@
-"""Running the program of a kubeconfig that prints credentials (client.authentication.k8s.io).
+"""Run a kubeconfig's exec plugin, which prints credentials (client.authentication.k8s.io).
 
 It is somebody else's: it may be missing, hang, fail, print anything or leave children behind. All of that is
 *unavailable*, told in its own words, within a bounded time. What it prints on its standard output is never repeated.
@@ -25,7 +25,7 @@ _WORDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class ExecCredential:
-    """What it printed. ``expires_at``: None where it does not say."""
+    """The credential that a plugin printed. ``expires_at``: None where it does not say."""
 
     token: str | None
     certificate: bytes | None
@@ -34,7 +34,7 @@ class ExecCredential:
 
 
 async def run(plugin: ExecPlugin, *, authority: bytes | None) -> ExecCredential:
-    """Run it once. ``authority``: the cluster's certificate authority, for a plugin that wants to be told.
+    """Run the plugin once. ``authority``: the cluster's certificate authority, for one that wants to be told.
 
     Raises:
         CredentialsError: it did not print a credential in time.
@@ -67,7 +67,7 @@ async def run(plugin: ExecPlugin, *, authority: bytes | None) -> ExecCredential:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Where it has not ended by itself, with all that it has started."""
+    """Kill the plugin where it has not ended by itself, with all that it started."""
     if process.returncode is None or not _pipe(process.stdout).at_eof() or not _pipe(process.stderr).at_eof():
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -84,7 +84,7 @@ def _pipe(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
 
 
 def _environment(plugin: ExecPlugin, authority: bytes | None) -> dict[str, str]:
-    """Return the worker's own environment without its settings: the plugin need not know the way to Redis."""
+    """Return the worker's environment without its settings: the plugin need not know the way to Redis."""
     spec: dict[str, Any] = {"interactive": False}
     if plugin.cluster is not None:
         spec["cluster"] = dict(plugin.cluster)
@@ -96,7 +96,7 @@ def _environment(plugin: ExecPlugin, authority: bytes | None) -> dict[str, str]:
 
 
 async def _start_of(stream: asyncio.StreamReader | None) -> bytes:
-    """Read it to its end; what is beyond the longest is dropped, but for a byte that tells."""
+    """Read to the end; what is beyond the limit is dropped, but for a byte that tells of it."""
     kept = bytearray()
     while piece := await _pipe(stream).read(65_536):
         kept += piece[: _LONGEST + 1 - len(kept)]

@@ -1,4 +1,4 @@
-"""Which cluster, and as whom: ``KUBECONFIG`` read as kubectl reads it, or the service account of the pod.
+"""Which cluster, and as whom: ``KUBECONFIG`` as kubectl reads it, or the pod's service account.
 
 Read here and not by a client library, because what expires must be read again: files are rewritten by whoever renews
 what is in them (k3s and kubeadm rewrite the kubeconfig itself), and loaders read once, drop fields (``as``, a plugin's
@@ -41,12 +41,12 @@ _HEADER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
 class ConfigurationError(ClusterUnavailableError):
-    """There is no usable configuration of a cluster. One line, which names the file and what to do."""
+    """There is no usable kubeconfig or service account. One line, which names the file and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataOrFile:
-    """What a field ``x`` names by a file, or ``x-data`` holds itself."""
+    """Bytes that a field ``x`` names by a file, or ``x-data`` holds itself."""
 
     named: str
     data: bytes | None = None
@@ -83,7 +83,7 @@ class ExecPlugin:
 
 @dataclass(frozen=True, slots=True)
 class AuthInfo:
-    """As whom the API server is asked; the first of ``token_file``, ``token``, ``basic`` and ``plugin`` counts."""
+    """The user of the API server; the first of ``token_file``, ``token``, ``basic`` and ``plugin`` counts."""
 
     token_file: Path | None = None
     token: str | None = None
@@ -184,7 +184,7 @@ class _Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Bases:
-    """The files whose folders relative paths start from."""
+    """The kubeconfigs in whose folders relative paths start."""
 
     cluster: Path
     user: Path
@@ -268,7 +268,7 @@ def _plugin(chosen: _Chosen, entry: ExecEntry, base: Path, server: str) -> ExecP
 
 
 def _exec_cluster(cluster: ClusterEntry, server: str) -> Json:
-    """``spec.cluster`` of an ExecCredential; a certificate authority in a file is put in by who runs the plugin."""
+    """Return ``spec.cluster`` of an ExecCredential; whoever runs the plugin adds a certificate authority in a file."""
     told: Json = {"server": server}
     if cluster.tls_server_name:
         told["tls-server-name"] = cluster.tls_server_name
@@ -303,7 +303,7 @@ def _impersonation(chosen: _Chosen) -> tuple[tuple[str, str], ...]:
 
 
 def _data_or_file(section: Section, field: str, base: Path) -> DataOrFile | None:
-    """``x-data`` counts before ``x``."""
+    """Return the field ``x``; ``x-data`` counts before it."""
     attribute = field.replace("-", "_")
     encoded: str | None = getattr(section, f"{attribute}_data")
     if encoded is not None:

@@ -1,4 +1,4 @@
-"""A kubeconfig as it is written: the fields of its entries, and several files merged as kubectl merges them."""
+"""The fields of a kubeconfig, and the merge of several files as kubectl does it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One look at a pod, in our words.
+"""What was observed of a pod, in our words.
 
 Everything that decides about a pod reads an :class:`Observation`, never the API's JSON, so that the quirks of that JSON
 have one home. Called for every watch event, thousands a second: it reads plain dicts and keeps nothing.
@@ -46,7 +46,7 @@ class Container:
 
     @property
     def was_restarted(self) -> bool:
-        """Whether its process ran before, and was started again or is about to be; in doubt, yes.
+        """Whether its process ran before and was restarted, or is about to be; in doubt, yes.
 
         The kubelet also counts what it made and could never start.
         """

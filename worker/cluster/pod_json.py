@@ -1,4 +1,4 @@
-"""A pod's JSON, as the API server wrote it, read into an :class:`worker.cluster.observation.Observation`.
+"""The reader of a pod's JSON: what comes out is an :class:`worker.cluster.observation.Observation`.
 
 Nothing in it is certain: any controller, webhook or proxy may have written any of it. What has another type than it
 should is taken as not said.
@@ -25,7 +25,7 @@ _LONGEST_S: Final = 100 * 366 * 86400
 
 
 class UnreadablePodError(ValueError):
-    """What stands where a pod should is none. Leave it out and say so; it is not ours."""
+    """What stands where a pod should is no pod. Leave it out and say so; it is not ours."""
 
 
 def observe(pod: Any) -> Observation:
@@ -83,7 +83,7 @@ def _parts(pod: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 def _deletion_requested_at(
     metadata: dict[str, Any], status: dict[str, Any], due_at: datetime, grace_s: float
 ) -> datetime | None:
-    """When the deletion was asked for (whole seconds), or None where the pod does not tell.
+    """Return when the pod's deletion was requested (whole seconds); None where the pod does not tell.
 
     ``deletionTimestamp`` − grace, while there is a grace. Without one there are two cases: a pod that had already ended
     (or was forced) is deleted with grace 0 at once; and the kubelet, having ended a running pod, *moves* the timestamp
@@ -163,7 +163,7 @@ def _scheduling(metadata: dict[str, Any], spec: dict[str, Any], condition: dict[
 
 
 def _waited_s(metadata: dict[str, Any], condition: dict[str, Any]) -> float:
-    """How long the pod waited for its node: both times are the API server's, so that they may be subtracted."""
+    """Return how long the pod waited for its node: both times are the API server's, so they may be subtracted."""
     created_at, scheduled_at = _time(metadata.get("creationTimestamp")), _time(condition.get("lastTransitionTime"))
     if created_at is None or scheduled_at is None or not _is_true(condition):
         return 0.0
@@ -198,7 +198,7 @@ def _is_true(condition: dict[str, Any] | None) -> bool:
 
 
 def text_of(value: Any) -> str:
-    """Return a text of the API's JSON as it can be written again; empty for what is none."""
+    """Return a text of the API's JSON, as it can be written again; empty for what is no text."""
     if not isinstance(value, str):
         return ""
     # What cannot be written as UTF-8 (a lone surrogate) could be written nowhere else either.
@@ -214,12 +214,12 @@ def _maps(value: Any) -> Iterable[dict[str, Any]]:
 
 
 def _int(value: Any) -> int | None:
-    """Return a number as Kubernetes' int64 can hold it; a bool is none."""
+    """Return a number that Kubernetes' int64 can hold; a bool is none."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def _seconds(value: Any) -> float:
-    """Return a length of time; what is no such thing, or longer than anybody waits, is cut."""
+    """Return a length of time: 0 where it is none, cut where it is longer than anybody waits."""
     return float(min(max(_int(value) or 0, 0), _LONGEST_S))
 
 
@@ -237,5 +237,5 @@ def _time(value: Any) -> datetime | None:
 
 
 def _attempt(value: Any) -> int:
-    """Return the attempt of a label; 0 for anything that we never wrote."""
+    """Return the attempt that a label names; 0 for anything that we never wrote."""
     return int(value) if isinstance(value, str) and _ATTEMPT.fullmatch(value) else 0

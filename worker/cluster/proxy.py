@@ -1,4 +1,4 @@
-"""Through which HTTP proxy the API server is reached: the kubeconfig's, or the environment's, by the rules of kubectl.
+"""The HTTP proxy to the API server: the kubeconfig's, else the environment's, by kubectl's rules.
 
 Looked up once: a look at the environment (and at netrc) with every request took a twentieth of a worker's time.
 """
@@ -28,10 +28,10 @@ def checked_proxy(url: str, named: str) -> str:
 
 
 def environment_proxy(server: str, environment: Mapping[str, str]) -> str | None:
-    """Return what ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` say for this server; never for this machine itself.
+    """Return the proxy by ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``; never one for this machine itself.
 
     Raises:
-        ValueError: they name a proxy that cannot be used.
+        ValueError: these name a proxy that cannot be used.
     """
     url = URL(server)
     variable = f"{url.scheme}_proxy".upper()

@@ -1,4 +1,4 @@
-"""What an answer to a request means: an object, a refusal, or nothing that can be relied upon.
+"""What a response proves: an object, a refusal, or nothing.
 
 Between a worker and the API server stand load balancers, proxies and login pages, and a server that is just starting
 does not know its own paths yet. So an answer counts only as what it proves: an object of the kind that was asked for,
@@ -31,7 +31,7 @@ _TAG: Final = re.compile(r"(?s)<(script|style)\b.*?</\1\s*>|<[^>]*>")
 
 
 class ClusterUnavailableError(Exception):
-    """The API server cannot be reached, is overloaded or answers nonsense: try again. ``retry_after_s``: its wish."""
+    """The API server is unreachable, overloaded or answers nonsense: try again. ``retry_after_s``: its wish."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -39,11 +39,11 @@ class ClusterUnavailableError(Exception):
 
 
 class CredentialsError(ClusterUnavailableError):
-    """The API server does not accept who the worker says it is, or the worker has nothing to say that with."""
+    """The API server does not accept the worker's credentials, or the worker has none to show."""
 
 
 class ResponseTooLargeError(ClusterUnavailableError):
-    """The answer is longer than is read."""
+    """The response is longer than is read."""
 
 
 class ClusterRefusedError(Exception):
@@ -67,36 +67,36 @@ class ClusterRefusedError(Exception):
 
     @property
     def is_quota_exceeded(self) -> bool:
-        """A resource quota is used up, or not yet reckoned: it may have room later."""
+        """Whether a resource quota is used up, or not yet calculated: there may be room later."""
         return self.status == 403 and any(
             text in self.message for text in ("exceeded quota", "status unknown for quota")
         )
 
     @property
     def is_too_large(self) -> bool:
-        """The object is larger than the cluster will ever take."""
+        """Whether the object is larger than the cluster will ever take."""
         return self.status == 413 or _is_too_large(self.message)
 
     @property
     def is_not_found(self) -> bool:
-        """It is proved that the pod that was asked about is not there."""
+        """Whether it is proved that the requested pod is not there."""
         return self.reason == "NotFound" and not self.is_from_webhook
 
     @property
     def is_uid_conflict(self) -> bool:
-        """The pod of this name has another uid than the one that was asked for."""
+        """Whether the pod of this name has another uid than the request's."""
         is_precondition = "UID in precondition" in self.message or "UID in the precondition" in self.message
         return self.reason == "Conflict" and is_precondition and not self.is_from_webhook
 
     @property
     def is_from_webhook(self) -> bool:
-        """An admission webhook said no."""
+        """Whether an admission webhook said no."""
         return _WEBHOOK_SAID_NO.match(self.message) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What was asked for: pods, unless ``kind`` says otherwise. ``name`` and ``uid`` where it is one pod."""
+    """What a request asked for: pods, unless ``kind`` says otherwise. ``name`` and ``uid`` where it is one pod."""
 
     verb: Verb
     namespace: str
@@ -107,7 +107,7 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came. ``retry_after`` is the header, '' where there was none."""
+    """An HTTP response, read to its end. ``retry_after`` is the header, '' where there was none."""
 
     status: int
     content_type: str
@@ -145,7 +145,7 @@ def decode_response(info: RequestInfo, response: Response) -> Json:
 
 
 def not_from_api_server(response: Response) -> ClusterUnavailableError:
-    """Say in a few words what came instead of an answer of the API server."""
+    """Make the error that says, in a few words, what came instead of the API server's response."""
     what = printable(_TAG.sub(" ", response.body[:20_000].decode("utf-8", "replace")), _FEW_WORDS)
     kind = printable(response.content_type, 60) or "no content type"
     said = f"{kind}: {what!r}" if what else f"{kind}, empty"
@@ -156,7 +156,7 @@ def not_from_api_server(response: Response) -> ClusterUnavailableError:
 
 
 def decode_list(body: Json) -> tuple[list[Json], str, str]:
-    """Return a list's items, its resource version, and where it goes on ('' at its end)."""
+    """Return a list's items, its resource version and its continue token ('' at its end)."""
     metadata = body["metadata"]
     return list(body["items"] or ()), metadata["resourceVersion"], metadata.get("continue") or ""
 
@@ -182,7 +182,7 @@ def decode_watch_event(line: bytes, namespace: str) -> WatchEvent:
 
 
 def printable(value: object, longest: int = _WORDS) -> str:
-    """Another's text as it can be stored and shown: one line, of bounded length; '' where it is no text."""
+    """Return a foreign text fit to store and show: one line, of bounded length; '' where it is no text."""
     if not isinstance(value, str):
         return ""
     text = " ".join("".join(c if c.isprintable() else " " for c in value[: 4 * longest]).split())
@@ -210,7 +210,7 @@ def _is_list(metadata: Json) -> bool:
 
 
 def _is_pod(body: object, namespace: str) -> bool:
-    """Whether it can be told which pod it is, and which look at it."""
+    """Whether it says which pod it is, and which version of it."""
     metadata = _mapping(_mapping(body).get("metadata"))
     is_named = all(_is_text(metadata.get(field)) for field in ("name", "uid", "resourceVersion"))
     return is_named and metadata.get("namespace") == namespace
@@ -226,7 +226,7 @@ def _names_object(info: RequestInfo, named: Json) -> bool:
 
 
 def _is_status(code: int | None, body: object) -> bool:
-    """Whether it is the API's own word of a failure; ``code``: HTTP's, which it repeats."""
+    """Whether it is a `Status` of a failure; ``code``: HTTP's, which it repeats."""
     match body:
         case {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": int() as said}:
             return code is None or said == code
@@ -280,7 +280,7 @@ def _is_too_large(text: str) -> bool:
 
 
 def _decoded(data: bytes) -> Any:
-    """Decode the JSON; None where it is none, or none that could be stored."""
+    """Decode JSON; None where it is none, or could not be stored."""
     try:
         found = json.loads(data)
         if b"\\ud" in data or b"\\uD" in data:

@@ -1,4 +1,4 @@
-"""A job is one run of its pod: what in a pod's spec would run a container again.
+"""What in a pod's spec would restart its containers: a job is one run of its pod.
 
 Since Kubernetes 1.35 containers of a pod that never restarts may have a restart policy and restart rules of their own,
 and one rule of any of them may start *all* containers again. Judged on what we ask for, and on the pod that the API
@@ -18,7 +18,7 @@ _POLICIES: Final = {
 
 
 def restart_rules(pod_spec: dict[str, Any]) -> Iterator[str]:
-    """Find what would run a container of this pod again: path and value, whatever shape the spec has."""
+    """Find what would restart a container of this pod: path and value, whatever shape the spec has."""
     if pod_spec.get("restartPolicy") not in (None, "", "Never"):
         yield f"restartPolicy: {pod_spec['restartPolicy']!r:.40}"
     for field, policies in _POLICIES.items():

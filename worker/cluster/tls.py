@@ -9,7 +9,7 @@ from worker.cluster.kubeconfig import ClusterConfiguration, ConfigurationError
 def tls_context(
     configuration: ClusterConfiguration, *, authority: bytes | None, certificate: bytes | None, key: bytes | None
 ) -> ssl.SSLContext | None:
-    """Make the TLS context for one API server: whom to trust, and the client's certificate."""
+    """Make the TLS context for one API server."""
     if not configuration.server.startswith("https:"):
         return None
     try:

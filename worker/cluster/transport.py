@@ -1,4 +1,4 @@
-"""HTTP as the API server speaks it: a request, its answer read up to a limit, and streams of lines or bytes.
+"""HTTP to the API server: a request, its response read up to a limit, and streams of lines or bytes.
 
 Whatever goes wrong on the way is :class:`worker.cluster.responses.ClusterUnavailableError`.
 """
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent, apart from credentials."""
+    """A request, apart from its credentials."""
 
     method: str
     path: str
@@ -107,7 +107,7 @@ class HttpTransport:
     async def call_without_slot(
         self, info: RequestInfo, request: Request, *, may_send: Callable[[], bool] = lambda: True
     ) -> dict[str, Any]:
-        """Do the same at once, however many requests are under way."""
+        """Send a short request at once, however many are under way."""
 
         async def ask(access: Access) -> dict[str, Any]:
             if not may_send():
@@ -123,7 +123,7 @@ class HttpTransport:
     async def stream(
         self, info: RequestInfo, request: Request, *, read_s: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Return the response while it streams. What breaks off later is told to who reads it."""
+        """Return a response that streams; whoever reads it is told where it breaks off."""
 
         async def ask(access: Access) -> aiohttp.ClientResponse:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_s)
@@ -143,7 +143,7 @@ class HttpTransport:
             response.close()
 
     async def _with_credentials(self, ask: Callable[[Access], Awaitable[T]]) -> T:
-        """Ask with credentials that the API server takes: renewed once where it does not."""
+        """Send a request; where the API server refuses the credentials, renew them once."""
         try:
             access = await self._credentials.current()
             try:
@@ -199,7 +199,7 @@ async def _read_response(request: Request, response: aiohttp.ClientResponse) -> 
 
 
 async def _check_stream(info: RequestInfo, request: Request, response: aiohttp.ClientResponse) -> None:
-    """Whether it is a watch, or a log: those of the API come with 200 and their own content type."""
+    """Check that it is a watch or a log: those of the API come with 200 and their own content type."""
     if response.status != 200:
         answer = await _read_response(request, response)
         if response.status >= 300:
@@ -212,7 +212,7 @@ async def _check_stream(info: RequestInfo, request: Request, response: aiohttp.C
 
 
 async def lines_of(request: Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the lines of a response that streams, without those that are empty.
+    """Yield the lines of a streamed response, empty ones left out.
 
     Raises:
         ClusterUnavailableError: the stream broke, or a line has no end.
@@ -231,7 +231,7 @@ async def lines_of(request: Request, response: aiohttp.ClientResponse) -> AsyncI
 
 
 async def chunks_of(request: Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the bytes of a response that streams, as they come.
+    """Yield the bytes of a streamed response as they come.
 
     Raises:
         ClusterUnavailableError: the stream broke.

@@ -1,4 +1,4 @@
-"""One watch per namespace for all jobs of the queue: list, then watch; bookmarks; after a 410 list again.
+"""One list and watch per namespace for all jobs of the queue; after a 410 it lists again.
 
 It keeps the last observation of every pod that bears the installation's and the queue's labels and is not done, and
 hands each change to whoever follows the job. A cache proves nothing about absence: a pod that a relist no longer shows
@@ -30,7 +30,7 @@ MAX_GONE: Final = 2048
 
 
 class PodListener(Protocol):
-    """Who hears of pods. Called in the loop; must not block."""
+    """What hears of changes to pods. Called in the loop; must not block."""
 
     def pod_changed(self, pod: Observation) -> None: ...
 
@@ -41,7 +41,7 @@ class PodListener(Protocol):
 
 
 class PodWatch:
-    """The pods of one namespace."""
+    """The list and watch of one namespace's pods."""
 
     def __init__(
         self, cluster: Cluster, namespace: str, *, installation: str, queue: str, listener: PodListener
@@ -98,7 +98,7 @@ class PodWatch:
         return version
 
     def _refuse(self, error: ClusterRefusedError) -> None:
-        """Told once, not with every try."""
+        """Note that the namespace is not served; logged once, not with every try."""
         if error.message != self.refusal:
             log.error(
                 "namespace not served: the API server does not show its pods. Give the worker's service account the "
@@ -111,7 +111,7 @@ class PodWatch:
         self.first_list.set()
 
     async def _watch(self, version: str, backoff: Backoff) -> str:
-        """Make one watch request; return the version to go on from when it ends.
+        """Make one watch request and return the resource version to go on from.
 
         The version holds for a while: all need not be listed again; but not for ever where it brings nothing, e.g.
         always the same line that is no event.
@@ -144,7 +144,7 @@ class PodWatch:
             self._changed(pod)
 
     def _observe(self, pod: Any) -> Observation | None:
-        """One look; None for what is no pod, which is left out, counted, and told the first time."""
+        """Read a pod; None for what is none: that is left out, counted, and logged the first time."""
         try:
             return observe(pod)
         except UnreadablePodError as error:
@@ -184,12 +184,12 @@ class PodWatches:
 
     @property
     def served(self) -> tuple[str, ...]:
-        """Those whose pods the API server has not refused to show."""
+        """The namespaces whose pods the API server has not refused to show."""
         return tuple(name for name, watch in self._watches.items() if not watch.refusal)
 
     @property
     def refused(self) -> dict[str, str]:
-        """The others, and why."""
+        """The namespaces whose pods it refuses to show, and why."""
         return {name: watch.refusal for name, watch in self._watches.items() if watch.refusal}
 
     async def first_list(self, *, within_s: float) -> None:
@@ -199,23 +199,23 @@ class PodWatches:
                 await asyncio.gather(*(watch.first_list.wait() for watch in self))
 
     async def of(self, namespace: str) -> PodWatch:
-        """Return the namespace's watch, once it has looked."""
+        """Return the namespace's watch, once its first list was answered or could not be asked for."""
         watch = self._watches[namespace]
         await watch.first_list.wait()
         return watch
 
     def pod(self, namespace: str, name: str) -> Observation | None:
-        """Return the last observation of a pod; None says nothing."""
+        """Return the last observation of a pod; None proves nothing."""
         watch = self._watches.get(namespace)
         return watch.pods.get(name) if watch else None
 
     def gone(self, namespace: str, uid: str | None) -> Observation | None:
-        """Return the last look at a pod whose deletion was seen; None says nothing."""
+        """Return the last observation of a pod whose deletion was seen; None proves nothing."""
         watch = self._watches.get(namespace)
         return watch.gone.get(uid) if watch and uid else None
 
     def with_key(self, namespace: str, key_hash: str, digest: str) -> Iterator[Observation]:
-        """Pods of jobs with this key and spec digest."""
+        """Yield the pods of jobs with this key and spec digest, but for those that are being deleted."""
         for pod in self._watches[namespace].pods.values():
             if pod.key_hash == key_hash and pod.digest == digest and not pod.is_being_deleted:
                 yield pod

@@ -27,7 +27,16 @@ from dispatcher.channel import (
     time_of,
 )
 from dispatcher.cursor import MAX_ENDS, Cursor
-from dispatcher.events import Ended, JobUpdate, LogChunk, LogGap, Notice, StatusChanged, unreadable_result
+from dispatcher.events import (
+    Ended,
+    JobUpdate,
+    LogChunk,
+    LogGap,
+    LogSummary,
+    Notice,
+    StatusChanged,
+    unreadable_result,
+)
 from dispatcher.record import NO_CHAIN, chain_next
 from dispatcher.status import Status
 
@@ -50,6 +59,7 @@ class ChannelReader:
         self._ends = {(attempt, container): (attempt, container, end) for attempt, container, end in self.cursor.ends}
         self._chains: dict[tuple[int, str], str | None] = {key: None for key in self._ends}
         self._unread: set[tuple[int, str]] = set()  # a gap was returned whose end the next chunk shows
+        self._may_have_gap = set(self._ends)  # a gap was returned, by this reader or by whom it goes on for
         self._ended: tuple[bytes, Ended, datetime] | None = None
         self._reads_log_again = False  # the read under way is still after the place that was given up
         self._has_read_log_again = False
@@ -242,22 +252,28 @@ class ChannelReader:
         updates = []
         for container, summary in ({} if self._is_without_log else event.result.logs).items():
             key = (event.result.attempt, container)
-            known = self._end_of(key)
-            if known < summary.bytes and key in self._unread:
-                pass  # there was a gap for it already
-            elif known < summary.bytes:
-                why = "trimmed to the job's log limit, or lost by Redis"
-                updates.append(self._update(LogGap(container, event.result.attempt, known, summary.bytes, why), at))
-            elif known > summary.bytes and not summary.is_complete:
-                pass  # Redis has lost what this reader has: there is nothing to check it against
-            elif self._chains.get(key) not in (None, summary.sha256):
-                why = "the chained digest of what was read is not the result's"
-                updates.append(self._update(LogGap(container, event.result.attempt, known, known, why), at))
+            if (gap := self._gap_at_end(key, summary)) is not None:
+                updates.append(self._update(gap, at))
         return [*updates, self._update(event, at)]
+
+    def _gap_at_end(self, key: tuple[int, str], summary: LogSummary) -> LogGap | None:
+        """Return what the result says that this reader has not got, unless a gap told it already."""
+        (attempt, container), known = key, self._end_of(key)
+        if known < summary.bytes:
+            why = "trimmed to the job's log limit, or lost by Redis"
+            return None if key in self._unread else LogGap(container, attempt, known, summary.bytes, why)
+        # Where this reader has more of a log that is not complete, Redis has lost it: there is nothing to check.
+        if (known == summary.bytes or summary.is_complete) and self._chains.get(key) not in (None, summary.sha256):
+            return LogGap(container, attempt, known, known, "the chained digest of what was read is not the result's")
+        if not summary.is_complete and key not in self._may_have_gap:
+            return LogGap(container, attempt, known, None, "the log is not complete, and Redis has lost the reason")
+        return None
 
     def _update(self, event: StatusChanged | Notice | Ended | LogChunk | LogGap, at: datetime) -> JobUpdate:
         if isinstance(event, StatusChanged):
             self.status = event.status
+        elif isinstance(event, LogGap):
+            self._may_have_gap.add((event.attempt, event.container))
         return JobUpdate(self.job_id, event, self.cursor, at)
 
     def _step(self, *, event_id: str | None = None, log_id: str | None = None) -> None:

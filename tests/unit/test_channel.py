@@ -52,7 +52,9 @@ class Streams:
         return since(self.events, reader.event_id, n_events), since(self.log, reader.log_id, n_log)
 
 
-def written(steps: list[tuple[int, str, bytes]], *, last: Status = Status.SUCCEEDED) -> Streams:
+def written(
+    steps: list[tuple[int, str, bytes]], *, last: Status = Status.SUCCEEDED, is_complete: bool = True
+) -> Streams:
     """The streams after these steps: a container's chunk, or (container '') a notice; then the end."""
     streams = Streams([], [], {})
     ends: dict[tuple[int, str], int] = {}
@@ -71,7 +73,7 @@ def written(steps: list[tuple[int, str, bytes]], *, last: Status = Status.SUCCEE
         streams.written[key] = streams.written.get(key, b"") + data
     attempt = max((n for n, _ in ends), default=1)
     logs = {
-        container: LogSummary(bytes=end, sha256=chains[n, container], is_complete=True)
+        container: LogSummary(bytes=end, sha256=chains[n, container], is_complete=is_complete)
         for (n, container), end in ends.items()
         if n == attempt
     }
@@ -289,6 +291,29 @@ def test_a_log_that_is_not_there_any_more_is_told_as_a_gap_before_the_end() -> N
     assert (gap.event.start, gap.event.end) == (3, 6)
     assert isinstance(end.event, Ended)
     assert reader.log_is_drained() == []
+
+
+def test_a_log_that_is_not_complete_has_a_gap_also_where_redis_was_emptied_before_it_was_read() -> None:
+    streams = written([(1, "base", b"abc")], is_complete=False)
+    reader = ChannelReader("j")
+    reader.note_generation("one")
+    assert [type(one.event) for one in reader.take([], streams.log)] == [LogChunk]
+    late = [(event[0], {**event[1], b"l": b"9-0"}) for event in streams.events]  # the gap's entry is at 9-0
+    assert reader.take(late, []) == []
+    reader.note_generation("two")
+    gap, end = reader.log_is_drained()
+    assert isinstance(gap.event, LogGap)
+    assert (gap.event.start, gap.event.end) == (3, None)
+    assert isinstance(end.event, Ended)
+
+
+def test_a_log_that_is_not_complete_needs_no_second_gap() -> None:
+    streams = written([(1, "base", b"abc")], is_complete=False)
+    told = as_entry("9-0", encode_gap(container="base", attempt=1, start=3, end=None, why="the pod was gone"))
+    heard = ChannelReader("j").take(streams.events, [*streams.log, told])
+    assert [one.event.why for one in heard if isinstance(one.event, LogGap)] == ["the pod was gone"]
+    resumed = ChannelReader("j", heard[1].cursor)  # by a reader that was told of it, perhaps
+    assert not [one for one in resumed.take(streams.events, []) if isinstance(one.event, LogGap)]
 
 
 def test_the_end_tells_when_every_status_was_reached() -> None:

@@ -25,9 +25,8 @@ class Tenant(Installation):
     """A whole installation on another installation's cluster, in a database of a Redis server."""
 
     def __init__(self, installation: Installation, server: RedisServer, database: int) -> None:
-        super().__init__(
-            installation.processes, installation.output, server, installation.pocket, installation.kubeconfig
-        )
+        heard = (installation.output, installation.said)
+        super().__init__(installation.processes, *heard, server, installation.pocket, installation.kubeconfig)
         self.redis_url = f"redis://127.0.0.1:{server.port}/{database}"
         self.workers = installation.workers
 

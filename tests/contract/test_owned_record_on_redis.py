@@ -16,6 +16,7 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Fence
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
+from tests.support.redis_changes import wait_for_key
 from worker.cluster.observation import Observation
 from worker.cluster.pod_json import observe
 from worker.context import Context
@@ -320,9 +321,7 @@ async def test_a_log_that_is_followed_falls_back_to_what_redis_has(
 
 
 async def until_has(store: RedisDriver, log: str, entries: int) -> None:
-    async with asyncio.timeout(10):
-        while store.client.xlen(log) < entries:
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_for_key, store.client, log, lambda: store.client.xlen(log) >= entries)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

@@ -20,6 +20,7 @@ from dispatcher.dead_letter import sha256
 from dispatcher.message import encode_message
 from dispatcher.spec import Priority, parse_spec
 from tests.support.installation import QUICK, Installation, running_installation
+from tests.support.redis_changes import wait_for_key
 from worker.queue.gate import DELIVERIES, DELIVERIES_HEADER, Refusal, admit, readmit
 
 QUEUE = names.message_list("default", 0)
@@ -69,15 +70,8 @@ def run_by_its_message(installation: Installation, image: str) -> bool:
         Dispatcher(installation.client_settings()) as dispatcher,
     ):
         client.lpush(QUEUE, encode_message(spec, queue="default", priority=Priority.HIGH))
-        until(lambda: bool(client.exists(names.job(job_id))))
+        wait_for_key(client, names.job(job_id))
         return dispatcher.result(job_id, 60).succeeded
-
-
-def until(happened: Any, within_s: float = 60) -> None:
-    end = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < end, "has not happened"
-        os.sched_yield()
 
 
 def letters(raw: "redis.Redis") -> list[dict[str, Any]]:
@@ -140,10 +134,10 @@ def test_junk_at_every_position_of_a_message_is_launched_or_set_aside(
         raw.delete(DEAD)
         raw.lpush(QUEUE, *batch)
         expected = Counter(sha256(item) for item in refused(batch))
-        until(lambda: raw.llen(QUEUE) == 0)
-        until(lambda: Counter(letter["sha256"] for letter in letters(raw)) == expected)  # noqa: B023
+        wait_for_key(raw, QUEUE, lambda: raw.llen(QUEUE) == 0)
+        wait_for_key(raw, DEAD, lambda: Counter(letter["sha256"] for letter in letters(raw)) == expected)  # noqa: B023
         assert all(letter["reason"] for letter in letters(raw))
-        until(lambda: raw.hlen(UNACKED) == 0)
+        wait_for_key(raw, UNACKED, lambda: raw.hlen(UNACKED) == 0)
 
 
 def test_junk_where_kombu_keeps_what_is_not_acknowledged_is_put_back_or_set_aside(
@@ -165,9 +159,9 @@ def test_junk_where_kombu_keeps_what_is_not_acknowledged_is_put_back_or_set_asid
     odd = [item for item in items if isinstance(readmit(item), Refusal)]
     raw.hset(UNACKED, mapping={f"tag-{i}": item for i, item in enumerate(items)})
     raw.zadd(UNACKED_INDEX, {f"tag-{i}": 0 for i in range(len(items))} | {b"\xff\xfe": 0, "nothing": 0})
-    until(lambda: raw.zcard(UNACKED_INDEX) == 0)
-    until(lambda: Counter(x["sha256"] for x in letters(raw)) == Counter(sha256(item) for item in odd))
-    until(lambda: raw.hlen(UNACKED) == 0)
+    wait_for_key(raw, UNACKED_INDEX, lambda: raw.zcard(UNACKED_INDEX) == 0)
+    wait_for_key(raw, DEAD, lambda: Counter(x["sha256"] for x in letters(raw)) == Counter(sha256(item) for item in odd))
+    wait_for_key(raw, UNACKED, lambda: raw.hlen(UNACKED) == 0)
 
 
 def test_a_message_that_comes_back_again_and_again_is_set_aside_in_the_end(
@@ -178,7 +172,7 @@ def test_a_message_that_comes_back_again_and_again_is_set_aside_in_the_end(
     message["headers"][DELIVERIES_HEADER] = DELIVERIES - 1
     raw.hset(UNACKED, "tag", json.dumps([message, "", "default"]))
     raw.zadd(UNACKED_INDEX, {"tag": 0})
-    until(lambda: raw.llen(DEAD) == 1)
+    wait_for_key(raw, DEAD, lambda: raw.llen(DEAD) == 1)
     assert "perhaps because of it" in letters(raw)[0]["reason"]
 
 
@@ -193,9 +187,9 @@ def test_an_ordinary_celery_client_is_served(installation: Installation, raw: "r
     finally:
         app.close()
     with Dispatcher(installation.client_settings()) as client:
-        until(lambda: bool(raw.exists(names.job(spec["id"]))))  # type: ignore[arg-type]
+        wait_for_key(raw, names.job(str(spec["id"])))
         assert client.result(str(spec["id"]), 60).succeeded
-    until(lambda: any(letter["reason"].startswith("eta is not served") for letter in letters(raw)))
+    wait_for_key(raw, DEAD, lambda: any(letter["reason"].startswith("eta is not served") for letter in letters(raw)))
 
 
 def test_tasks_of_celery_and_links_are_not_served(installation: Installation, raw: "redis.Redis") -> None:
@@ -210,7 +204,7 @@ def test_tasks_of_celery_and_links_are_not_served(installation: Installation, ra
         message["headers"]["task"] = names.LAUNCH_TASK
         message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
         raw.lpush(QUEUE, json.dumps(message))
-    until(lambda: raw.llen(DEAD) == 9)
+    wait_for_key(raw, DEAD, lambda: raw.llen(DEAD) == 9)
     assert not raw.exists(names.job(str(spec["id"])))
 
 
@@ -221,8 +215,8 @@ def test_the_worker_s_log_tells_who_sent_a_message_and_nothing_of_what_it_asks(
     raw.lpush(QUEUE, encode_message(spec, queue="default", priority=Priority.HIGH, origin="the-publisher"))
     raw.lpush(QUEUE, json.dumps(spec))
     worker = installation.workers[0]
-    until(lambda: sum("message set aside" in line and "CANARY" not in line for line in worker.lines) >= 2)
-    until(lambda: any("the-publisher" in line and "imagge: unknown field" in line for line in worker.lines))
+    worker.wait_for_line("message set aside", times=2)
+    worker.wait_for_line("the-publisher", "imagge: unknown field")
     assert not any("CANARY" in line for line in worker.lines)
 
 
@@ -231,7 +225,7 @@ def test_dead_letters_of_another_type_end_nobody(installation: Installation, raw
     raw.delete(key)
     raw.sadd(key, "x")
     raw.lpush(QUEUE, "rubbish")
-    until(lambda: raw.llen(QUEUE) == 0)
+    wait_for_key(raw, QUEUE, lambda: raw.llen(QUEUE) == 0)
     assert run_by_its_message(installation, "busybox:1.37")
     raw.delete(key)
 
@@ -255,6 +249,6 @@ def test_a_key_of_the_queue_of_another_type_gives_way(installation: Installation
     raw.delete(key)
     raw.set(key, "x")
     raw.client_kill_filter(_type="normal", skipme=True)  # so that everything is begun anew
-    until(lambda: any("gave way" in line for line in list(lines)[seen:]))
+    installation.workers[0].wait_for_line("gave way", after=seen)
     assert run_by_its_message(installation, "busybox:1.37")
     assert not any("Traceback" in line for line in list(lines)[seen:])

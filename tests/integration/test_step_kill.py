@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+import redis
 
+from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.events import ReturnValueOutcome
 from dispatcher.record import JobRecord
@@ -19,6 +21,7 @@ from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.status import FailureReason, Status
 from tests.support.installation import QUICK, Installation, running_installation
 from tests.support.laws import Transcript, broken_laws
+from tests.support.redis_changes import wait_for_key
 from worker.failpoints import Failpoint
 
 LINES = ("--lines=400", "--line-bytes=100")
@@ -124,7 +127,7 @@ async def _carry_out(installation: Installation) -> dict[str, Outcome]:
         readers = await asyncio.gather(*followed)
         successor = {**QUICK, "namespaces": ",".join(IDS)}
         await asyncio.to_thread(installation.start_worker, "successor", **successor)
-        ends = [asyncio.create_task(_end(client, outcome, reader)) for outcome, reader in readers]
+        ends = [asyncio.create_task(_end(installation, client, outcome, reader)) for outcome, reader in readers]
         _, late = await asyncio.wait(ends, timeout=ENDS_WITHIN_S)  # what has not ended is told by its own test
         for task in late:
             task.cancel()
@@ -171,11 +174,17 @@ async def _read(installation: Installation, client: AsyncDispatcher, kind: Kind,
             act = None
 
 
-async def _end(client: AsyncDispatcher, outcome: Outcome, reading: "asyncio.Task[None]") -> None:
+async def _end(
+    installation: Installation, client: AsyncDispatcher, outcome: Outcome, reading: "asyncio.Task[None]"
+) -> None:
     await reading
-    while not (record := await client.get(outcome.spec.id)).is_forgotten:
-        await asyncio.sleep(0.05)
-    outcome.record = record
+    await asyncio.to_thread(_wait_until_forgotten, installation, names.job(outcome.spec.id))
+    outcome.record = await client.get(outcome.spec.id)
+
+
+def _wait_until_forgotten(installation: Installation, key: str) -> None:
+    with redis.Redis.from_url(installation.redis.url) as client:
+        wait_for_key(client, key, lambda: client.hexists(key, "forgotten"), within_s=ENDS_WITHIN_S)
 
 
 def test_every_step_has_a_job_that_passes_through_it() -> None:

@@ -1,6 +1,5 @@
 """What a spec asks of its pod, with real processes: waiting for a node, large annotations, odd templates."""
 
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -48,11 +47,11 @@ def followed(client: Dispatcher, spec: JobSpec) -> tuple[JobResult, list[str]]:
 
 def pod_of(installation: Installation, spec: JobSpec) -> dict[str, Any]:
     """The job's pod, as soon as there is one."""
-    while True:
-        for pod in installation.pocket.pods():
-            if pod["metadata"].get("labels", {}).get(names.LABEL_JOB) == spec.id:
-                return pod
-        os.sched_yield()
+
+    def of_the_job(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [pod for pod in pods if pod["metadata"].get("labels", {}).get(names.LABEL_JOB) == spec.id]
+
+    return of_the_job(installation.pocket.wait_for_pods(lambda pods: bool(of_the_job(pods))))[0]
 
 
 def test_a_gate_outlasts_the_startup_timeout_and_the_job_runs_when_it_is_lifted(

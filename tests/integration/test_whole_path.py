@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dispatcher.script import script_text
 from dispatcher.spec import JobSpec, Priority
 from dispatcher.status import FailureReason, Status
 from tests.support.installation import QUICK, Installation, clean_environment, running_installation
+from tests.support.redis_changes import wait_for_key
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,9 @@ def podrelay(installation: Installation, *arguments: str) -> "subprocess.Popen[b
 def wait_for_pods_gone(installation: Installation, job_id: str) -> None:
     """Wait until the cluster has no pod of the job any more."""
     label = names.LABEL_JOB
-    while any(pod["metadata"].get("labels", {}).get(label) == job_id for pod in installation.pocket.pods()):
-        os.sched_yield()
+    installation.pocket.wait_for_pods(
+        lambda pods: all(pod["metadata"].get("labels", {}).get(label) != job_id for pod in pods)
+    )
 
 
 def test_a_job_of_another_process_runs_and_its_log_and_exit_code_come_back(installation: Installation) -> None:
@@ -177,8 +178,7 @@ def test_messages_that_are_no_specs_go_to_the_dead_letters_and_the_worker_goes_o
         raw.lpush(queue, b"\xff\xfe not JSON", b"[1, 2]", wrong_task)
         raw.lpush(queue, encode_message(bad, queue="default", priority=Priority.HIGH))
         raw.lpush(queue, encode_message(spec, queue="default", priority=Priority.HIGH))
-        while not raw.exists(names.job("from-another-language")):
-            os.sched_yield()
+        wait_for_key(raw, names.job("from-another-language"))
         assert client.result("from-another-language", 60).succeeded
         letters = [json.loads(x) for x in raw.lrange(names.dead_letters("default"), 0, -1)]  # type: ignore[union-attr]
     assert len(letters) - before == 4  # type: ignore[operator]

@@ -2,13 +2,11 @@
 not 0."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from dispatcher.message import encode_message
 from dispatcher.spec import Priority
 from tests.support.installation import QUICK, Installation, clean_environment, running_installation
 from tests.support.podrelay_process import PODRELAY
+from tests.support.redis_changes import wait_for_key
 
 WORKER = (sys.executable, "-m", "worker")
 CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker")
@@ -276,8 +275,8 @@ def test_a_worker_that_is_told_to_end_amid_messages_loses_none_of_them() -> None
         for name in ("first", "second"):
             worker = installation.start_worker(name, **QUICK)
             raw.lpush(names.message_list("default", 0), *messages)
-            while raw.llen(names.message_list("default", 0)) == len(messages):
-                os.sched_yield()
+            queue = names.message_list("default", 0)
+            wait_for_key(raw, queue, lambda queue=queue: raw.llen(queue) != len(messages))
             worker.terminate()
             assert worker.wait_for_end(WITHIN_S) == 0
         installation.start_worker("third", **QUICK)
@@ -288,8 +287,6 @@ def test_a_worker_that_is_told_to_end_amid_messages_loses_none_of_them() -> None
 
 
 def _recorded(raw: "redis.Redis", ids: list[str]) -> list[str]:
-    end = time.monotonic() + WITHIN_S
-    while not all(raw.exists(names.job(job_id)) for job_id in ids):
-        assert time.monotonic() < end, [job_id for job_id in ids if not raw.exists(names.job(job_id))]
-        os.sched_yield()
+    for job_id in ids:
+        wait_for_key(raw, names.job(job_id), within_s=WITHIN_S)
     return ids

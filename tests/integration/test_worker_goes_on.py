@@ -1,7 +1,6 @@
 """Whatever is said to a worker, and whatever it is answered, it goes on: the next job succeeds on the same process."""
 
 import json
-import os
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -47,16 +46,6 @@ def succeeds_on(worker: Worker, client: Dispatcher) -> None:
     result = client.result(spec.id, 60)
     assert result.succeeded, result
     assert worker.is_alive
-
-
-def wait_for_line(worker: Worker, words: str, after: int) -> int:
-    """Wait until the worker has said this, after so many lines; returns how many there are then."""
-    while True:
-        lines = list(worker.lines)
-        if any(words in line for line in lines[after:]):
-            return len(lines)
-        assert worker.is_alive
-        os.sched_yield()
 
 
 CONTROL_JUNK = [
@@ -107,9 +96,9 @@ def test_a_right_that_is_taken_away_is_waited_for(
         for rights in ("-@scripting", "-hset", "-@all"):
             told = len(worker.lines)
             admin.execute_command("ACL", "SETUSER", "default", rights)
-            told = wait_for_line(worker, "heartbeat failed", told)
+            told = worker.wait_for_line("heartbeat failed", after=told)
             admin.execute_command("ACL", "SETUSER", "default", "+@all")
-            wait_for_line(worker, "heartbeat resumed", told)
+            worker.wait_for_line("heartbeat resumed", after=told)
     succeeds_on(worker, client)
 
 
@@ -122,7 +111,7 @@ def test_a_key_of_the_worker_s_that_holds_something_else_gives_way(
     told = len(worker.lines)
     installation.redis_command("DEL", key)
     installation.redis_command("LPUSH", key, "x")
-    wait_for_line(worker, "gave way", told)
+    worker.wait_for_line("gave way", after=told)
     succeeds_on(worker, client)
 
 
@@ -145,8 +134,9 @@ def test_a_job_that_has_its_result_holds_no_capacity_although_its_pod_does_not_g
         installation.start_worker(max_jobs=1, **QUICK)
         held = JobSpec(image="busybox:1.37", command=("sleep", "600"), termination_grace_period_s=1)
         client.submit(held)
-        while client.get(held.id).status is not Status.RUNNING:
-            os.sched_yield()
+        for heard in client.follow(held.id):
+            if getattr(heard.event, "status", None) is Status.RUNNING:
+                break
         hold_by_a_finalizer(installation, str(client.get(held.id).pod))
         client.cancel(held.id, "the test")
         assert client.result(held.id, 60).status is Status.CANCELLED

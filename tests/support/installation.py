@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,23 @@ class Pocket:
             except OSError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.05)
+                time.sleep(0.05)  # who is away tells nobody when it is back
 
     def ever_created(self) -> list[dict[str, Any]]:
         """Every pod that ever was, in the order of creation, with what its containers wrote."""
         return list(self.call("GET", "/pocket/pods")["pods"])
+
+    def wait_for_pods(
+        self, is_so: Callable[[list[dict[str, Any]]], bool], *, namespace: str = "default"
+    ) -> list[dict[str, Any]]:
+        """Wait until the pods are so, and return them; looked at now, and at every line of a watch."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/namespaces/{namespace}/pods?watch=1", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=READY_WITHIN_S) as watch:
+            while not is_so(pods := self.pods(namespace)):
+                assert watch.readline(), "the watch has ended"
+        return pods
 
     def requests(self) -> dict[str, int]:
         """API requests so far, by verb and resource."""
@@ -102,10 +114,11 @@ class Pocket:
 class Worker:
     """One worker process."""
 
-    def __init__(self, name: str, child: Child, lines: "deque[str]") -> None:
+    def __init__(self, name: str, child: Child, lines: "deque[str]", said: threading.Condition) -> None:
         self.name = name
         self.child = child
         self.lines = lines  #: the last that it wrote
+        self._said = said  # notified of every line of any process
         self.pid = child.process.pid
 
     @property
@@ -114,6 +127,16 @@ class Worker:
 
     def wait_until_ready(self) -> None:
         self.child.wait_until_ready(READY_WITHIN_S)
+
+    def wait_for_line(self, *words: str, after: int = 0, times: int = 1) -> int:
+        """Wait until it has said all of this in one line, behind so many lines; returns how many there are then."""
+        with self._said:
+
+            def has_said() -> bool:
+                return sum(all(word in line for word in words) for line in list(self.lines)[after:]) >= times
+
+            assert self._said.wait_for(has_said, READY_WITHIN_S), f"{self.name} never said {words}"
+            return len(self.lines)
 
     def kill(self) -> None:
         """SIGKILL: it ends here and now."""
@@ -148,19 +171,21 @@ class Installation:
     Attributes:
         redis_url: where workers and clients find Redis; ``kubeconfig``: where workers find the cluster. A test that
             puts a proxy between may change both before it starts a worker.
-        output: the last lines of every process, by its name.
+        output: the last lines of every process, by its name; ``said`` is notified of each.
     """
 
     def __init__(
         self,
         processes: Processes,
         output: dict[str, "deque[str]"],
+        said: threading.Condition,
         server: RedisServer,
         pocket: Pocket,
         kubeconfig: Path,
     ) -> None:
         self.processes = processes
         self.output = output
+        self.said = said
         self.redis = server
         self.pocket = pocket
         self.redis_url = server.url
@@ -177,7 +202,7 @@ class Installation:
         )
         env |= clock.environment if clock else {}
         child = self.processes.start(name, ["worker"], env, ready="worker ready")
-        worker = Worker(name, child, self.output[name])
+        worker = Worker(name, child, self.output[name], self.said)
         self.workers.append(worker)
         if is_awaited:
             worker.wait_until_ready()
@@ -242,11 +267,12 @@ def running_installation(
     """A Redis and a pocket cluster of their own; workers are started by the test. ``cluster_clock`` is that of its API
     server and of its nodes."""
     heard: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=kept_lines))
-    lock = threading.Lock()
+    said = threading.Condition()
 
     def listen(name: str, line: str) -> None:
-        with lock:
+        with said:
             heard[name].append(line)
+            said.notify_all()
 
     with Processes(listen) as processes:
         kubeconfig = processes.directory / "kubeconfig"
@@ -261,7 +287,7 @@ def running_installation(
         if server.process is not None:
             processes.hold(server.process.pid)
         url = cluster.wait_until_ready(READY_WITHIN_S).rpartition(" ")[2]
-        installation = Installation(processes, heard, server, Pocket(url, _token(kubeconfig)), kubeconfig)
+        installation = Installation(processes, heard, said, server, Pocket(url, _token(kubeconfig)), kubeconfig)
         try:
             yield installation
         except BaseException:

@@ -85,9 +85,9 @@ async def test_a_list_that_somebody_cut_short_is_a_doubt_and_no_proof() -> None:
         proxy.list_page = Page(200, "application/json", json.dumps({**whole, "items": []}).encode())
         proxy.page = PAGES["html502"]
         proxy.cut()
-        await until(lambda: proxy.refused[502] > 5)
+        await proxy.until(lambda: proxy.refused[502] > 5)
         proxy.page = None
-        await until(lambda: proxy.refused[200] > 0)
+        await proxy.until(lambda: proxy.refused[200] > 0)
         proxy.list_page = None
         await caller.all_end(60)
         assert {job.result and job.result.status for job in jobs} == {Status.SUCCEEDED}

@@ -113,7 +113,7 @@ async def test_a_page_of_a_list_that_is_too_long_is_asked_for_in_smaller_ones(
 ) -> None:
     for number in range(7):
         await scene.cluster.create_pod("default", manifest(f"more-{number}"), may_send=lambda: True)
-    monkeypatch.setattr(cluster_module, "_MAX_PAGE_BYTES", 9_000)
+    monkeypatch.setattr(cluster_module, "MAX_PAGE_BYTES", 9_000)
     items, _ = await scene.cluster.list_pods("default", SELECTOR)
     assert len(items) == 8
 
@@ -164,9 +164,7 @@ async def a_watch(scene: Scene) -> AsyncIterator[Heard]:
     watch = PodWatch(scene.cluster, "default", installation="i", queue="q", listener=heard)
     running = asyncio.create_task(watch.run())
     await until(heard, lambda: "job" in heard.changed)
-    async with asyncio.timeout(30):
-        while not scene.proxy.open_streams:
-            await asyncio.sleep(0.01)
+    await scene.proxy.until(lambda: scene.proxy.open_streams > 0)
     yield heard
     assert not running.done()
     running.cancel()
@@ -177,9 +175,7 @@ async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(scene: Scen
     with structlog.testing.capture_logs() as told:
         scene.proxy.page = PAGES[name]
         scene.proxy.cut()
-        async with asyncio.timeout(30):
-            while scene.proxy.refused[PAGES[name].status] < 4:
-                await asyncio.sleep(0.02)
+        await scene.proxy.until(lambda: scene.proxy.refused[PAGES[name].status] >= 4)
         assert (heard.lists, heard.deleted) == (1, [])
         scene.proxy.page = None
         await scene.cluster.create_pod("default", manifest("later"), may_send=lambda: True)
@@ -191,18 +187,14 @@ async def test_a_page_in_place_of_list_and_watch_makes_no_pod_vanish(scene: Scen
 class LyingWatch:
     """Answers watches with the same line for ever, after the true list. ``after_s``: it comes so late."""
 
-    def __init__(self, proxy: ApiProxy, line: bytes, after_s: float) -> None:
+    def __init__(self, line: bytes, after_s: float) -> None:
         self._after_s = after_s
-        self._proxy = proxy
         self._line = line
-        self._truth = proxy._answer
         self.watches = 0
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        if "watch" not in request.query:
-            return await self._truth(request)
+    async def answer(self) -> web.StreamResponse:
         self.watches += 1
-        await asyncio.sleep(self._after_s)
+        await asyncio.sleep(self._after_s)  # plays a slow server
         return web.Response(body=self._line, content_type="application/json")
 
 
@@ -222,10 +214,9 @@ async def test_a_watch_that_brings_nothing_but_the_same_bad_line_is_given_up_for
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     heard = Heard()
     async with PocketCluster() as pocket:
-        proxy = ApiProxy(pocket.url, random.Random(1))
-        lie = LyingWatch(proxy, line, after_s)
-        monkeypatch.setattr(proxy, "_answer", lie.answer)
-        async with proxy:
+        lie = LyingWatch(line, after_s)
+        async with ApiProxy(pocket.url, random.Random(1)) as proxy:
+            proxy.answer_watch = lie.answer
             write_kubeconfig(tmp_path / "kubeconfig", proxy.url, pocket.token)
             async with await Cluster.connect(connections=8) as cluster:
                 watch = PodWatch(cluster, "default", installation="i", queue="q", listener=heard)

@@ -6,7 +6,7 @@ import random
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -92,6 +92,7 @@ class ApiProxy:
         is_down: nobody is answered.
         asked: requests that came while it was down, by method; those for logs as ``log``.
         log_cut_bytes: each log stream is cut off after at most so many bytes, within a line; None: not.
+        answer_watch: answers watches in place of the API server; None: not.
     """
 
     def __init__(
@@ -114,6 +115,8 @@ class ApiProxy:
         self.log_cut_bytes: int | None = None
         self.refused: Counter[int] = Counter()
         self.cut_streams = 0
+        self.answer_watch: Callable[[], Awaitable[web.StreamResponse]] | None = None
+        self._news = asyncio.Event()
         self._watches_flow = asyncio.Event()
         self._watches_flow.set()
         self._streams: set[asyncio.Transport] = set()
@@ -142,6 +145,13 @@ class ApiProxy:
         """Watches and logs that are open."""
         return len(self._streams)
 
+    async def until(self, is_so: Callable[[], bool], *, within_s: float = 30) -> None:
+        """Wait until it is so; looked at now, and whenever a request came, was refused or began or ended a stream."""
+        async with asyncio.timeout(within_s):
+            while not is_so():
+                self._news.clear()
+                await self._news.wait()
+
     def cut(self) -> None:
         """Break every stream off."""
         for transport in list(self._streams):
@@ -156,13 +166,14 @@ class ApiProxy:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self._news.set()
         if self.is_down:
             self.asked["log" if request.path.endswith("/log") else request.method] += 1
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=503)
         if self.delay_s:
-            await asyncio.sleep(self._rng.uniform(0, self.delay_s))
+            await asyncio.sleep(self._rng.uniform(0, self.delay_s))  # plays a slow server
         if self.refusal is not None and self._rng.random() < self.refusal[1]:
             status = self.refusal[0]
             self.refused[status] += 1
@@ -172,6 +183,8 @@ class ApiProxy:
             )
         if (instead := self._instead(request)) is not None:
             return instead
+        if self.answer_watch is not None and "watch" in request.query:
+            return await self.answer_watch()
         headers = {k: v for k, v in request.headers.items() if k in ("Authorization", "Content-Type", "Accept")}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -220,6 +233,7 @@ class ApiProxy:
         transport = request.transport
         assert transport is not None
         self._streams.add(transport)
+        self._news.set()
         left = self._rng.randrange(1, self.log_cut_bytes) if is_log and self.log_cut_bytes else None
         try:
             async for data in answer.content.iter_any():
@@ -236,6 +250,7 @@ class ApiProxy:
             return response
         finally:
             self._streams.discard(transport)
+            self._news.set()
 
 
 def in_time(token: str) -> bool:

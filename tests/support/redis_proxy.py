@@ -68,7 +68,7 @@ class RedisProxy:
                 while data := await reader.read(65536):
                     await flows.wait()
                     if self.delay_s:
-                        await asyncio.sleep(self.delay_s)
+                        await asyncio.sleep(self.delay_s)  # plays a slow server
                     writer.write(data)
                     await writer.drain()
         finally:

@@ -183,7 +183,7 @@ def test_an_environments_proxy_that_cannot_be_used_is_told(tmp_path: Path) -> No
 
 
 def test_a_pods_own_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.cluster.kubeconfig._SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr("worker.cluster.kubeconfig.SERVICE_ACCOUNT", tmp_path)
     (tmp_path / "namespace").write_text("team\n")
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
     found = load(environment)

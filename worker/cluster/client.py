@@ -42,7 +42,7 @@ WATCH_SILENCE_S: Final = 100.0
 #: A watch that ended sooner, without an event, has not been one.
 _SHORTEST_WATCH_S: Final = 1.0
 #: A page of a list, which is asked for in smaller pages where it is longer.
-_MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
+MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 _PAGE: Final = 500
 
 
@@ -149,7 +149,7 @@ class Cluster:
             query = [("labelSelector", selector), ("limit", str(limit))]
             if goes_on:
                 query.append(("continue", goes_on))
-            request = Request("GET", _pods(namespace), tuple(query), max_bytes=_MAX_PAGE_BYTES)
+            request = Request("GET", _pods(namespace), tuple(query), max_bytes=MAX_PAGE_BYTES)
             try:
                 with self._tracking_availability():
                     body = await self._transport.call_without_slot(

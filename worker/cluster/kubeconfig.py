@@ -32,7 +32,7 @@ from worker.cluster.responses import ClusterUnavailableError, printable
 
 Json = dict[str, Any]
 
-_SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _DEFAULT: Final = "~/.kube/config"
 #: The extension of a cluster that is told to an exec plugin.
 _EXEC_EXTENSION: Final = "client.authentication.k8s.io/exec"
@@ -126,7 +126,7 @@ def load(environment: Mapping[str, str], *, context: str | None = None) -> Clust
     try:
         given = environment.get("KUBECONFIG", "").split(os.pathsep)
         paths = [Path(os.path.expanduser(part)) for part in given if part]
-        if not paths and (_SERVICE_ACCOUNT / "namespace").exists():
+        if not paths and (SERVICE_ACCOUNT / "namespace").exists():
             return _in_cluster(environment)
         return _of_files(paths or [Path(os.path.expanduser(_DEFAULT))], environment, context)
     except (ValueError, OSError) as error:
@@ -139,13 +139,13 @@ def _in_cluster(environment: Mapping[str, str]) -> ClusterConfiguration:
         raise ValueError("a service account is mounted, but KUBERNETES_SERVICE_HOST and _PORT are not set")
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return ClusterConfiguration(
-        source=f"the service account at {_SERVICE_ACCOUNT}",
+        source=f"the service account at {SERVICE_ACCOUNT}",
         context="",
         server=server,
-        namespace=(_SERVICE_ACCOUNT / "namespace").read_text().strip() or "default",
-        auth=AuthInfo(token_file=_SERVICE_ACCOUNT / "token"),
+        namespace=(SERVICE_ACCOUNT / "namespace").read_text().strip() or "default",
+        auth=AuthInfo(token_file=SERVICE_ACCOUNT / "token"),
         proxy=environment_proxy(server, environment),
-        authority=DataOrFile("certificate authority", path=_SERVICE_ACCOUNT / "ca.crt"),
+        authority=DataOrFile("certificate authority", path=SERVICE_ACCOUNT / "ca.crt"),
     )
 
 

@@ -29,7 +29,7 @@ def list_jobs(
                 output.write_object(words.record_object(record))
             return
         columns = ("JOB", "NAME", "QUEUE", "STATUS", "AGE", "DETAIL")
-        tables.show(columns, [_row(record, time.time()) for record in records])
+        tables.show(columns, [row_of(record, time.time()) for record in records])
 
 
 def _status(text: str | None) -> str | None:
@@ -45,7 +45,8 @@ def _status(text: str | None) -> str | None:
     return text.upper()
 
 
-def _row(record: "JobRecord", now: float) -> tuple[str, ...]:
+def row_of(record: "JobRecord", now: float) -> tuple[str, ...]:
+    """Write a job in the columns of the list."""
     detail = record.reason_text or record.detail
     if record.why_unreadable:
         detail = f"unreadable: {record.why_unreadable}"

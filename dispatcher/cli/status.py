@@ -23,13 +23,13 @@ def status(
         if as_json:
             output.write_object(words.record_object(record))
             return
-        rows = [row for row in _rows(record) if row[1]]
+        rows = [row for row in rows_of(record) if row[1]]
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             print(f"{name:<{width}}  {value}")
 
 
-def _rows(record: "JobRecord") -> Iterator[tuple[str, str]]:
+def rows_of(record: "JobRecord") -> Iterator[tuple[str, str]]:
     """List names and values, in the order in which a person asks; an empty value is not shown."""
     yield "job", record.job_id
     yield "name", record.spec.name

@@ -44,8 +44,8 @@ def listed(store: RedisDriver, index: str = names.active("default")) -> list[Job
 
 def is_shown(record: JobRecord) -> str:
     """What every command says of it, which must all be possible to write."""
-    row = jobs._row(record, time.time())
-    told = [*row, *(value for pair in status_command._rows(record) for value in pair)]
+    row = jobs.row_of(record, time.time())
+    told = [*row, *(value for pair in status_command.rows_of(record) for value in pair)]
     json.dumps(words.record_object(record)).encode()
     return " ".join(told).encode().decode()
 

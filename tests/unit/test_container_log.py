@@ -12,6 +12,8 @@ from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from dispatcher.steps import Appended, AppendOutcome, Fence, Step
 from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
+from worker.cluster.pod_json import observe
+from worker.logs import attempt
 from worker.logs.attempt import JobLogs
 from worker.logs.container_log import ContainerLog
 from worker.logs.outbox import LogBudget, LogSource, Outbox
@@ -81,6 +83,23 @@ class Job:
     def recheck(self) -> None: ...
 
 
+A_POD_THAT_ENDED = observe(
+    {
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+        "spec": {"containers": [{"name": "base"}]},
+        "status": {
+            "containerStatuses": [
+                {
+                    "name": "base",
+                    "restartCount": 0,
+                    "state": {"terminated": {"exitCode": 0, "startedAt": "2026-11-22T09:00:00Z"}},
+                }
+            ]
+        },
+    }
+)
+
+
 def a_log(lines: int, line_bytes: int) -> bytes:
     line = b"x" * (line_bytes - 1) + b"\n"
     return b"".join(b"2026-11-22T09:00:%02d.%09dZ " % (i // 1000, i) + line for i in range(lines))
@@ -120,21 +139,28 @@ async def test_what_redis_has_lost_of_a_silent_log_comes_back_before_the_contain
 
 
 @pytest.mark.parametrize("limit_s", [0.05])
-async def test_a_drain_ends_also_when_redis_has_lost_log_that_cannot_be_read_again(limit_s: float) -> None:
+async def test_a_drain_ends_also_when_redis_has_lost_log_that_cannot_be_read_again(
+    limit_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     redis, cluster = Redis(), Cluster(a_log(10, 20))
     redis.answers.clear()
+    followed = list[ContainerLog]()
+
+    def follow(*where: Any, **who: Any) -> ContainerLog:
+        followed.append(ContainerLog(*where, **who))
+        return followed[-1]
+
+    monkeypatch.setattr(attempt, "ContainerLog", follow)
     logs: Any = JobLogs(Job(), cluster, redis, LogBudget(1 << 20))  # type: ignore[arg-type]
-    log = the_log(cluster, redis)
-    logs._followed["base"] = (log, asyncio.create_task(log.run()))
-    log.reader.container_ended()
-    await asyncio.wait_for(log.reader.all_read.wait(), 10)
+    record = JobRecord(
+        "j", JobSpec(id="j", image="i", name="n"), digest="d", status=Status.RUNNING, attempt=1, generation="g"
+    )
+    logs.see(A_POD_THAT_ENDED, record, is_gone=False)
+    await asyncio.wait_for(followed[0].reader.all_read.wait(), 10)
     # Redis comes back with a checkpoint that nobody remembers, and the node has gone.
     redis.checkpoint = Checkpoint(end=7, timestamp="2026-11-22T09:00:00Z", nth=1, line_bytes=7).encode()
     cluster.error = ClusterUnavailableError("the node does not answer")
     redis.answers.set()
-    record = JobRecord(
-        "j", JobSpec(id="j", image="i", name="n"), digest="d", status=Status.RUNNING, attempt=1, generation="g"
-    )
     summaries = await asyncio.wait_for(logs.drain(limit_s, record), 10)
     assert not summaries["base"].is_complete
     await logs.stop()

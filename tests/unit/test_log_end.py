@@ -375,9 +375,11 @@ async def test_a_pod_that_went_before_its_container_started_has_no_log_to_miss()
 async def test_a_run_after_one_that_was_read_to_its_end_is_followed_too() -> None:
     redis = Redis()
     logs = job_logs(Cluster(lines(0, 5), lines(9000, 9005)), redis)
+    before = asyncio.all_tasks()
     logs.see(a_pod("terminated"), a_record(), is_gone=False)
+    (following,) = asyncio.all_tasks() - before
     await redis.until_has(payload(lines(0, 5)))
-    await asyncio.wait_for(logs._followed["base"][1], 10)
+    await asyncio.wait_for(following, 10)
     logs.see(a_pod("terminated", restarts=1), a_record(), is_gone=False)
     summaries = await asyncio.wait_for(logs.drain(30, a_record()), 10)
     assert redis.data == payload(lines(0, 5) + lines(9000, 9005))

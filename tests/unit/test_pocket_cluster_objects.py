@@ -219,5 +219,5 @@ async def test_an_object_is_turned_into_bytes_once_for_all_watchers() -> None:
     store = Store(history=10)
     watchers = [store.watch("pods", "", lambda _pod: True, since=None) for _ in range(2)]
     store.create("pods", {"metadata": {"namespace": "d", "name": "a"}})
-    first, second = (watcher._lines[0] for watcher in watchers)
+    first, second = (watcher.take() for watcher in watchers)
     assert first is second

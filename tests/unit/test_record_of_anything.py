@@ -77,8 +77,8 @@ def record(**fields: str) -> object:
 
 
 def shown(found: object) -> str:
-    row = jobs._row(found, time.time())  # type: ignore[arg-type]
-    text = " ".join([*row, *(value for pair in status_command._rows(found) for value in pair)])  # type: ignore[arg-type]
+    row = jobs.row_of(found, time.time())  # type: ignore[arg-type]
+    text = " ".join([*row, *(value for pair in status_command.rows_of(found) for value in pair)])  # type: ignore[arg-type]
     return (text + json.dumps(words.record_object(found))).encode().decode()  # type: ignore[arg-type]
 
 
@@ -86,7 +86,7 @@ def test_a_record_of_this_version_is_read_whole_and_nothing_of_it_is_unreadable(
     found = decode_record("job-1", {k.encode(): v.encode() for k, v in WHOLE.items()})
     assert found.why_unreadable == ""
     assert words.record_object(found)["unreadable"] is None
-    assert not {"unreadable"} & {name for name, value in status_command._rows(found) if value}
+    assert not {"unreadable"} & {name for name, value in status_command.rows_of(found) if value}
 
 
 @pytest.mark.parametrize("name", WHOLE)

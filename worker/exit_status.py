@@ -1,4 +1,4 @@
-"""What a worker process says when it ends without having been asked to: one line, and a code that is not 0.
+"""What a worker process ends with when nobody told it to: one line, and an exit code that is not 0.
 
 Whoever starts workers again looks at the code; whoever reads its output looks for one line and not for a traceback.
 """
@@ -19,7 +19,7 @@ FAILED = 1
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """``is_defect``: nobody has foreseen it, and its traceback is worth having."""
+    """An exit code and its line. ``is_defect``: nobody foresaw it, and its traceback is worth having."""
 
     code: int
     line: str
@@ -27,7 +27,7 @@ class ExitStatus:
 
 
 def exit_status_for(error: BaseException, *, redis_url: str) -> ExitStatus:
-    """Return the exit code and the line that says why. The line holds no secret."""
+    """Return the exit code, and the line that says why and holds no secret."""
     match error:
         case BaseExceptionGroup():
             return exit_status_for(error.exceptions[0], redis_url=redis_url)
@@ -41,7 +41,7 @@ def exit_status_for(error: BaseException, *, redis_url: str) -> ExitStatus:
 
 
 def print_line(status: ExitStatus) -> None:
-    """Beside the log, whatever that looks like."""
+    """Write the line to stderr, beside the log in whatever format that is."""
     sys.stderr.write(f"{status.line}\n")
     sys.stderr.flush()
 

@@ -11,7 +11,7 @@ from worker.settings import WorkerSettings
 
 
 def configure_logging(settings: WorkerSettings) -> None:
-    """Text for people, or one JSON object a line."""
+    """Configure logging to stderr: text for people, or one JSON object a line."""
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -57,5 +57,5 @@ def configure_logging(settings: WorkerSettings) -> None:
 
 
 def _on_one_line(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Celery's texts end and begin with empty lines. Tracebacks are no part of them."""
+    """Put an event on one line: Celery's begin and end with empty ones. Tracebacks are no part of them."""
     return {**event, "event": " ".join(str(event["event"]).split())}

@@ -1,4 +1,4 @@
-"""What an operator's Prometheus reads."""
+"""The worker's Prometheus metrics."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -6,7 +6,7 @@ from dispatcher.record import JobRecord
 
 
 class Metrics:
-    """One registry per supervisor, so that two in one process (tests) do not collide."""
+    """The metrics of one supervisor, in a registry of its own: two in one process (tests) do not collide."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,7 +37,7 @@ class Metrics:
         )
 
     def loop_failed(self, name: str) -> None:
-        """Count that a loop met something that it did not foresee, and goes on."""
+        """Count an unforeseen error in a loop that goes on."""
         self._failures.labels(name).inc()
 
     def job_left(self, record: JobRecord) -> None:
@@ -49,5 +49,5 @@ class Metrics:
             self._launched.observe(max(0.0, starting - submitted))
 
     def serve(self, port: int) -> None:
-        """Answer Prometheus on this port, in a thread."""
+        """Serve the metrics on this port, in a thread."""
         start_http_server(port, registry=self.registry)

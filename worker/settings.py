@@ -50,7 +50,7 @@ class WorkerSettings(ClientSettings):
     @field_validator("log_url_template")
     @classmethod
     def _names_what_there_is(cls, value: str | None) -> str | None:
-        """Check that the template names only what there is: one that fails would fail at each job's end."""
+        """Check that the template names only what exists: one that fails would fail at each job's end."""
         if value is not None:
             fields = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(value) if name is not None]
             if unknown := [name for name, spec in fields if name not in LOG_URL_NAMES or "{" in spec]:

@@ -34,7 +34,7 @@ _dead_letters: list[DeadLetters] = []
 
 
 def use_dead_letters(dead_letters: DeadLetters) -> None:
-    """Say where they go. kombu makes its transports itself, so there is one place per process."""
+    """Set where refused messages go. kombu makes its transports itself, so there is one place per process."""
     _dead_letters[:] = [dead_letters]
 
 
@@ -77,12 +77,12 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
             (self.add_task_queue if may_consume else self.cancel_task_queue)(queue)
 
     def on_ready(self) -> None:
-        """Take note that it consumes, for the first time or again."""
+        """Apply what was set while it did not consume, for the first time or again."""
         super().on_ready()
         self._apply_consuming()
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
-        """Redis answers, and refuses: nobody else paces the next try."""
+        """Warn, and wait before the next try: Redis answers, and refuses, and nobody else paces it."""
         self._warn(exc)
         time.sleep(REFUSED_PAUSE_S)
 
@@ -93,7 +93,7 @@ class PodrelayConsumer(Consumer):  # type: ignore[misc]
             time.sleep(REFUSED_PAUSE_S)
 
     def _warn(self, exc: BaseException) -> None:
-        """Once a minute for each reason."""
+        """Log why the queue is not read, once a minute for each reason."""
         why = str(exc) or type(exc).__name__
         if time.monotonic() >= self._warned_until.get(why, 0):
             self._warned_until = {why: time.monotonic() + 60}
@@ -118,7 +118,7 @@ class Message(virtual.Message):  # type: ignore[misc]
 
 
 def _wire_form(launch: Launch) -> dict[str, Any]:
-    """Return the message that any worker can take, also one of an earlier version."""
+    """Return the message as any worker can take it, also one of an earlier version."""
     job = json.loads(launch.job.encode()) if isinstance(launch.job, JobSpec) else launch.job
     message = launch_message(job, queue=launch.queue, bucket=launch.bucket)
     message["headers"][DELIVERIES_HEADER] = launch.deliveries
@@ -126,9 +126,9 @@ def _wire_form(launch: Launch) -> dict[str, Any]:
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
-    """What is kept of a message until it is acknowledged.
+    """Keeps messages until they are acknowledged.
 
-    Redis may refuse to keep it (full; a key of another type): the message is at hand, and is launched all the same.
+    Redis may refuse to keep one (full; a key of another type): it is at hand, and launched all the same.
     """
 
     def append(self, message: Any, delivery_tag: Any) -> None:
@@ -147,7 +147,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
             virtual.QoS.ack(self, delivery_tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put back what was kept of a message, if it passes the gate: once more taken, and not launched."""
+        """Put a kept message back if it passes the gate: it was taken once more without being launched."""
         refused: list[tuple[bytes, Refusal]] = []
 
         def restore(pipe: Any) -> None:
@@ -192,7 +192,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self._flush_brpop_reauth()
 
     def put_back(self, client: Any, launch: Launch, *, leftmost: bool = False) -> None:
-        """Into its list, as the next to be taken (``leftmost``: the last)."""
+        """Push a launch onto its list, as the next to be taken (``leftmost``: the last)."""
         push = client.lpush if leftmost else client.rpush
         push(self._q_for_pri(launch.queue, launch.bucket), json.dumps(_wire_form(launch)))
 
@@ -205,10 +205,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Takes whatever Redis may answer for a Redis that is away: Celery connects again.
-
-    It would end the process otherwise.
-    """
+    """Treats every refusal of Redis as a lost connection: Celery connects again instead of ending the process."""
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, *connection.REFUSED)

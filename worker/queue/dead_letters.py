@@ -1,4 +1,4 @@
-"""Setting messages aside that no worker can understand: their bytes and the reason, for whoever published them."""
+"""Messages that no worker can understand, set aside: their bytes and the reason, for their publisher."""
 
 import time
 
@@ -13,7 +13,7 @@ log = structlog.get_logger("podrelay.worker")
 
 
 class DeadLetters:
-    """The queue's list. Safe to use from any thread."""
+    """The queue's list of dead letters. Safe to use from any thread."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self._queue = settings.queue

@@ -1,4 +1,4 @@
-"""What may pass from the queue to Celery: a launch, and nothing else that somebody has pushed to a Redis list.
+"""The gate from the queue to Celery: a launch passes, and nothing else that somebody pushed to a Redis list.
 
 Pure: bytes in, a :class:`Launch` or a :class:`Refusal` out, never an exception. Nothing of a foreign message goes any
 further than this: Celery is handed a message that we make ourselves of the one argument that was read. What asks for
@@ -32,7 +32,7 @@ _EXCERPT_CHARACTERS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The job of this id, or of this spec, is to be launched.
+    """A request to launch the job of this id, or of this spec.
 
     ``bucket``: the priority of the list that it waited in; ``deliveries``: how often it has been taken without being
     launched.
@@ -46,7 +46,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No launch, and why. ``sender``: what the message says of itself, for whoever looks for its publisher."""
+    """Why a message is no launch. ``sender``: what the message says of itself, for whoever looks for its publisher."""
 
     reason: str
     sender: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def admit(item: bytes, *, queue: str, bucket: int = 0) -> Launch | Refusal:
 def readmit(kept: bytes) -> Launch | Refusal:
     """Read what a worker kept of a message (kombu's ``unacked``) and never acknowledged.
 
-    Returns the message as it was, its exchange, and its routing key, which is the queue.
+    ``kept``: the message as it was, its exchange, and its routing key, which is the queue.
     """
     envelope: object = None
     try:
@@ -190,7 +190,7 @@ def _deliveries(headers: Mapping[str, Any]) -> int:
 
 
 def _sender(envelope: object) -> dict[str, str]:
-    """Return what an operator needs to find the publisher, and nothing of what was asked: that may hold secrets."""
+    """Return what leads an operator to the publisher, and nothing of what was asked: that may hold secrets."""
     headers = envelope.get("headers") if isinstance(envelope, dict) else None
     told = {name: headers.get(name) for name in ("task", "id", "origin")} if isinstance(headers, dict) else {}
     return {name: _excerpt(value) for name, value in told.items() if isinstance(value, str)}

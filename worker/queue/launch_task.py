@@ -24,7 +24,8 @@ Claim = Callable[[str | JobSpec], ClaimOutcome]
 def launch(job: str, deliveries: int, *, claim: Claim, dead_letters: DeadLetters) -> str:
     """Launch the job of this id, or of this spec (JSON, from a publisher in another language).
 
-    ``deliveries``: how often its message was taken before. Returns what the claim said.
+    ``deliveries``: how often its message was taken before. Returns the claim's outcome, ``later``
+    or ``dead letter``.
 
     Raises:
         Reject: there may be no record of the spec yet, and nobody else knows of it: its message goes back.

@@ -104,7 +104,7 @@ async def test_a_job_waits_for_its_predecessor_s_pod_without_holding_capacity(jo
         assert found.detail == f"waiting for the pod of its predecessor {former.job_id}"
         assert not controller.holds_capacity
         jobs.redis.client.hset(names.job(former.job_id), "forgotten", "1")
-        await eventually(lambda: jobs.redis.record(record.job_id).is_forgotten)
+        await jobs.until_forgotten(record)
     found = jobs.redis.record(record.job_id)
     assert (found.status, found.predecessor, found.wait) == (Status.SUCCEEDED, None, None)
 
@@ -119,7 +119,7 @@ async def test_a_job_whose_namespace_is_not_listed_waits_for_the_api_server_unti
         await eventually(lambda: controller.record.wait is WaitReason.API_SERVER)
         watch.is_synced = True
         controller.wake()
-        await eventually(lambda: jobs.redis.record(record.job_id).is_forgotten)
+        await jobs.until_forgotten(record)
     assert len(jobs.pods) == 1
 
 
@@ -131,7 +131,7 @@ async def test_a_job_without_quota_waits_for_it_until_it_is_woken(jobs: Controll
         assert jobs.redis.record(record.job_id).detail.startswith("waiting for quota in namespace default")
         jobs.pocket.quota("default", pods=None)
         controller.wake()
-        await eventually(lambda: jobs.redis.record(record.job_id).is_forgotten)
+        await jobs.until_forgotten(record)
     assert len(jobs.pods) == 1
 
 
@@ -178,7 +178,7 @@ async def test_a_pod_that_somebody_deletes_is_the_job_s_end(jobs: ControlledJobs
         known = controller.known_pod
         assert known is not None
         await jobs.ctx.cluster.delete_pod("default", known.name, uid=known.uid)
-        await eventually(lambda: jobs.redis.record(record.job_id).is_forgotten)
+        await jobs.until_forgotten(record)
     ended = jobs.redis.record(record.job_id)
     assert (ended.status, ended.reason) == (Status.FAILED, FailureReason.POD_DELETED)
 

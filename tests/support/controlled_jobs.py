@@ -14,11 +14,12 @@ from typing import Any, Final
 import pytest
 
 from devcluster.cluster import PocketCluster
-from dispatcher import connection
+from dispatcher import connection, names
 from dispatcher.record import JobRecord
 from dispatcher.spec import parse_spec
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
+from tests.support.redis_changes import wait_for_key
 from worker.cluster.client import Cluster
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch, PodWatches
@@ -66,6 +67,13 @@ class ControlledJobs:
         async with asyncio.timeout(30):
             await self.controller(record).run()
         return self.redis.record(record.job_id)
+
+    async def until_forgotten(self, record: JobRecord) -> None:
+        """Wait until nothing is left to do for the job."""
+        key = names.job(record.job_id)
+        await asyncio.to_thread(
+            wait_for_key, self.redis.client, key, lambda: self.redis.record(record.job_id).is_forgotten
+        )
 
     async def control_until(self, failpoint: Failpoint, record: JobRecord) -> JobRecord:
         """Control the job until its worker dies behind this step; returns what the next owner finds."""

@@ -25,6 +25,7 @@ class Redis:
     def __init__(self) -> None:
         self.checkpoint = ""
         self.half_way = asyncio.Event()
+        self.taken = asyncio.Event()
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -36,7 +37,8 @@ class Redis:
         """Wait until it has so many bytes."""
         async with asyncio.timeout(10):
             while int((self.checkpoint or "0").split()[0]) != end:
-                await asyncio.sleep(0)
+                self.taken.clear()
+                await self.taken.wait()
 
     def _append(self, start: int, after: str) -> Appended:
         if self.checkpoint == after:
@@ -44,6 +46,7 @@ class Redis:
         if int((self.checkpoint or "0").split()[0]) != start:
             return Appended(AppendOutcome.MISMATCH, "", self.checkpoint)
         self.checkpoint = after
+        self.taken.set()
         if start > 500_000:
             self.half_way.set()
         return Appended(AppendOutcome.APPLIED, "", "")

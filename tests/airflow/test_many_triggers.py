@@ -40,7 +40,7 @@ def resident_bytes() -> int:
 async def all_are_subscribed(client: Any, last: str) -> None:
     """Wait until the last trigger hears its job's bell; they subscribe one after the other."""
     while not (await client.pubsub_numsub(names.bell(last)))[0][1]:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # asks again: nobody tells
 
 
 async def test_two_thousand_triggers_share_two_connections_and_wake_up_at_once(connection: str) -> None:

@@ -97,7 +97,7 @@ async def until(is_so: Callable[[], bool], *, within_s: float = WITHIN_S) -> Non
     """Wait for what the outside can only be asked about."""
     async with asyncio.timeout(within_s):
         while not await asyncio.to_thread(is_so):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # asks again: nobody tells
 
 
 async def start(installation: Installation, /, *named: str, **settings: Any) -> list[Worker]:

@@ -156,7 +156,7 @@ class _Run:
 
     async def _call(self, job: Job, number: int) -> None:
         """One caller: submit, follow from cursor to cursor, to the end."""
-        await asyncio.sleep(number * SUBMITTED_EVERY_S)
+        await asyncio.sleep(number * SUBMITTED_EVERY_S)  # the schedule, as all sleeps here that say nothing else
         await self._submit(job)
         intervention = (
             asyncio.create_task(self._cancel(job)) if job.planned.intervention is Intervention.CANCEL else None
@@ -174,7 +174,7 @@ class _Run:
                         ):
                             intervention = asyncio.create_task(self._do(job))
                 except RedisUnavailableError:
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.2)  # a caller's pause
                 except JobUnknownError:
                     if not self._is_lossy:
                         raise
@@ -191,7 +191,7 @@ class _Run:
                 await self._client.submit(job.planned.spec)
                 return
             except RedisUnavailableError:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # a caller's pause
 
     async def _cancel(self, job: Job) -> None:
         """Ask, and ask again: a Redis that was emptied may have forgotten it."""
@@ -217,7 +217,7 @@ class _Run:
                 await asyncio.sleep(3.0)
             except (OSError, ValueError):  # an outage of the API server, an answer that was lost, or a proxy's page
                 job.has_intervened = True  # perhaps
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # a caller's pause
 
     def _take_away(self, planned: PlannedJob) -> bool:
         pocket, is_there = self._installation.pocket, False
@@ -247,7 +247,7 @@ class _Run:
             if time.monotonic() > deadline:
                 self._report.violations += left
                 return
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # asks again: nobody tells
 
     def _left(self) -> list[str]:
         pods = [f"pod {pod['metadata']['name']} is left" for pod in self._installation.pocket.pods()]

@@ -60,7 +60,7 @@ async def a_blind_worker(installation: Installation, **settings: object) -> Asyn
         installation.kubeconfig = straight
         api.is_down = True
         api.cut()
-        await until(lambda: any("API server away" in line for line in list(blind.lines)))
+        await asyncio.to_thread(blind.wait_for_line, "API server away")
         yield api, blind
 
 
@@ -118,7 +118,7 @@ async def test_a_worker_that_starts_without_its_api_server_is_ready_when_it_answ
             write_kubeconfig(installation.kubeconfig, api.url, installation.pocket.token)
             api.is_down = True
             worker = installation.start_worker("patient", is_awaited=False, **QUICK)
-            await until(lambda: any("waiting for the API server" in line for line in list(worker.lines)))
+            await asyncio.to_thread(worker.wait_for_line, "waiting for the API server")
             spec = JobSpec(image="busybox:1.37", command=("true",))
             client.submit(spec)
             assert not any("worker ready" in line for line in list(worker.lines))

@@ -171,7 +171,7 @@ async def test_a_namespace_that_a_worker_may_not_see_holds_up_no_other_and_heals
             for verb in ("list", "watch", "get"):
                 installation.pocket.control(f"deny?verb={verb}&resource=pods&namespace=team-b")
             installation.pocket.control("watches/end")
-            await until(lambda: sum("namespace not served" in line for line in ada.lines) == 2)
+            await asyncio.to_thread(ada.wait_for_line, "namespace not served", times=2)
             late = [await caller.submit("--lines=3", namespace=f"team-{which}") for which in "ab"]
             await until(lambda: bool(late[0].results and running[0].results))
             await until(lambda: detail(installation, late[1]).startswith(said))

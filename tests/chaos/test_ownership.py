@@ -81,7 +81,7 @@ async def test_a_worker_frozen_for_longer_than_its_lease_writes_nothing_when_it_
             ada.freeze()
             await until(lambda: all(was_taken_over(job, giver="from ada") for job in jobs))
             ada.thaw()
-            await until(lambda: sum("let go" in line for line in ada.lines) >= len(jobs))
+            await asyncio.to_thread(ada.wait_for_line, "let go", times=len(jobs))
             for job in jobs:
                 record = await caller.record(job)
                 assert (record.owner or "").startswith("bob")
@@ -95,11 +95,11 @@ async def test_a_worker_frozen_while_it_waits_to_create_a_pod_does_not_create_it
         async with a_caller(installation) as caller:
             (ada,) = await start(installation, "ada", **QUICK)
             jobs = [await caller.submit("--lines=3") for _ in range(5)]
-            await until(lambda: sum("waiting for quota" in line for line in ada.lines) >= len(jobs))
+            await asyncio.to_thread(ada.wait_for_line, "waiting for quota", times=len(jobs))
             ada.freeze()
             installation.pocket.control("namespaces/default/quota")
             await start(installation, "bob", **QUICK)
             await caller.all_end()
             ada.thaw()
-            await until(lambda: sum("let go" in line for line in ada.lines) >= len(jobs))
+            await asyncio.to_thread(ada.wait_for_line, "let go", times=len(jobs))
             assert len(installation.pocket.ever_created()) == len(jobs)

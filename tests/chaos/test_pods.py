@@ -99,7 +99,7 @@ async def test_a_pod_whose_labels_somebody_changes_still_tells_its_job_s_end(*, 
             assert job.result is not None
             assert (job.result.reason, job.result.exit_code) == (FailureReason.EXIT_CODE, 3)
             assert any("does not bear podrelay's labels" in text for _, text in job.notices)
-            await until(lambda: not installation.pocket.pods())
+            await asyncio.to_thread(installation.pocket.wait_for_pods, lambda pods: not pods)
 
 
 async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:
@@ -117,5 +117,5 @@ async def test_a_second_pod_of_an_ended_job_is_deleted_on_sight() -> None:
             installation.pocket.call(
                 "POST", "/api/v1/namespaces/default/pods", {"kind": "Pod", "apiVersion": "v1", **late}
             )
-            await until(lambda: not installation.pocket.pods())
+            await asyncio.to_thread(installation.pocket.wait_for_pods, lambda pods: not pods)
             assert len(installation.pocket.ever_created()) == 2

@@ -60,7 +60,7 @@ async def test_redis_comes_back_empty_and_a_key_submitted_before_the_rebuild_get
             await until(lambda: bool(found.results))
             assert found.result is not None
             assert (found.result.status, found.result.pod_uid) == (Status.SUCCEEDED, pod_uid)
-            await until(lambda: not installation.pocket.pods())
+            await asyncio.to_thread(installation.pocket.wait_for_pods, lambda pods: not pods)
             (pod,) = installation.pocket.ever_created()
             stream = found.streams[1, "base"]
             written = pod["containers"]["base"]
@@ -138,7 +138,8 @@ async def test_a_worker_that_starts_while_redis_is_away_waits_for_it_and_hears_t
     with running_installation() as installation:
         installation.stop_redis()
         ada, bob = [installation.start_worker(name, is_awaited=False, **QUICK) for name in ("ada", "bob")]
-        await until(lambda: all(any("waiting to start" in line for line in worker.lines) for worker in (ada, bob)))
+        for worker in (ada, bob):
+            await asyncio.to_thread(worker.wait_for_line, "waiting to start")
         bob.terminate()
         assert await asyncio.to_thread(bob.wait_for_end, 10) == 0
         installation.start_redis()
@@ -178,6 +179,6 @@ async def test_a_worker_that_slept_while_another_ended_its_job_does_not_bring_it
             await caller.all_end()
             installation.redis_command("FLUSHALL")
             ada.thaw()
-            await until(lambda: any("let go" in line for line in ada.lines))
+            await asyncio.to_thread(ada.wait_for_line, "let go")
             record = await caller.record(job)
             assert (record.status, (record.owner or "").partition("-")[0]) == (Status.SUCCEEDED, bob.name)

@@ -1,5 +1,7 @@
 """A Redis near its memory limit loses log, never statuses or results."""
 
+import asyncio
+
 import pytest
 
 from dispatcher.errors import RedisUnavailableError
@@ -77,7 +79,7 @@ async def test_a_redis_that_somebody_else_has_filled_still_takes_statuses_and_re
             with pytest.raises(RedisUnavailableError, match="maxmemory"):
                 await caller.submit("--lines=3")
             await until(lambda: all(job.results for job in going), within_s=15)
-            await until(lambda: bool(times_told(bob, "queue not read")))
+            await asyncio.to_thread(bob.wait_for_line, "queue not read")
             # It cannot read the queue either, or had just taken a message, and cannot keep it.
             await until(lambda: bool(times_told(ada, "message not kept") or times_told(ada, "queue not read")))
             assert ada.is_alive

@@ -56,7 +56,7 @@ async def eventually(is_so: Callable[[], bool], *, within_s: float = 5) -> None:
     deadline = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < deadline, "it never came to be"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # asks again: nobody tells
 
 
 def in_thread(what: Callable[[], object]) -> threading.Thread:

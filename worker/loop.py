@@ -91,6 +91,8 @@ class WorkerLoop:
         ctx = self._ctx = self._make_context(cluster, store)
         results = RecentResults(ctx.lease, ctx.log_budget)
         self.jobs = JobControllers(ctx, results, capacity_changed=self._check_capacity, ended=self._ended)
+        metrics.jobs.set_function(lambda: len(self.jobs.by_id))
+        metrics.buffered.set_function(lambda: ctx.log_budget.waiting_bytes)
         self._heartbeat = Heartbeat(ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info)
         self._sweeper = Sweeper(ctx, self.jobs, Reconciler(ctx, self.jobs, results), self._heartbeat.beat)
 

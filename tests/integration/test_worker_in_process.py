@@ -100,6 +100,23 @@ async def test_a_worker_takes_no_more_than_it_may_and_says_so(running: InProcess
     await eventually(lambda: worker.may_consume)
 
 
+async def test_its_metrics_count_the_jobs_that_it_follows_and_the_log_that_waits(
+    running: InProcess, redis_url: str
+) -> None:
+    worker = await running.start_worker()
+    metric = worker.metrics.registry.get_sample_value
+    job_id = await running.submit(simulated("--lines=100000", "--rate=2000"), to=worker)
+    assert metric("podrelay_jobs_followed") == 1
+    await reach(running, job_id, Status.RUNNING)
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        client.client_pause(60_000, all=False)
+        await eventually(lambda: bool(metric("podrelay_log_buffered_bytes")))
+        client.client_unpause()
+    await running.client.cancel(job_id, by="ann")
+    await eventually(lambda: metric("podrelay_jobs_followed") == 0)
+    await eventually(lambda: metric("podrelay_log_buffered_bytes") == 0)
+
+
 async def test_a_claim_of_a_job_that_is_another_s_is_none(running: InProcess) -> None:
     first, second = await running.start_worker("ada"), await running.start_worker("bob")
     job_id = await running.submit(simulated("--duration=600"), to=first)

@@ -1,8 +1,7 @@
-"""Hears of cancels, hand-overs, awaited ends and offered jobs at once; a lost message is caught by the sweeps.
+"""Hear of cancels, hand-overs, awaited ends and offered jobs at once; the sweeps make up for a lost message.
 
-A message is a hint to look, never an order, and anybody on the server may send one: Pub/Sub knows no databases, so that
-of another installation whose Redis is another database of the same server comes here too, and its jobs may have the
-same ids.
+A message is a hint to look, never an order, and anybody on the server may send one: Pub/Sub ignores database numbers,
+so messages of an installation in another database of this server come here too, and its jobs may have the same ids.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from worker.context import Context
 
 #: No message of ours is longer: it names a job and a namespace, or a worker.
 MAX_MESSAGE_BYTES: Final = 4096
-#: A connection on which not even the answer to our PING came for three times this long is dead.
+#: A connection that did not even answer our PING for three times this long is dead.
 PING_S = 5.0
 
 
@@ -25,16 +24,18 @@ class ControlListener(Protocol):
     def check(self, job_id: str) -> None:
         """Look at the job's record: it may ask for the job's end."""
 
-    def wake(self, job_id: str) -> None: ...
+    def wake(self, job_id: str) -> None:
+        """Look at the job: what it waits for may be there."""
 
     def offered(self, job_id: str, namespace: str) -> None:
-        """Another worker heard of the job and does not serve its namespace."""
+        """Claim the job if its namespace is served here: the worker that heard of it does not serve it."""
 
-    def sweep_soon(self) -> None: ...
+    def sweep_soon(self) -> None:
+        """Sweep: another worker has let go of jobs."""
 
 
 class Control:
-    """One Pub/Sub connection of the worker's own."""
+    """The worker's own Pub/Sub connection, on which control messages come."""
 
     def __init__(self, ctx: Context, listener: ControlListener) -> None:
         self._ctx = ctx
@@ -75,10 +76,10 @@ class Control:
                     self._take(message["data"])
 
     def _take(self, data: bytes) -> None:
-        """Act on a message. One of a newer version is passed over.
+        """Act on a message; a newer version's is ignored.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the data is no message.
         """
         try:
             message = loads_bounded(data, max_bytes=MAX_MESSAGE_BYTES)

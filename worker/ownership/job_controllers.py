@@ -1,6 +1,6 @@
-"""The jobs that this worker owns, each with its controller: how it comes to own more, and how it lets go of all.
+"""The jobs that this worker owns, each with its controller: how it claims more, and how it hands all of them over.
 
-What it owns is derived, never counted: the controllers are the jobs that it owns.
+Ownership is not kept anywhere else: a worker's jobs are those that have a controller here.
 """
 
 import asyncio
@@ -19,17 +19,19 @@ from worker.jobs.recent_results import RecentResults
 
 log = structlog.get_logger("podrelay.worker")
 
-#: How long a leaving worker tries to tell Redis that its jobs, and those that it is just claiming, are not its own any
-#: more: it is to be gone within 10 s.
+#: How long a worker that shuts down tries to release its jobs, and those that it is just claiming: it is to be gone
+#: within 10 s.
 HAND_OVER_S: Final = 3.0
-#: How long a launch may take until the message is given up: the sweep finds the job's record.
+#: A launch that takes longer gives up its message: the sweep finds the job's record.
 LAUNCH_S: Final = 50.0
-#: Offers that are taken at a time; the sweep finds the jobs of the others.
+#: How many offered jobs are claimed at the same time; the sweep finds the others.
 MOST_OFFERS: Final = 100
 
 
 class JobControllers:
-    """Belongs to the worker's loop.
+    """The controllers of this worker's jobs, each in a task of its own.
+
+    ``ended`` is called with each controller that has ended.
 
     Attributes:
         by_id: the controllers, by job id.
@@ -44,7 +46,6 @@ class JobControllers:
         capacity_changed: Callable[[], None],
         ended: Callable[[JobController], None],
     ) -> None:
-        """Make it; ``ended`` is called with each controller that has ended."""
         self.by_id: dict[str, JobController] = {}
         self.capacity_changed = capacity_changed
         self._ctx = ctx
@@ -65,8 +66,9 @@ class JobControllers:
     def has_capacity(self) -> bool:
         """Whether there is room for more jobs.
 
-        Those that have their result do not count, nor those that wait for quota, back-off or a predecessor, nor those
-        in a namespace that it is not shown any more: they would hold up the others.
+        Jobs that have their result do not count, nor do those that wait for something else than a worker (see
+        :class:`dispatcher.record.WaitReason`), nor those in a namespace whose pods the API server does not show any
+        more: they would hold up the others.
         """
         if len(self.by_id) < self._ctx.settings.max_jobs:
             return True
@@ -75,10 +77,10 @@ class JobControllers:
         return counted < self._ctx.settings.max_jobs
 
     async def launch(self, job: str | JobSpec) -> ClaimOutcome:
-        """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first.
+        """Claim the job and start its controller. A spec (a publisher in another language) is recorded first.
 
         Raises:
-            TimeoutError: it cannot be claimed now; the sweep does when it can.
+            TimeoutError: it cannot be claimed now; the sweep claims it when it can.
         """
         async with asyncio.timeout(LAUNCH_S):
             if isinstance(job, JobSpec):
@@ -92,10 +94,10 @@ class JobControllers:
         return outcomes[job]
 
     async def claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
-        """Claim these jobs, each of its former owner ('' for none), in one round trip, and begin to control them.
+        """Claim jobs, each from its former owner ('' for none), in one round trip, and start their controllers.
 
-        Returns what the claims said; of one that failed nothing. Goes on when it is cancelled: what was claimed is
-        controlled or let go of.
+        Returns each claim's outcome; one that raised has none. Goes on when the caller is cancelled: a job that was
+        claimed gets its controller, or is released.
         """
         claiming = asyncio.create_task(self._claim_many(jobs))
         self._claiming.add(claiming)
@@ -129,7 +131,7 @@ class JobControllers:
         return followed | {job_id: claimed.outcome for job_id, claimed in claims.items()}
 
     def _tell_left_alone(self, job_id: str, field: str) -> None:
-        """Tell it once in a while for each job: anybody may offer it again and again."""
+        """Log it now and then for each job, not each time: anybody may offer it again and again."""
         now = asyncio.get_running_loop().time()
         self._left_alone = {x: told_at for x, told_at in self._left_alone.items() if now - told_at < QUIET_S}
         if job_id not in self._left_alone:
@@ -148,7 +150,7 @@ class JobControllers:
         )
 
     def begin(self, record: JobRecord, term: int | None = None) -> None:
-        """Begin to control a job that this incarnation owns; ``term``: of the lease when it was claimed."""
+        """Start the controller of a job that this incarnation owns. ``term``: the lease's when the job was claimed."""
         if record.job_id in self.by_id or self._is_closed:
             return
         controller = JobController(self._ctx, record, self._results, term)
@@ -165,7 +167,7 @@ class JobControllers:
         try:
             await controller.run()
         except Exception:
-            # A defect of ours must neither lose the job nor spin: the heartbeat finds it owned and not followed.
+            # A defect of ours must neither lose the job nor spin: the reconciler finds it owned and without controller.
             log.exception("follower failed", job_id=job_id)
         finally:
             del self.by_id[job_id]
@@ -174,8 +176,8 @@ class JobControllers:
                 self.capacity_changed()
 
     def offered(self, job_id: str, namespace: str) -> None:
-        """Claim a job that another worker heard of and does not serve, where this one does."""
-        # Only who serves it may answer: a claim by anybody else offers the job again, to everybody.
+        """Claim a job that another worker heard of and does not serve, if this one serves its namespace."""
+        # Nobody else may try: a claim by a worker that does not serve it offers the job again, to everybody.
         is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
         if self.may_take_more and is_new and namespace in self._ctx.served:
             self._offers.add(job_id)
@@ -191,13 +193,13 @@ class JobControllers:
     # Leaving
 
     def close(self) -> None:
-        """Take no more jobs, and let go of those whose claim is answered from now on."""
+        """Take no more jobs, and release those whose claim is answered from now on."""
         self._is_closed = True
 
     async def hand_over(self) -> None:
-        """Let go of every job with one message; the pods go on.
+        """Release every job in one step; the pods run on.
 
-        Done before anything is stopped: whatever is still under way here is refused from then on.
+        Comes before anything is stopped: Redis refuses from then on whatever is still under way here.
         """
         self._ctx.lease.end_term()
         job_ids = list(self.by_id)
@@ -211,7 +213,7 @@ class JobControllers:
         log.info("handed over", jobs=len(job_ids))
 
     async def stop(self) -> None:
-        """End all that is under way here, without a word to Redis."""
+        """Cancel all tasks here, and tell Redis nothing."""
         left = [*self._tasks, *self._claiming]
         for task in left:
             task.cancel()

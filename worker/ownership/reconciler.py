@@ -1,7 +1,7 @@
-"""Holding what this worker follows against what the records say.
+"""Compare the jobs that this worker controls with the records that name it as owner, and put right what differs.
 
-A cancel whose message was lost, a claim whose reply was lost, a record that Redis has lost, a result that a failover
-has undone: all are found by comparing "records that I own" with "jobs that I follow".
+So it finds a cancel whose message was lost, a claim whose reply was lost, a record that Redis has lost, a result that a
+failover has undone.
 """
 
 import asyncio
@@ -21,13 +21,18 @@ from worker.ownership.job_controllers import JobControllers
 T = TypeVar("T")
 log = structlog.get_logger("podrelay.worker")
 
+#: How many records one survey reads.
 WINDOW: Final = 500
-#: How many jobs are put right side by side: each takes several round trips, and others wait to launch meanwhile.
+#: How many jobs are put right at the same time: each takes several round trips, and others wait to launch meanwhile.
 AT_ONCE: Final = 16
 
 
 class Reconciler:
-    """Belongs to the supervisor's loop. ``rows``: the queue's active jobs as of the last look, by job id."""
+    """Puts right where this worker's jobs and the records differ.
+
+    Attributes:
+        rows: the queue's active jobs as of the last look, by job id.
+    """
 
     def __init__(self, ctx: Context, jobs: JobControllers, results: RecentResults) -> None:
         self.rows: dict[str, SurveyRow] = {}
@@ -37,7 +42,7 @@ class Reconciler:
         self._results = results
 
     async def reconcile(self) -> None:
-        """Look at the queue's records and put right what differs.
+        """Survey the queue's records and put right what differs.
 
         Raises:
             connection.REFUSED: Redis cannot be used now.
@@ -69,9 +74,9 @@ class Reconciler:
             await self._follow_again(row.job_id)
 
     def _doubt_all_in_another_redis(self) -> None:
-        """Recheck every job in another Redis, which may have lost the last of a silent container's log.
+        """Recheck every job where Redis was emptied, restarted or failed over since the last look.
 
-        No step would tell of that.
+        It may have lost the last of a silent container's log, and no step would tell of that.
         """
         if self._server_run != self._ctx.lease.server_run:
             self._server_run = self._ctx.lease.server_run
@@ -108,7 +113,7 @@ class Reconciler:
         return row is None or row.status is None
 
     async def _check_lost(self, controller: JobController) -> None:
-        """Recheck a followed job that was not in the look: it has ended meanwhile, or Redis has lost it."""
+        """Recheck a job that the survey did not show: it has ended meanwhile, or Redis has lost it."""
         job_id = controller.record.job_id
         record = await self._ctx.store.read_record(job_id)
         if self._jobs.by_id.get(job_id) is not controller:

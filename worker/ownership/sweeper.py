@@ -1,7 +1,7 @@
-"""Finding what nobody takes care of: jobs without an owner or with a dead one, pods without a record.
+"""Find what nobody takes care of: jobs without an owner or with a dead one, pods without a record.
 
-The queue's messages are hints, and some are lost, so the records themselves are swept. Who takes what is decided by the
-claim, atomically; small random batches let several workers share.
+The queue's messages are hints, and some are lost, so the records themselves are swept. The claim decides, atomically,
+which worker gets a job; small random batches let several workers share.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from worker.rules.spec_copy import spec_from_annotations
 log = structlog.get_logger("podrelay.worker")
 
 BATCH: Final = 20
-#: How long after a claim that nobody can grant (its record cannot be read, or says that it is over) a job is not
-#: claimed again: it would stand before others that wait.
+#: A job that nobody can claim (its record cannot be read, or says that it is over) is not claimed again for this long:
+#: it would keep others waiting.
 SET_ASIDE_S: Final = 60.0
-#: How long a job's message may be under way before the sweep takes the job without it, while the queue is busy.
+#: How long a job's message may be under way, while the queue is busy, before the sweep claims the job without it.
 MESSAGE_S: Final = 30.0
-#: How often a stray pod is looked at that is being deleted.
+#: How often a stray pod that is being deleted is looked at.
 LEAVING_LOOK_S: Final = 60.0
 
 
 class Sweeper:
-    """Belongs to the supervisor's loop.
+    """Reconciles and sweeps, over and over.
 
-    ``beat`` renews the lease, which knows then what Redis has been through: what Redis does not show any more is judged
-    after a beat only. Between an emptied Redis and the next regular beat everybody's jobs look like nobody's.
+    ``beat`` renews the lease, and so finds out whether Redis was emptied or failed over. What Redis does not show any
+    more is judged only after a beat: right after it was emptied, everybody's jobs look like nobody's.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Sweeper:
         self._strays: dict[str, Observation] = {}
         self._leaving: dict[str, float] = {}  # uids of strays that are being deleted: when each was looked at
         self._set_aside: dict[str, float] = {}
-        self._beyond: set[str] = set()  # uids of pods of which it was told that no record can be made of them
+        self._beyond: set[str] = set()  # uids of pods that are logged as giving no record
 
     def sweep_now(self) -> None:
-        """Sweep now."""
+        """Sweep now, not at the next regular time."""
         self._is_due.set()
 
     def stray_pod(self, pod: Observation) -> None:
-        """Take note of a pod of this queue that this worker does not follow (most often another worker does)."""
+        """Take note of a pod of this queue for which there is no job here (most often another worker has it)."""
         self._strays[pod.uid] = pod
 
     async def run(self) -> None:
@@ -149,13 +149,13 @@ class Sweeper:
             await self._claim({row.job_id: ""})
 
     async def _tell_unserved(self, rows: list[SurveyRow]) -> None:
-        """Have jobs that nobody serves say so: a refused claim does, and tells a worker that does serve them."""
+        """Claim jobs that are not served here: the refusal offers them to a worker that can, or says that none can."""
         waiting = [row for row in rows if row.status is Status.QUEUED]
         for row in random.sample(waiting, min(BATCH, len(waiting))):
             await self._claim({row.job_id: row.owner})
 
     async def _claim(self, owners: Mapping[str, str]) -> Mapping[str, ClaimOutcome]:
-        """Claim jobs, each of its former owner; those that nobody can claim are set aside for a while."""
+        """Claim jobs, each from its former owner; those that nobody can claim are set aside for a while."""
         outcomes = await self._jobs.claim_many(owners)
         until = self._ctx.lease.now() + SET_ASIDE_S
         hopeless = (ClaimOutcome.UNREADABLE, ClaimOutcome.FINAL)
@@ -170,7 +170,7 @@ class Sweeper:
     # Pods
 
     async def _settle_strays(self) -> None:
-        """Delete pods that no job has any more; make the records again of pods whose record Redis has lost."""
+        """Delete pods that no job has any more; rebuild from its pod a record that Redis has lost."""
         for pod in list(self._strays.values()):
             watched = self._ctx.watches.pod(pod.namespace, pod.name)
             if watched is None or watched.uid != pod.uid or watched.job_id in self._jobs.by_id:
@@ -187,7 +187,7 @@ class Sweeper:
                     await self._settle(watched)
 
     def _is_its_turn(self, uid: str) -> bool:
-        """There is hardly anything to do for a pod that is on its way out, and it may be for days."""
+        """Whether to look again at a pod that is being deleted: seldom, as that may take days."""
         now = asyncio.get_running_loop().time()
         if uid in self._leaving and now < self._leaving[uid] + LEAVING_LOOK_S:
             return False
@@ -210,7 +210,7 @@ class Sweeper:
         return self._ctx.lease.may_rebuild
 
     async def _rebuild(self, pod: Observation) -> None:
-        """Make the record of a pod again from its annotations."""
+        """Rebuild a pod's record from its annotations."""
         if not await self._may_rebuild():
             return
         found = await self._ctx.cluster.read_pod(pod.namespace, pod.name)

@@ -158,6 +158,23 @@ def emptied_two_leases_ago(machine: Machine) -> None:
     machine.at = 180.1
 
 
+def emptied_and_then_away(machine: Machine) -> None:
+    """Nobody could write again what Redis had lost before it was away: its owners have their time anew."""
+    emptied(machine)
+    machine.beat(163)
+    machine.beat(185, was_alive=False)
+    for at in range(188, 203, 3):
+        machine.beat(at)
+    machine.at = 204.9
+
+
+def emptied_and_away_afterwards(machine: Machine) -> None:
+    emptied(machine)
+    for at in range(163, 184, 3):
+        machine.beat(at)
+    machine.beat(200, was_alive=False)
+
+
 def restarted_with_its_data(machine: Machine) -> None:
     """The server's run began at 158: the first beat that finds it says so."""
     renewed(machine)
@@ -233,6 +250,8 @@ TABLE: Sequence[tuple[Callable[[Machine], None], Answers]] = [
     (emptied, Answers(may_launch=False, may_rebuild=False, term=2, dead_from=160)),
     (emptied_nearly_two_leases_ago, Answers(may_launch=False, may_rebuild=False, term=2, dead_from=160)),
     (emptied_two_leases_ago, Answers(term=2)),
+    (emptied_and_then_away, Answers(may_launch=False, may_rebuild=False, term=3, dead_from=185)),
+    (emptied_and_away_afterwards, Answers(authoritative=False, may_rebuild=False, term=3, dead_from=200)),
     (restarted_with_its_data, Answers(may_launch=False, may_rebuild=False, dead_from=158)),
     (restarted_a_while_ago, Answers()),
     (failed_over_and_lost_the_lease, Answers(may_launch=False, may_rebuild=False, term=2, dead_from=160)),

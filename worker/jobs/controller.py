@@ -4,7 +4,7 @@ Each turn looks at the present, the record and then the pod, and does the one th
 done when a process died, the next owner's controller finds the same present and goes on from there. It waits for news
 only: from the watch, from control, or for the time that a verdict names.
 
-- **claim** (:mod:`worker.loop`): claim the record, and make a controller for it.
+- **claim** (:mod:`worker.ownership.job_controllers`): claim the record, and make a controller for it.
 - **launch** (:mod:`worker.jobs.launcher`): wait for what must come first, create the pod, record it.
 - **follow** (here): tell what the pod does, and read its logs, until its attempt has an outcome.
 - **finish** (:mod:`worker.jobs.finisher`): begin another attempt; or read the logs to their ends, append the result.
@@ -42,7 +42,7 @@ CANCEL_TOLD_AFTER_S: Final = 600.0
 
 
 class JobController:
-    """Owns one job. :meth:`run` returns when the job is forgotten, or when another incarnation owns it.
+    """Takes one job through its life, until it is forgotten or another incarnation owns it.
 
     ``term``: of the worker's lease when it asked for the job.
     """
@@ -61,7 +61,7 @@ class JobController:
     # The life of a job
 
     async def run(self) -> None:
-        """Control the job to its end."""
+        """Control the job until it is forgotten, or let go of."""
         failpoint(Failpoint.CLAIMED)
         back_off = Backoff()
         try:
@@ -197,20 +197,20 @@ class JobController:
 
     @property
     def fence(self) -> Fence:
-        """Who writes it."""
+        """The owner and epoch that every write of the record shows."""
         return self._job.owned.fence
 
     @property
     def holds_capacity(self) -> bool:
         """Whether it counts for its worker's limit.
 
-        Not with its result, whatever its pod still does, nor while it waits for quota, back-off or a predecessor.
+        Not with its result, whatever its pod still does, nor while it waits for something else than a worker.
         """
         return not self.record.status.is_final and self.record.wait is None
 
     @property
     def known_pod(self) -> Observation | None:
-        """Its pod, where the watch still shows one."""
+        """The recorded pod, where the watch still shows it."""
         record = self.record
         if record.pod is None or record.namespace is None:
             return None
@@ -218,9 +218,9 @@ class JobController:
 
     @property
     def pod_left(self) -> Observation | None:
-        """The same, and also a pod of which the record does not tell.
+        """The job's pod where the watch still shows one, also one of which the record does not tell.
 
-        A former owner made it, or it was made just before something failed.
+        A former owner made such a pod, or it was made just before something failed.
         """
         if self.record.pod is not None:
             return self.known_pod
@@ -228,10 +228,10 @@ class JobController:
         shown = [watch.pods[name] for watch in self._ctx.watches if name in watch.pods]
         return next((pod for pod in shown if pod.job_id == self.record.job_id), None)
 
-    # What the supervisor and the log readers tell
+    # What the loop, the reconciler and the logs tell
 
     def pod_changed(self, pod: Observation) -> None:
-        """Hear that the watch shows a pod of this job."""
+        """Hear how the watch shows a pod of this job."""
         if self._is_ours(pod):
             self._job.pod.changed(pod)
 

@@ -41,7 +41,7 @@ class JobFinisher:
     # An attempt's end
 
     async def end_pod(self, verdict: DeletePod, pod: Observation | None) -> float:
-        """Record the intent, then ask for the pod's deletion. Returns after how many seconds to ask again."""
+        """Record the intent, then ask for the pod's deletion. Returns in how many seconds to ask again."""
         record = self._job.record
         if record.deletion_intent is not verdict.intent:
             await self._job.owned.move(
@@ -98,10 +98,9 @@ class JobFinisher:
     # The job's end
 
     async def settle(self, pod: Observation | None) -> None:
-        """Conclude a job whose record says that we removed this pod at the job's end, and that has no result.
+        """Conclude a job without a result whose record says that we removed this pod at the job's end.
 
-        Its worker died between asking for the deletion and the result (only possible with extra containers and a return
-        value).
+        Its worker died between deletion and result (only possible with extra containers and a return value).
         """
         record = self._job.record
         if record.deletion_intent is not DeletionIntent.FINISHED:

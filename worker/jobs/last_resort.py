@@ -1,7 +1,7 @@
-"""What is done for a job at whose steps this worker itself fails, by a defect of ours or data that nobody has foreseen.
+"""What is done where this worker itself fails at a job, by a defect of ours or data that nobody has foreseen.
 
-The step is tried again for a while, and the job says what fails. Then the job is ended by what its record alone tells,
-for an exception that is repeated for ever would keep its caller waiting for ever.
+The step is tried again for a while, and the job says what fails. Then the job is ended by what its record alone tells:
+an exception that comes for ever would keep the caller waiting for ever.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from worker.rules.backoff_limit import MAX_WAIT_S, BackoffLimit
 
 
 class LastResort:
-    """Belongs to one job."""
+    """Tries one job's failing step again, and ends the job where that does not help."""
 
     def __init__(self, job: OwnedJob, finisher: JobFinisher) -> None:
         self._job = job
@@ -27,7 +27,7 @@ class LastResort:
         self._backoff_limit = BackoffLimit()
 
     async def failed(self, error: Exception) -> None:
-        """Wait until the step may be tried again; end the job, or leave it, where it was tried often enough.
+        """Wait until the step may be tried again; end the job, or leave it, after enough tries.
 
         Raises:
             LetGoError: another incarnation owns the job.
@@ -45,7 +45,7 @@ class LastResort:
         await asyncio.sleep(0 if has_got_on else failed.wait_s or MAX_WAIT_S)
 
     async def _try(self, doing: Coroutine[Any, Any, None]) -> None:
-        """Do it if it can be done: it may need what has failed."""
+        """Do it, or log why it fails: it may need the very thing that has failed."""
         try:
             await doing
         except LetGoError:
@@ -72,7 +72,7 @@ class LastResort:
             self._job.log.error("given up", status=result.status.value, reason=reason, why=text)
 
     async def _leave(self) -> None:
-        """Clean-up fails: ask for the pod's deletion by its name, and leave the rest to the sweep of stray pods."""
+        """Give up the clean-up: delete the pod by its name once, and leave the rest to the sweep of stray pods."""
         record = self._job.record
         if record.namespace and record.pod and record.pod_uid:
             await self._try(self._delete(record.namespace, record.pod, record.pod_uid))

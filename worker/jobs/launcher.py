@@ -22,6 +22,7 @@ from worker.rules.manifest import namespace_of
 from worker.rules.verdict import AttemptEnded
 from worker.store import Store
 
+#: How often to look whether the predecessor's pod is gone.
 PREDECESSOR_LOOK_S: Final = 5.0
 #: Redis may find that a job may still wait (its clock was set back, the record says something else): asked again then.
 EARLY_LOOK_S: Final = 1.0
@@ -80,7 +81,7 @@ class JobLauncher:
         return None
 
     async def _release(self) -> None:
-        """Another worker can launch it, this one cannot."""
+        """Let go of a job that another worker can launch and this one cannot."""
         record = self._job.record
         await self._ctx.store.run(release(self._job.owned.fence.owner, record.spec.queue, [record.job_id]))
         raise LetGoError
@@ -136,7 +137,7 @@ class JobLauncher:
         self._job.log.info("pod adopted" if was_adopted else "pod created", pod=pod.name, attempt=attempt)
 
     async def _cancel(self) -> AttemptEnded | None:
-        """No pod is recorded, but an earlier try, or a former owner, may have created one and not heard of it."""
+        """Cancel a job without a recorded pod; record first one that an earlier try, or a former owner, has created."""
         record = self._job.record
         pod = await self._job.pod.read(namespace_of(record.spec, self._ctx.default_namespace), self.next_pod_name)
         if pod is not None and pod.job_id == record.job_id:
@@ -164,10 +165,7 @@ class JobLauncher:
 
 
 async def are_gone(store: Store, predecessor: str) -> bool:
-    """Tell whether the pods of everything before are gone.
-
-    A predecessor that was ended while it waited itself hands on what it waited for.
-    """
+    """Tell whether the pods of the predecessor, and of those that it waited for itself, are gone."""
     waited_for: str | None = predecessor
     seen = set[str]()
     while waited_for is not None and waited_for not in seen:

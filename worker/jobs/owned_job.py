@@ -22,7 +22,7 @@ DEFAULT_GRACE_S: Final = 30
 
 
 class OwnedJob:
-    """What all phases of one job's life share.
+    """One job, as all phases of its life share it.
 
     Attributes:
         step: what is being done for it, for a person.
@@ -53,7 +53,7 @@ class OwnedJob:
         return await self.pod.present(record.spec, namespace=record.namespace, name=record.pod, uid=record.pod_uid)
 
     async def remove_pod(self, pod: Observation | None) -> None:
-        """Delete the pod, and wait until it is gone; not for ever."""
+        """Delete the pod, and wait until it is gone, but not for ever."""
         if pod is None or self.pod.is_gone:
             return
         await self.pod.delete(pod)
@@ -61,7 +61,7 @@ class OwnedJob:
         await self.pod.until_gone(pod, grace_s)
 
     async def tell(self, status: Status, detail: str) -> None:
-        """Record and tell where the job is, where that is new."""
+        """Record the job's status, detail and node, and tell the caller, where they are new."""
         record, node = self.record, self.pod.last.node if self.pod.last else None
         if record.status is status and record.detail == detail and record.node == node:
             return

@@ -1,7 +1,7 @@
-"""The record of a job that this incarnation owns, as it stands, and the only way to change it.
+"""The owner's copy of a job's record, and the only way to change the record.
 
-Each change is one fenced step in Redis; the copy here follows only what Redis has taken. So whoever reads the copy sees
-what the next owner would find. Where Redis has lost what it had taken (all of it, or in a failover the last steps), the
+Each change is one fenced step in Redis, and the copy changes only after Redis has taken it: whoever reads the copy sees
+what the next owner would find. Where Redis loses what it had taken (all of it, or in a failover the last steps), the
 copy is the truth, and is put back before anything else is done.
 """
 
@@ -42,11 +42,14 @@ class LogLostError(Exception):
 
 
 class NotKeptError(Exception):
-    """Redis has taken the record again and again, and does not have it."""
+    """Redis takes the record whenever it is put back, and does not keep it."""
 
 
 class OwnedRecord:
-    """``news`` is set when a cancel is heard of. ``record`` is replaced, never changed."""
+    """The copy of one job's record, changed by fenced steps.
+
+    ``record`` is replaced, never changed. ``news`` is set when a cancel is heard of.
+    """
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class OwnedRecord:
         self._turn = asyncio.Lock()  # what is put back must not be older than what is moved at the same time
 
     def cancel_requested(self, by: str) -> None:
-        """Somebody asks for the job's end."""
+        """Take note that somebody asks for the job's end."""
         if self.record.cancel_requested_by is None:
             self.record = replace(self.record, cancel_requested_by=by)
             failpoint(Failpoint.CANCEL_SEEN)
@@ -102,9 +105,7 @@ class OwnedRecord:
         await self._carry_out(step, target, changes)
 
     async def end_plainly(self, event: Ended) -> None:
-        """End the job whatever else is known of it: for an owner that failed at everything else.
-
-        Says nothing of its logs, and asks for nothing but the fence.
+        """End the job by nothing but the fence, its logs untold: for an owner that failed at everything else.
 
         Raises:
             LetGoError, MovedElsewhereError, NotKeptError: as for :meth:`move`.
@@ -130,7 +131,7 @@ class OwnedRecord:
             self.cancel_requested(moved.cancel_by)
 
     async def _until_applied(self, step: Callable[[], Step[Moved]]) -> Moved:
-        """Try, and put right what it is refused for."""
+        """Repeat a step until Redis applies it, and put right what it is refused for."""
         times_refused = 0
         while (moved := await self._store.run(step())).outcome is not MoveOutcome.APPLIED:
             times_refused += 1
@@ -159,7 +160,7 @@ class OwnedRecord:
 
         Raises:
             LetGoError: another incarnation owns the job, or its key was submitted again: that job takes the pod over.
-                Or the record cannot be read: a newer version's hand is in it, and the job is left alone.
+                Or the record cannot be read (a newer version wrote it): the job is left alone.
         """
         async with self._turn:
             published = self._logs.checkpoints
@@ -180,7 +181,7 @@ class OwnedRecord:
                 await self._put_back()
 
     def _take(self, record: JobRecord) -> None:
-        """Take this record over. What Redis does not have is kept: who asked for a cancel, and a pod that was made."""
+        """Copy this record, and keep what Redis does not have: who asked for a cancel, and a pod that was made."""
         known, was_asked = self.record, self.record.cancel_requested
         if record.pod is None and record.status.is_final:
             record = replace(record, pod=known.pod, pod_uid=known.pod_uid, namespace=known.namespace)
@@ -190,14 +191,14 @@ class OwnedRecord:
             failpoint(Failpoint.CANCEL_SEEN)
 
     def note_published(self) -> None:
-        """Take over how far the logs are published."""
+        """Copy how far the logs are published."""
         self.record = replace(self.record, checkpoints={**self.record.checkpoints, **self._logs.checkpoints})
 
     async def _put_back(self) -> None:
-        """Make the record again as it stands here.
+        """Restore the record from the copy.
 
-        A result is appended again afterwards: the record is restored as that of a running job. Not at once where the
-        job may have been taken over before Redis lost it: the new owner, if there is one, goes first.
+        An ended job's is restored as that of a running one: its result is appended again afterwards. Where the job may
+        have been taken over before Redis lost it, this waits: the new owner, if there is one, goes first.
         """
         await self._ctx.lease.until_authoritative()
         published = self._logs.checkpoints

@@ -1,6 +1,6 @@
 """The pod of the job's present attempt: what is known of it, and how it is removed.
 
-The watch tells what a pod is; only a GET of its name proves that it is not (404, or another uid).
+The watch tells how a pod is; only a GET of its name proves that it is gone (404, or another uid).
 """
 
 import asyncio
@@ -20,23 +20,23 @@ log = structlog.get_logger("podrelay.worker")
 
 #: A pod that was told to go is looked at again after its grace and this long.
 GONE_GRACE_S: Final = 15.0
-#: A pod that does not go is on a node that does not answer, or held: nobody waits for it for ever.
+#: A pod that is still there this long after its grace, or whose deletion is refused for this long, is given up.
 GIVE_UP_GONE_S: Final = 75.0
-#: No longer grace than this is waited for: the pod goes on to its end, and nobody holds anything for it.
+#: The longest grace that is waited for: a pod may have more, and nothing is held for it.
 LONGEST_GRACE_S: Final = 3600.0
-#: A pod is proved to be gone, and the watch still shows it: it is waited for this long.
+#: How long to wait for the watch to show the deletion of a pod that is proved to be gone.
 LAST_LOOK_S: Final = 10.0
 #: A pod that the watch does not show, because somebody took its labels away, is looked at again after this long.
 UNWATCHED_S: Final = 10.0
 
 
 class JobPod:
-    """``news`` is set whenever something is heard.
+    """What is known of the present attempt's pod. ``news`` is set whenever something is heard.
 
     Attributes:
-        last: the last that was seen of it, also after its deletion.
+        last: the last observation of it, also after its deletion.
         is_gone: its deletion was seen, or its absence proved.
-        final_observation: the last that it ever was, where its deletion was seen.
+        final_observation: how it was at its deletion, where that was seen.
     """
 
     def __init__(self, cluster: Cluster, watches: PodWatches, job_id: str, news: asyncio.Event) -> None:
@@ -52,7 +52,7 @@ class JobPod:
         self._log = log.bind(job_id=job_id)
 
     def begin(self, pod: Observation | None) -> None:
-        """Another attempt: its pod as created, None before that."""
+        """Begin with another attempt: its pod as created, None before that."""
         self.last, self.is_gone, self.final_observation, self._is_in_doubt = pod, False, None, False
         self._read_at = asyncio.get_running_loop().time()
         newer = self._watches.pod(pod.namespace, pod.name) if pod else None
@@ -65,20 +65,20 @@ class JobPod:
         self._news.set()
 
     def deleted(self, pod: Observation) -> None:
-        """Take note of the pod's deletion, with the last that it was."""
+        """Take note of the pod's deletion, and how it was then."""
         self.last = self.final_observation = pod
         self.is_gone = self._is_in_doubt = True
         self._news.set()
 
     def mark_stale(self) -> None:
-        """Something hints that it is not what the watch last showed."""
+        """Have the pod read before it is trusted again: it may not be as the watch last showed it."""
         self._is_in_doubt = True
         self._news.set()
 
     async def present(self, spec: JobSpec, *, namespace: str, name: str, uid: str | None) -> Observation | None:
         """Return the pod as it is; None where its absence is proved.
 
-        A deleted pod that was last seen with its outcome is returned as that: the outcome counts.
+        A deleted pod is still returned as it was last seen, where that shows its outcome.
         """
         if self.last is None and (gone := self._watches.gone(namespace, uid)):
             self.deleted(gone)
@@ -98,9 +98,9 @@ class JobPod:
         return self.last
 
     def unwatched_s(self) -> float | None:
-        """After how many seconds a pod that the watch does not show is to be looked at again; None while it does.
+        """In how many seconds to read a pod that the watch does not show; None while it does.
 
-        Whoever may change pods may take their labels away, and nobody tells of it any more.
+        Whoever may change pods may take away the labels by which the watch finds them.
         """
         if self.last is None:
             return None
@@ -110,7 +110,7 @@ class JobPod:
         return max(0.0, self._read_at + UNWATCHED_S - asyncio.get_running_loop().time())
 
     def _outcome(self, spec: JobSpec, uid: str | None) -> Observation | None:
-        """Return the last look, where it tells how the base container ended."""
+        """Return the last observation, where it shows how the pod or its base container ended."""
         if self.last is None or self.last.uid != uid:
             return None
         base = self.last.container(spec.base_container)
@@ -120,7 +120,7 @@ class JobPod:
     async def _until_told(self, namespace: str, name: str, uid: str | None) -> None:
         """Give a watch that lags behind the time to show the deletion.
 
-        Its last look tells who ended the pod, which a 404 does not.
+        Its last observation tells who ended the pod; a 404 does not.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK_S):
@@ -140,7 +140,7 @@ class JobPod:
                 await asyncio.sleep(back_off.failed(error))
 
     async def delete(self, pod: Observation) -> None:
-        """Ask for the pod's deletion, until the API server has heard it.
+        """Ask for the pod's deletion until the API server accepts it.
 
         Where it refuses for long, the pod is left to the sweep of stray pods.
         """
@@ -154,7 +154,7 @@ class JobPod:
             await asyncio.sleep(back_off.failed(error))
 
     async def ask_to_go(self, pod: Observation) -> ClusterUnavailableError | ClusterRefusedError | None:
-        """Ask once for the pod's deletion; None: the API server has heard it."""
+        """Ask once for the pod's deletion; None: the API server has accepted it, or the pod is gone."""
         try:
             is_there = await self._cluster.delete_pod(pod.namespace, pod.name, uid=pod.uid)
         except (ClusterUnavailableError, ClusterRefusedError) as error:
@@ -166,7 +166,7 @@ class JobPod:
         return None
 
     async def patch(self, pod: Observation, metadata: dict[str, Any]) -> None:
-        """Merge labels and annotations into it, until the API server has taken them or the pod is gone."""
+        """Patch the pod's labels and annotations: repeats until the API server takes them or the pod is gone."""
         back_off = Backoff()
         while True:
             try:
@@ -179,7 +179,7 @@ class JobPod:
     async def until_gone(self, pod: Observation, grace_s: float) -> None:
         """Wait until the pod is gone; a GET proves it where the watch does not tell.
 
-        Given up long after its grace, where its node does not answer, and sooner where nothing of it runs any more (a
+        Gives up long after its grace (its node does not answer), and sooner where nothing of it runs any more (a
         finalizer holds it).
         """
         loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
-"""Making sure that the one pod of an attempt exists: create, or adopt what an earlier try has created.
+"""Make sure that the one pod of an attempt exists: create it, or adopt what an earlier try has created.
 
-An answer to a create may be lost, and two workers may have raced: the pod's name is the same for both, so the API
-server decides, and whoever hears 409 looks whose the pod is.
+The answer to a create may be lost, and two workers may race: the pod has the same name for both, so the API server
+decides, and whoever gets 409 looks whose pod it is.
 """
 
 import json
@@ -26,8 +26,8 @@ from worker.rules.spec_copy import spec_annotations
 class Launched:
     """The pod exists.
 
-    ``attempt``: which it is; a later one than was asked for, where Redis has lost that it was made. ``was_adopted``: it
-    had existed before.
+    ``attempt``: whose pod it is; a later one than was asked for, where Redis has lost that it was made.
+    ``was_adopted``: it existed before.
     """
 
     pod: Observation
@@ -37,7 +37,7 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It will never exist."""
+    """The pod will never exist: the job fails for this reason."""
 
     reason: FailureReason
     message: str
@@ -45,12 +45,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """The API server does not show this worker the namespace's pods: another worker's job, if any's."""
+    """The API server does not show this worker the namespace's pods: the job is left to other workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not now. ``error`` may carry the API server's wish when to come again."""
+    """The pod cannot be created now. ``error`` may carry the API server's ``Retry-After``."""
 
     wait: WaitReason
     detail: str
@@ -62,7 +62,7 @@ async def ensure_pod(
 ) -> Launched | Refused | Unserved | Later:
     """Create the pod of the attempt, or adopt it.
 
-    ``may_create`` is asked right before: whether the job is surely still this worker's.
+    ``may_create`` is asked right before the request: whether the job is surely still this worker's.
     """
     try:
         namespace = namespace_of(record.spec, ctx.default_namespace)
@@ -94,10 +94,10 @@ async def ensure_pod(
 
 
 async def _known(ctx: Context, record: JobRecord, namespace: str, attempt: int) -> Observation | None:
-    """Return the attempt's pod, where it exists already.
+    """Return the attempt's pod, where the watch shows it already.
 
-    Where the record is new, Redis may have been emptied and the job submitted again: then it may be a later attempt's,
-    or the key's.
+    A new record may mean that Redis was emptied and the job submitted again: then a later attempt's pod will do, or one
+    of the same key.
     """
     last = attempt if record.attempt > 0 else record.spec.launch_retries + 1
     for number in range(last, attempt - 1, -1):
@@ -172,7 +172,7 @@ async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Obs
 
 
 def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
-    """Say what the API server's no to a create means. ``sent_bytes``: how large the pod was, as JSON."""
+    """Return what the API server's refusal of a create means. ``sent_bytes``: how large the pod was, as JSON."""
     said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
     if error.is_too_large:
         text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"

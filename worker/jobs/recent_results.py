@@ -1,7 +1,7 @@
-"""Results that were appended a short while ago, kept in memory in case that Redis loses them.
+"""Results that were appended a short while ago, kept in memory in case Redis loses them.
 
-A failover of Redis loses the writes of its last moments, and somebody may empty it: then only the worker that appended
-a result still knows it. It appends it again, so that the job does not run a second time.
+A failover of Redis loses its last writes, and somebody may empty it: then only the worker that appended a result still
+knows it. It appends the result again, so that the job does not run a second time.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Finished:
 
 
 class RecentResults:
-    """One worker's, by job id."""
+    """The recent results of one worker, by job id."""
 
     def __init__(self, lease: Lease, log_budget: LogBudget) -> None:
         self._lease = lease
@@ -75,7 +75,7 @@ class RecentResults:
         return found
 
     def _may_be_lost(self, finished: Finished, row: SurveyRow | None) -> bool:
-        """Whether the job is active and has not ended any more, or Redis was emptied, restarted or replaced since."""
+        """Whether Redis shows the job as not ended, or not at all since it was emptied, restarted or failed over."""
         if row is None:
             return finished.server_run != self._lease.server_run
         return row.status is None or not row.status.is_final

@@ -20,7 +20,7 @@ MOST_WARNINGS: Final = 10
 async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:
     """Return the last warning events about the pod, those that explain nothing before the others.
 
-    None where the API server does not tell: they explain, they do not decide.
+    Empty where the API server does not answer: warnings explain, they do not decide.
     """
     try:
         found = await cluster.pod_warnings(namespace, uid)
@@ -37,7 +37,7 @@ def _seen_at(event: ClusterEvent) -> datetime:
 
 
 def _cluster_event(event: Any) -> ClusterEvent | None:
-    """Read the event as the result tells it; None for what nobody could read: anybody may write events about a pod."""
+    """Read an event of the cluster; None where it cannot be read: anybody may write events about a pod."""
     if not isinstance(event, dict):
         return None
     series = event.get("series")
@@ -62,7 +62,7 @@ def make_result(
     logs: Mapping[str, LogSummary],
     log_url: str | None,
 ) -> JobResult:
-    """Put the result together."""
+    """Make the job's result; a return value that cannot be used fails a job that has succeeded."""
     status, reason, message = ended.status, ended.reason, ended.message
     if status is Status.SUCCEEDED and return_value.outcome in _UNUSABLE:
         status, reason, message = Status.FAILED, FailureReason.RETURN_VALUE, return_value.message
@@ -89,7 +89,7 @@ def make_result(
 
 
 def plain_result(record: JobRecord, message: str) -> JobResult:
-    """Make the result of a job that its worker could not follow: from the record's own fields, nothing else."""
+    """Make the result of a job that its worker could not follow, from nothing but the record."""
     is_cancelled = record.cancel_requested
     return JobResult(
         job_id=record.job_id,

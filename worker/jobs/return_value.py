@@ -1,8 +1,8 @@
-"""The return value, out of the sidecar's log.
+"""Read the job's return value from the sidecar's log.
 
 The sidecar (see :mod:`worker.rules.manifest`) prints one header line, ``podrelay-return-value <bytes> <sha256>``, and
-then the file as it is; or a header that says why there is none. Each way in which this can go wrong has its own outcome
-and its own sentence, for they have different cures.
+then the file as it is; or a header that says why there is none. Each way to fail has its own outcome and its own
+sentence, for they have different cures.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _HEADER: Final = re.compile(rb"^podrelay-return-value (.*)\n", re.MULTILINE)
 MAX_LOG_BYTES: Final = names.MAX_RETURN_VALUE_BYTES + 256
 #: How long the sidecar may take to print, after all other containers have ended.
 RETURN_VALUE_S: Final = 60.0
-#: So often its log is read after its end, where the value did not come whole: a read may be cut and not show it.
+#: How often its log is read after its end, until the value is whole: a read may be cut and not show it.
 READS_AFTER_END: Final = 2
 
 _FILE: Final = names.RETURN_VALUE_FILE
@@ -84,7 +84,7 @@ def _too_large(size: str) -> tuple[ReturnValueOutcome, None, str]:
 
 @dataclass(frozen=True, slots=True)
 class ReturnValue:
-    """``message`` says what is wrong; empty where nothing is."""
+    """What became of the return value. ``message`` says what is wrong; empty where nothing is."""
 
     outcome: ReturnValueOutcome = ReturnValueOutcome.NOT_ASKED
     value: Any = None
@@ -98,7 +98,7 @@ LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
 async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
     """Read what the sidecar prints when it is told to end.
 
-    Its end is what its pod says: a refusal, or the end of a stream, comes also of a kubelet that restarts.
+    Only the pod's status tells that it has ended: a kubelet that restarts also ends streams and refuses requests.
     """
     found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, Backoff()
     with suppress(TimeoutError):

@@ -1,10 +1,10 @@
 """The job record: one hash in Redis, which is the truth about a job.
 
-The atomic steps (``lua/*.lua``) write it; this module reads its fields, and makes those that an owner changes. Times
+The atomic steps (``lua/*.lua``) write it; this module reads its fields, and encodes those that an owner changes. Times
 are seconds of Redis' own clock, so that no other machine's clock decides anything.
 
-Reading is total: whatever stands there gives a :class:`JobRecord` that can be shown, and says what in it cannot be
-read. A newer version's status or intent is such a thing, and so is junk: the job is left to whoever understands it.
+Reading never fails: whatever stands there gives a :class:`JobRecord` that can be shown, and says what in it cannot be
+read (a newer version's status or intent, or junk). Such a job is left to a worker that can read it.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ NO_CHAIN = "0" * 64
 MAX_FIELD_BYTES = 4 * 1024 * 1024
 #: The longest entry of a worker that is read.
 MAX_WORKER_BYTES = 64 * 1024
-#: How many of a record's problems are told.
+#: How many of a record's problems are named.
 MOST_PROBLEMS = 10
-#: The name of what has none that can be read.
+#: What stands for a name or status that cannot be read.
 UNREADABLE = "unreadable"
 #: The last second that is read as a time: any later one is junk, and the last ones that exist cannot be reckoned with.
 MAX_SECONDS = 1e11
@@ -51,8 +51,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 class DeletionIntent(StrEnum):
     """Why *we* delete the pod.
 
-    Written to the record before the delete is sent, so that a pod that goes away is never mistaken for one that
-    somebody else deleted.
+    Written to the record before the delete is sent, so that the pod is never taken for one that somebody else deleted.
     """
 
     FINISHED = "finished"  #: the job has its result; the pod is cleaned up
@@ -62,7 +61,7 @@ class DeletionIntent(StrEnum):
 
 
 class WaitReason(StrEnum):
-    """What a QUEUED job waits for, where it is not a worker. One that a newer version has added keeps its name."""
+    """What a QUEUED job waits for other than a worker. A newer version's reason keeps its name."""
 
     QUOTA = "quota"  #: room in its namespace's resource quota
     API_SERVER = "api_server"  #: the API server does not answer, or does not take the pod yet
@@ -71,7 +70,7 @@ class WaitReason(StrEnum):
 
     @classmethod
     def carried(cls, text: str) -> "WaitReason":
-        """Return the reason of this name; an unknown one is equal to none that is known."""
+        """Return the reason of this name; an unknown name gives a reason that equals no known one."""
         if (known := next((reason for reason in cls if reason == text), None)) is not None:
             return known
         stranger = str.__new__(cls, text)
@@ -98,7 +97,7 @@ class Checkpoint:
     chain: str = NO_CHAIN
 
     def encode(self) -> str:
-        """Text form in the record. ``end`` stands first: the append script reads it."""
+        """Return the text that stands in the record. ``end`` comes first: the append script reads it."""
         fields = (self.end, self.timestamp, self.nth, self.line_bytes, self.line_sha256, self.chain)
         return " ".join(str(x) if x != "" else "-" for x in fields)
 
@@ -107,7 +106,7 @@ class Checkpoint:
         """Read what :meth:`encode` wrote.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is no checkpoint.
         """
         parts = text.split(" ")
         if len(parts) != 6 or not _TIMESTAMP.fullmatch(parts[1]) or not parts[4] or not _CHAIN.fullmatch(parts[5]):
@@ -126,8 +125,8 @@ def chain_next(chain: str, data: bytes) -> str:
 class JobRecord:
     """One job as its record tells it.
 
-    ``reached``: status (or ``claimed``, ``attempt``) to the time in seconds at which it was reached; those of an
-    attempt (STARTING, RUNNING) are that attempt's. ``attempt`` counts from 1, 0 before the first.
+    ``reached``: status (or ``claimed``, ``attempt``) to the time in seconds at which it was reached; STARTING and
+    RUNNING are the present attempt's. ``attempt`` counts from 1; 0: before the first.
     """
 
     job_id: str
@@ -166,13 +165,13 @@ class JobRecord:
 
     @property
     def why_unreadable(self) -> str:
-        """Everything of the record that this version cannot read, for a person; empty where it can read all."""
+        """What in the record this version cannot read, for a person; empty where it can read all."""
         named = {"spec": self.unreadable, "record": self.unreadable_state, "result": self.unreadable_result}
         return "; ".join(f"{what}: {why}" for what, why in named.items() if why)
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether somebody has asked for the job's end."""
+        """Whether somebody has cancelled the job."""
         return self.cancel_requested_by is not None
 
     def reached_at(self, what: str) -> float | None:
@@ -185,7 +184,7 @@ class JobRecord:
 
 
 class Changes(TypedDict, total=False):
-    """What of a record its owner changes, by the names of :class:`JobRecord`.
+    """The fields of a :class:`JobRecord` that its owner changes.
 
     The steps themselves write the rest: the status and its time, the owner, how far the logs are published.
     """
@@ -208,17 +207,17 @@ class Changes(TypedDict, total=False):
     result: JobResult | None
 
 
-#: The hash's fields that are called otherwise than the record's.
+#: Fields with another name in the hash than in :class:`JobRecord`.
 _FIELD_OF: Final = {"deletion_intent": "intent", "cancel_requested_by": "cancel_by"}
 
 
 def encode_changes(changes: Changes) -> dict[str, str]:
-    """Return the hash's fields after these changes; '' deletes one."""
+    """Return these changes as fields of the hash; '' deletes one."""
     return {_FIELD_OF.get(name, name): _encode(value) for name, value in changes.items()}
 
 
 def encode_record(record: JobRecord) -> dict[str, str]:
-    """All fields that are the owner's to say, for a hash that has lost them: what may change, times, checkpoints."""
+    """Return all fields that an owner knows (changes, times, checkpoints), for a hash that has lost them."""
     changes = cast(Changes, {name: getattr(record, name) for name in Changes.__annotations__})
     return {
         **{name: text for name, text in encode_changes(changes).items() if text},
@@ -241,14 +240,14 @@ def _encode(value: object) -> str:
 
 
 class _Fields:
-    """A record's fields as text, and what of them cannot be read. ``lua/prelude.lua`` (is_strange) reads the same."""
+    """A record's fields as text, and which cannot be read. ``is_strange`` in ``lua/prelude.lua`` decides alike."""
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self.text = {_text(name): _text(value) for name, value in fields.items()}
         self.problems: list[str] = []
 
     def read(self, name: str, reader: Callable[[str], T], otherwise: T) -> T:
-        """Return the field as its reader reads it; ``otherwise`` where it is not there, or is a problem."""
+        """Read a field; ``otherwise`` where it is missing, or cannot be read and so is a problem."""
         try:
             return reader(self.text[name]) if name in self.text else otherwise
         except ValueError as error:
@@ -265,8 +264,8 @@ class _Fields:
 def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
     """Read the hash of a record (as redis-py gives it, undecoded), whatever it holds.
 
-    A spec that cannot be read (a newer publisher's values) is replaced by a stand-in, and ``unreadable`` says why: its
-    job can then still be ended, listed and cancelled. ``unreadable_state`` is about the other fields.
+    A stand-in replaces a spec that cannot be read (a newer publisher's values), and ``unreadable`` says why: such a job
+    can still be ended, listed and cancelled. ``unreadable_state`` is about the other fields.
     """
     found = _Fields(fields)
     text, reached = found.text, _reached(found)
@@ -313,26 +312,26 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
 
 
 def no_record(name: str, why: str) -> JobRecord:
-    """Make a stand-in for what should be a record and is none: it is shown, and says why."""
+    """Make a stand-in for what should be a record and is none, which says why."""
     spec = _stand_in_spec(name, "")
     return JobRecord(job_id=name, spec=spec, digest="", status=Status.carried(UNREADABLE), unreadable_state=why)
 
 
 def is_job_id(text: str) -> bool:
-    """Whether a job can have this id: what else stands in an index is nobody's job."""
+    """Whether a job can have this id; anything else in an index is no job."""
     return _JOB_ID.fullmatch(text) is not None
 
 
 def shown(text: str, most: int = 40) -> str:
-    """Return a value that cannot be read as a person may see it: short, and without control characters."""
+    """Return text that is safe to show to a person: short, and without control characters."""
     return ascii(text[:most]) + ("…" if len(text) > most else "")
 
 
 def read_count(text: str) -> int:
-    """Read a number that counts something.
+    """Read a count.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is none.
     """
     if not _COUNT.fullmatch(text) or int(text) >= 2**53:
         raise ValueError(f"{shown(text)} is no count")
@@ -340,7 +339,7 @@ def read_count(text: str) -> int:
 
 
 def _tally(text: str) -> int:
-    """Read what counts one by one (claims, attempts), and so is never long."""
+    """Read a count that goes up by one (claims, attempts), and so is never long."""
     if len(text) > 9:
         raise ValueError(f"{shown(text)} is no count")
     return read_count(text)
@@ -350,7 +349,7 @@ def read_seconds(text: str) -> float:
     """Read a time or a span in seconds.
 
     Raises:
-        ValueError: it is none, or beyond any date.
+        ValueError: the text is none, or beyond any date.
     """
     if len(text) > 21 or not _SECONDS.fullmatch(text) or float(text) >= MAX_SECONDS:
         raise ValueError(f"{shown(text)} is no time in seconds")
@@ -358,7 +357,7 @@ def read_seconds(text: str) -> float:
 
 
 def _text(raw: bytes) -> str:
-    """Decode text; what is no UTF-8 is kept in a form that can be shown."""
+    """Decode UTF-8; other bytes become escapes that can be shown."""
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -393,7 +392,7 @@ def _queue(text: str) -> str:
 
 
 def _decode_reason(text: str | None) -> FailureReason | None:
-    """None also for the reason of a newer version."""
+    """Return the reason; None also for a newer version's."""
     return next((reason for reason in FailureReason if reason == text), None)
 
 
@@ -428,14 +427,14 @@ def _read_spec(job_id: str, text: Mapping[str, str]) -> tuple[JobSpec, str | Non
 
 
 def _stand_in_spec(job_id: str, queue: str) -> JobSpec:
-    """Not checked: what it holds is for showing only."""
+    """Make a spec that is for showing only, unchecked."""
     return JobSpec.model_construct(id=job_id, queue=queue[:63] or "default", image=UNREADABLE, name=UNREADABLE)
 
 
 def _read_result(
     job_id: str, text: Mapping[str, str], status: Status, reached: Mapping[str, float]
 ) -> tuple[JobResult | None, str | None]:
-    """Read the result, with the times that only the record knows; or a stand-in, and what is wrong with it."""
+    """Read the result, with the record's times; or a stand-in, and what is wrong with the result."""
     if not text.get("result"):
         return None, None
     times = {what: as_datetime(at) for what, at in reached.items()}
@@ -452,17 +451,17 @@ def checkpoint_field(attempt: int, container: str) -> str:
 
 
 def gap_field(checkpoint_field: str) -> str:
-    """Return the record's field that says up to where a gap of unknown length was told."""
+    """Return the record's field that says up to where a gap of unknown length was published."""
     return f"gap:{checkpoint_field}"
 
 
 def as_datetime(seconds: float) -> datetime:
-    """Seconds of Redis' clock as an aware datetime (UTC)."""
+    """Return seconds of Redis' clock as an aware datetime (UTC)."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def decode_worker(text: bytes) -> dict[str, object]:
-    """Read what a worker says of itself in its queue's list of workers; nothing, where that cannot be read."""
+    """Read what a worker says of itself in its queue's list of workers; empty where that cannot be read."""
     try:
         found = loads_bounded(text, max_bytes=MAX_WORKER_BYTES)
     except ValueError:
@@ -474,5 +473,5 @@ _GENERATION = re.compile(rb"[-A-Za-z0-9]{1,64}")
 
 
 def decode_generation(raw: object) -> str:
-    """Redis' generation as it was read; '' where there is none, or something that is none."""
+    """Read Redis' generation; '' where there is none, or junk."""
     return raw.decode() if isinstance(raw, bytes) and _GENERATION.fullmatch(raw) else ""

@@ -10,9 +10,10 @@ import pytest
 
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
-from dispatcher.status import Status
+from dispatcher.status import FailureReason, Status
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, a_spec
+from tests.support.real_redis import eventually
 from tests.support.redis_changes import wait_for_key
 from worker.cluster.client import ClusterRefusedError
 from worker.context import Context
@@ -20,6 +21,7 @@ from worker.jobs import controller, finisher
 from worker.jobs import pod as job_pod
 from worker.jobs.controller import JobController
 from worker.jobs.recent_results import RecentResults
+from worker.jobs.result import plain_result
 from worker.ownership.job_controllers import JobControllers
 from worker.ownership.reconciler import Reconciler
 
@@ -182,6 +184,34 @@ async def test_a_result_that_redis_loses_while_its_pod_takes_its_time_is_appende
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+        await jobs.stop()
+
+
+async def test_a_former_owner_s_result_is_not_lost_with_redis_either_while_its_pod_takes_its_time(
+    ctx: Context, store: RedisDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record alone would tell of a job that is over, and not how it ended: it would have succeeded."""
+    monkeypatch.setattr(job_pod, "GIVE_UP_GONE_S", 600.0)
+    spec = a_spec(get_logs=False)
+    store.submit(spec)
+    store.worker("w1").claim(spec.id)
+    result = plain_result(store.record(spec.id), "its former owner's words")
+    end = {"status": "FAILED", "reason": "cluster_error", "intent": "finished", "at:failed": "3"}
+    pod = {"pod": "p", "pod_uid": "u", "namespace": "default", "attempt": "1", "at:starting": "1", "at:running": "2"}
+    store.client.hset(names.job(spec.id), mapping={**end, **pod, "result": result.model_dump_json(exclude_none=True)})
+    results = RecentResults(ctx.lease, ctx.log_budget)
+    jobs = JobControllers(ctx, results, capacity_changed=lambda: None, ended=lambda _: None)
+    jobs.begin(store.record(spec.id))
+    cluster: Any = ctx.cluster
+    try:
+        await eventually(lambda: cluster.is_being_deleted)
+        store.client.delete(names.job(spec.id))
+        await Reconciler(ctx, jobs, results).reconcile()
+        record = store.record(spec.id)
+        assert (record.status, record.reason) == (Status.FAILED, FailureReason.CLUSTER_ERROR)
+        assert record.result is not None
+        assert record.result.message == "its former owner's words"
+    finally:
         await jobs.stop()
 
 

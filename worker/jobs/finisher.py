@@ -183,6 +183,7 @@ class JobFinisher:
 
     async def clean_up(self) -> None:
         """Remove the pod, or mark and keep it; then forget the job."""
+        self._results.keep_found(self._job.record)
         if self._job.record.pod is not None:
             pod = await self._job.present_pod()
             if pod is not None and self._is_kept(pod):

@@ -1,4 +1,4 @@
-"""Results that were appended a short while ago, kept in memory in case Redis loses them.
+"""Results that were appended or found a short while ago, kept in memory in case Redis loses them.
 
 A failover of Redis loses its last writes, and somebody may empty it: then only the worker that appended a result still
 knows it. It appends the result again, so that the job does not run a second time.
@@ -50,6 +50,15 @@ class RecentResults:
         until = self._lease.now() + KEPT_S
         self._kept[record.job_id] = Finished(record, ended, tails, until, self._lease.server_run)
         self._log_budget.keep_ended(tails.values())
+
+    def keep_found(self, record: JobRecord) -> None:
+        """Keep a result that somebody else appended, a former owner most often, while this worker cleans up after it.
+
+        Without it Redis would get the record back without its result, and as that of a job that has succeeded.
+        """
+        if record.result is not None and record.unreadable_result is None and record.job_id not in self._kept:
+            result = record.result.model_copy(update={"times": {}})
+            self.keep(replace(record, deletion_intent=None), Ended(result=result), {})
 
     def of_resubmitted(self, record: JobRecord) -> Finished | None:
         """Return the result of this job where Redis was emptied after it, and its caller has submitted it again."""

@@ -84,7 +84,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
 
 
 TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.queue.consumer:Transport"
-# Its words to a terminal, amid the log, also where that is JSON.
+# Celery would print words for a terminal amid the log, also where that is JSON.
 celery_worker.safe_say = lambda *_: None
 app = Celery("podrelay", set_as_current=False)
 app.conf.update(configuration(settings))
@@ -132,12 +132,12 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 raise SettingsError(f"PODRELAY_METRICS_PORT: cannot listen on port {port}: {error}") from error
 
     def _on_shutting_down(self, **_: Any) -> None:
-        """Handle a signal; the supervisor's own, when it has failed, is one too."""
+        """Hand over after a signal; a supervisor that has failed sends one, too."""
         self._is_asked_to_end = True
         self._supervisor.begin_hand_over()
 
     def _on_shutdown(self, sender: Any, **_: Any) -> None:
-        """All is over. Says why, unless it was asked for."""
+        """Stop the supervisor and print why the process ends, unless it was asked to."""
         self._supervisor.stop()
         failure = self._failure or self._supervisor.failure
         if failure is None:

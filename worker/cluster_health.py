@@ -1,8 +1,8 @@
-"""Whether the worker sees its cluster, and what it does where it does not.
+"""Whether the worker reaches its API server; a worker that does not is *blind*.
 
-A worker that cannot reach its API server can launch nothing, and would hold what others could run. So it takes no more
-jobs, lets go of those that have no pod, and tells why; those that have one it keeps, and goes on when it sees again.
-Where no worker sees, the queue waits in Redis.
+It can launch nothing, and would hold what others could run. So it takes no more jobs, lets go of those that have no
+pod, and tells why; those that have one it keeps, and goes on with them when the API server answers again. Where every
+worker is blind, the queue waits in Redis.
 """
 
 import asyncio
@@ -20,16 +20,15 @@ log = structlog.get_logger("podrelay.worker")
 BLIND: Final = "its API server cannot be reached, or does not take the worker's credentials"
 #: How often it is checked. Costs no request.
 CHECK_S: Final = 0.2
-#: An answer to a request of its own may take so long, and while it is blind there is one in so long: a connection on
-#: which nothing comes any more ends nobody's wait by itself.
+#: How long a probe may take, and how often a blind worker sends one: a dead connection does not end a wait by itself.
 PROBE_S: Final = 5.0
 
 
 class ClusterHealth:
-    """Belongs to the worker's loop. A worker is blind until the first check.
+    """Finds out by checks and probes whether the worker is blind, which it is until the first check.
 
     Attributes:
-        blind: why this worker cannot see its cluster; '' while it can.
+        blind: why this worker cannot reach its API server; '' while it can.
         sees: set while it can.
     """
 
@@ -45,7 +44,7 @@ class ClusterHealth:
         self._probed_at = 0.0
 
     def doubt(self) -> None:
-        """Have the API server asked: it did not answer somebody."""
+        """Have the API server probed: it did not answer a request."""
         self._cluster.needs_probe = True
 
     async def run(self) -> None:
@@ -59,7 +58,7 @@ class ClusterHealth:
             await asyncio.sleep(CHECK_S)
 
     def check(self, now: float) -> None:
-        """Take note of what is known of the cluster (``now``: steady seconds)."""
+        """Tell by what requests and watches met whether the worker is blind. ``now``: the loop's clock, in seconds."""
         if self._cluster.is_available.is_set() and self._has_looked():
             self._lost_at = None
             if self.blind:
@@ -70,7 +69,7 @@ class ClusterHealth:
                 self._note(BLIND)
 
     def _has_looked(self) -> bool:
-        """Whether all namespaces were asked for, and one was answered for: the others' jobs wait for their own."""
+        """Whether all namespaces were asked for, and one was answered for: jobs in the others wait for theirs."""
         watches = list(self._watches)
         return all(w.first_list.is_set() for w in watches) and any(w.is_synced or w.refusal for w in watches)
 
@@ -85,7 +84,7 @@ class ClusterHealth:
         self._changed()
 
     async def probe(self) -> None:
-        """Ask the API server for as little as can be asked, for all namespaces at once: the first answer will do.
+        """Send the smallest list request, in all namespaces at once: the first answer will do.
 
         One namespace may be out of order, or its requests throttled.
         """

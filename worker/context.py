@@ -1,4 +1,4 @@
-"""What every follower of a worker shares."""
+"""What everything in one worker process shares: settings, Redis, the cluster, the lease, the watches."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from worker.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One worker process' means."""
+    """What one worker process works with; made once, when it starts."""
 
     settings: WorkerSettings
     incarnation: str
@@ -38,10 +38,10 @@ class Context:
 
     @property
     def refused(self) -> dict[str, str]:
-        """The others that it is to serve, and why it does not."""
+        """Why, for each namespace that this worker is to serve and cannot."""
         return dict.fromkeys(self.watches.namespaces, self.health.blind) if self.health.blind else self.watches.refused
 
     def log_url(self, **names: Any) -> str | None:
-        """Where the site keeps the pod's logs; None where no template is configured."""
+        """Return where the site keeps the pod's logs; None where no template is configured."""
         template = self.settings.log_url_template
         return template.format_map(names) if template else None

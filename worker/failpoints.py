@@ -1,6 +1,6 @@
-"""The places between two steps of a job's life, named, so that a test can stop the process right there.
+"""Named places between two steps of a job's life, where a test can kill the process.
 
-Adding a step means adding a member here; the step-kill test runs over all members, so it covers it or fails.
+A new step needs a new member here; the step-kill test runs over all members, so it covers the step or fails.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Failpoint(StrEnum):
-    """What was just done."""
+    """A step that was just done."""
 
     CLAIMED = "claimed"
     POD_CREATED = "pod_created"  #: in Kubernetes, not yet in the record
@@ -33,6 +33,6 @@ _die_after: Final = os.environ.get(VARIABLE)
 
 
 def failpoint(what: Failpoint) -> None:
-    """Die here (SIGKILL) where a test asks for it: ``PODRELAY_TEST_DIE_AFTER=<member>``."""
+    """Kill this process (SIGKILL) where a test asks for it: ``PODRELAY_TEST_DIE_AFTER=<member>``."""
     if _die_after is not None and _die_after == what:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,8 +1,7 @@
-"""Keeping loops going: whatever one meets, it is told, counted, and begun again.
+"""Keep loops going: a failure is logged and counted, and the loop begins again.
 
-What a worker does for ever (heartbeat, control, sweeps, watches) reads what anybody may have written and hears answers
-that nobody has foreseen. Such a thing ends one turn, or costs one item of many; it never ends the loop, nor its
-neighbours.
+What a worker does for ever (heartbeat, control, sweeps, watches) reads what anybody may have written and gets answers
+that nobody has foreseen. Such a thing ends one turn, or costs one item of many; never the loop, nor its neighbours.
 """
 
 import asyncio
@@ -18,15 +17,15 @@ from worker.cluster.client import Backoff, ClusterUnavailableError
 
 log = structlog.get_logger("podrelay.worker")
 
-#: The same failure of the same loop is told at most so often.
+#: The same failure of the same loop is logged at most once in this time.
 QUIET_S: Final = 60.0
 
-#: These concern all items alike: the look is interrupted, and begun again when they are over.
+#: Redis or the API server is away: not one item's failure. It ends the turn, and the loop begins again.
 AWAY: Final = (*connection.UNAVAILABLE, ClusterUnavailableError)
 
 
 class Guard:
-    """Belongs to one event loop. ``count`` is told the loop's name at each failure."""
+    """Keeps the loops of one worker going. ``count`` is called with the loop's name at each failure."""
 
     def __init__(self, count: Callable[[str], None] = lambda _: None) -> None:
         self._count = count
@@ -35,7 +34,7 @@ class Guard:
     async def keep(
         self, name: str, run: Callable[[], Awaitable[None]], *, longest_s: float = 30.0, **what: Any
     ) -> NoReturn:
-        """Run it again whenever it ends, after a pause of at most ``longest_s``, until this is cancelled."""
+        """Run it again whenever it ends, after a growing pause of at most ``longest_s``, until this is cancelled."""
         back_off, loop = Backoff(longest_s=longest_s), asyncio.get_running_loop()
         while True:
             began = loop.time()
@@ -51,10 +50,10 @@ class Guard:
 
     @contextmanager
     def one_of_many(self, name: str, **what: Any) -> Iterator[None]:
-        """Around what is done for one item: what it raises costs the others nothing.
+        """Log and count what one item's work raises, so that it costs the others nothing.
 
         Raises:
-            AWAY: that is nobody's own.
+            AWAY: it concerns all items.
         """
         try:
             yield
@@ -64,7 +63,7 @@ class Guard:
             self.failed(name, error, **what)
 
     def failed(self, name: str, error: Exception, **what: Any) -> None:
-        """Count a failure, and tell it: with its traceback the first time, then now and then in a line."""
+        """Count a failure, and log it: with its traceback the first time, then now and then in a line."""
         self._count(name)
         now, key = asyncio.get_running_loop().time(), (name, _place(error))
         told_at, untold = self._told.get(key, (-QUIET_S, 0))
@@ -80,7 +79,7 @@ class Guard:
 
 
 def _place(error: Exception) -> str:
-    """Name the error's type and where it was raised; not its text, which may be somebody's data and always another."""
+    """Return the error's type and where it was raised; not its text, which may hold data and differ each time."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

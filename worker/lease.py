@@ -1,9 +1,9 @@
 """The worker's lease in Redis, and every "may I?" that depends on it.
 
-Whoever holds its lease may create pods and write its jobs' records. Whoever sees another's lease missing may take over
-that one's jobs, but only where the other had the time to renew it. Both depend on what Redis has been through (emptied,
-restarted, failed over, out of reach). :class:`Lease` keeps that as a state, which each beat moves on;
-:class:`Heartbeat` sends the beats.
+A worker that holds its lease may create pods and write its jobs' records. A worker that finds another's lease missing
+may take over its jobs, but only where the other had the time to renew it. Both depend on what Redis has been through
+(emptied, restarted, failed over, out of reach): :class:`Lease` keeps account of it beat by beat, :class:`Heartbeat`
+sends the beats.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
-#: The own lease counts for a little less than Redis grants, from before the renewal was sent.
+#: A worker counts on this share of the lease that Redis grants, from before the renewal was sent.
 OWN_LEASE_SHARE: Final = 0.9
 #: How many lease times the owners of jobs have to write again what Redis has lost: they know more than the pods tell.
 RECOVERY_LEASES: Final = 2
 
 
 class Lease:
-    """What is known of the own lease, and of the Redis that grants it. Belongs to one event loop.
+    """What a worker knows of its lease, and of the Redis that grants it. Belongs to one event loop.
 
     Attributes:
         term: how often the lease may have lapsed. What was owned in another term may be somebody else's by now.
-        server_run: Redis' data and server run, as of the last beat. Another run may lack the last writes of the one
-            before it.
+        server_run: names Redis' data and the run of its server, as of the last beat. Another run may lack the last
+            writes of the one before it.
     """
 
     def __init__(self, lease_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether nobody can have taken over this worker's jobs yet."""
+        """Whether the lease is surely held: nobody can have taken over this worker's jobs yet."""
         return self._clock() < self._held_until
 
     async def until_held(self) -> None:
@@ -79,24 +79,24 @@ class Lease:
         return self.held and self._clock() >= self._authoritative_from
 
     async def until_authoritative(self) -> None:
-        """Wait until it is."""
+        """Wait until :attr:`is_authoritative`."""
         while not self.is_authoritative:
             await self.until_held()
             await asyncio.sleep(max(0.0, self._authoritative_from - self._clock()))
 
     @property
     def may_launch(self) -> bool:
-        """Whether queued jobs may be taken.
+        """Whether queued jobs may be claimed.
 
-        Not while owners write again what Redis has lost: a job that is queued again may have run, to its end.
+        Not while owners write again what Redis has lost: a job that is queued again may have run to its end.
         """
         return self._clock() > self._recovers_until
 
     def is_dead(self, seen_at: float) -> bool:
         """Tell whether an owner whose lease is missing had the time to renew it.
 
-        ``seen_at``: when it renewed it last (seconds of Redis' clock). One that was not seen since Redis lost leases,
-        or since this worker was cut off, gets that time: it may have been cut off as well.
+        ``seen_at``: its last renewal (seconds of Redis' clock). Where that was before Redis lost leases, or before this
+        worker was cut off, the owner gets time: it may have been cut off as well.
         """
         return seen_at > self._deaths_count_from or self._owners_had_time(self._deaths_count_from)
 
@@ -106,26 +106,26 @@ class Lease:
 
     @property
     def may_rebuild(self) -> bool:
-        """Whether a record that is missing may be made from its pod: its owner, if there is one, had the time to."""
+        """Whether a missing record may be rebuilt from its pod: its owner, if any, had the time to restore it."""
         return self._owners_had_time(max(self._deaths_count_from, self._began_at))
 
     def now(self) -> float:
-        """Redis' time in seconds, as of the last beat and this machine's clock since."""
+        """Return Redis' time in seconds, as of the last beat and this machine's clock since."""
         return self._clock() + self._ahead_s
 
     # What changes it
 
     def began(self, *, server_started_at: float) -> None:
-        """Take note that the first beat was answered, by a server that runs since then (seconds of its clock)."""
+        """Take note of the first beat's answer. ``server_started_at``: seconds of Redis' clock."""
         self._began_at = self.now()
         self._deaths_count_from = max(self._deaths_count_from, server_started_at)
 
     def refused(self) -> None:
-        """Take note that Redis did not answer a beat: other owners may be cut off as well, until the next one."""
+        """Take note that Redis did not answer a beat: until it does, other owners may be cut off as well."""
         self._is_silent = True
 
     def renewed(self, beat: Beat, *, sent_at: float, heard_at: float) -> None:
-        """Take a beat's answer; ``sent_at``, ``heard_at``: when it was, in seconds of this machine's clock."""
+        """Take note of a beat's answer. ``sent_at``, ``heard_at``: seconds of this machine's clock."""
         is_first = not self._generation
         # By our own clock, too: an answer may have been lost, and the repeated beat found the lease that it had made.
         has_lapsed_here = sent_at > self._held_until
@@ -145,7 +145,7 @@ class Lease:
         self._renewed.set()
 
     def _note_server(self, beat: Beat, heard_at: float) -> None:
-        """Begin the time for recovery where Redis was emptied, restarted or failed over."""
+        """Give owners time to restore records where Redis was emptied, restarted or failed over."""
         was_emptied = self._generation not in ("", beat.generation)
         if self._generation and beat.redis_life != self.server_run:
             what = "was emptied" if was_emptied else "began anew or failed over, its last writes may be lost"
@@ -158,12 +158,12 @@ class Lease:
         self._generation, self.server_run = beat.generation, beat.redis_life
 
     def end_term(self) -> None:
-        """Give up what is owned: no pod is created any more for a job that was claimed before."""
+        """End the term: no pod is created any more for a job that was claimed in it."""
         self.term += 1
 
 
 class Heartbeat:
-    """Renews the lease, and tells with each beat what the worker says of itself (``info``)."""
+    """Renews the lease; each beat carries what the worker says of itself (``info``)."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class Heartbeat:
         self._is_due = asyncio.Event()
 
     async def first(self) -> None:
-        """Take the lease, or fail.
+        """Send the first beat, which takes the lease.
 
         Raises:
             connection.REFUSED: Redis cannot be used.
@@ -195,7 +195,7 @@ class Heartbeat:
         self._is_due.set()
 
     async def run(self) -> None:
-        """Renew for ever."""
+        """Renew the lease for ever."""
         every_s = self._settings.heartbeat_s
         back_off = Backoff(first_s=0.2, longest_s=min(1.0, every_s))
         while True:
@@ -232,7 +232,7 @@ class Heartbeat:
         self._lease.renewed(beat, sent_at=sent_at, heard_at=time.monotonic())
 
     async def _server_started_at(self) -> float:
-        """Since when Redis runs (its own clock); on the way, whether it may throw keys away."""
+        """Return since when Redis runs (seconds of its clock); log an error where it may evict keys."""
         info: Any = await self._store.client.info()
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":

@@ -1,7 +1,6 @@
-"""One worker's asyncio core: lease, watches, controllers, capacity, claims, and the hand-over at its end.
+"""One worker's asyncio core: lease, watches, job controllers, capacity, and the hand-over at its end.
 
 It knows neither threads nor Celery: :mod:`worker.supervisor` runs it beside Celery's consumer, tests in their own loop.
-What it owns is derived, never counted: the controllers are the jobs that it follows.
 """
 
 import asyncio
@@ -37,13 +36,13 @@ from worker.store import Store
 
 log = structlog.get_logger("podrelay.worker")
 
-#: A starting worker that does not know after this long which namespaces the API server shows it says that it waits.
+#: How long a starting worker waits for the API server before it logs that it does.
 FIRST_LOOK_S: Final = 2.0
 
 
 @asynccontextmanager
 async def doors(settings: WorkerSettings) -> AsyncIterator[tuple[Store, Cluster]]:
-    """Open Redis and the cluster, as the settings and the environment name them.
+    """Connect to Redis and the cluster, as the settings and the environment name them.
 
     Raises:
         ConfigurationError: there is no usable configuration of a cluster.
@@ -61,13 +60,13 @@ async def doors(settings: WorkerSettings) -> AsyncIterator[tuple[Store, Cluster]
 
 
 class WorkerLoop:
-    """Belongs to one event loop. :meth:`run` returns when it has handed over.
+    """One worker from its lease to its hand-over, within one event loop.
 
     ``set_consuming`` is called with False when the worker is full or must not consume yet, and with True when it may
     consume again; not before :meth:`begin_consuming`.
 
     Attributes:
-        jobs: those that it owns.
+        jobs: the controllers of the jobs that it owns.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class WorkerLoop:
         self.metrics = metrics
         self._set_consuming = set_consuming
         self._is_consuming = True
-        self._has_consumer = False  #: before it consumes, it can be told neither to pause nor to go on
+        self._has_consumer = False  #: before that there is nothing to pause or resume
         self._guard = Guard(metrics.loop_failed)
         self._slow_pods = SlowPods()
         self._draining = asyncio.Event()
@@ -102,20 +101,20 @@ class WorkerLoop:
         return self._ctx.watches.served
 
     def begin_consuming(self) -> None:
-        """Tell from now on whether the queue may be consumed."""
+        """Pause and resume the queue from now on: its consumer has started."""
         self._has_consumer = True
         self._check_capacity()
 
     def begin_hand_over(self) -> None:
-        """Let go of every job at once, so that other workers take them, and end. May come twice, and before the run."""
+        """Have :meth:`run` release every job to other workers, and end. May come twice, and before the run."""
         self.jobs.close()
         self._draining.set()
 
     async def run(self, *, started: Callable[[], None]) -> None:
-        """Take the lease, however long Redis is away, and run jobs until it is told to hand over.
+        """Take the lease, however long Redis is away, and run jobs until the hand-over.
 
         ``started`` is called when the lease is held and the API server has answered. Cancelled, it ends at once: other
-        workers take the jobs over when the lease ends.
+        workers take the jobs over when the lease has ended.
 
         Raises:
             redis.exceptions.AuthenticationError: Redis does not take the password.
@@ -128,7 +127,7 @@ class WorkerLoop:
                 running = [tasks.create_task(loop) for loop in self._kept(self._heartbeat, control)]
                 await self._until_it_sees()
                 with suppress(*connection.REFUSED):
-                    await self._heartbeat.beat()  # others are to know whom they may offer jobs
+                    await self._heartbeat.beat()  # tells the others what it serves, so that they offer it jobs
                 started()
                 await self._draining.wait()
                 await self.jobs.hand_over()
@@ -140,7 +139,7 @@ class WorkerLoop:
     async def _has_lease(self, heartbeat: Heartbeat) -> bool:
         """Take the lease, however long Redis is away; False: told to end before that.
 
-        A worker that died of it instead would come back at its restarter's pace, minutes after Redis.
+        A worker that exited instead would be restarted with a back-off, and come back minutes after Redis.
         """
         back_off = Backoff(longest_s=3.0)
         while not self._draining.is_set():
@@ -160,7 +159,7 @@ class WorkerLoop:
         return False
 
     async def _until_it_sees(self) -> None:
-        """Wait until the API server has said which namespaces it shows, or to be told to end."""
+        """Wait until the API server has said which namespaces it shows, or until the hand-over."""
         ends = [asyncio.create_task(event.wait()) for event in (self._ctx.health.sees, self._draining)]
         done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         if not done:
@@ -218,7 +217,7 @@ class WorkerLoop:
         return slow
 
     def _kept(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
-        """Return what a worker does for ever. Only its being asked to end ends any of it."""
+        """Return the loops that run until the hand-over; the guard begins each again, whatever it meets."""
         keep, settings = self._guard.keep, self.settings
         return [
             keep("heartbeat", heartbeat.run, longest_s=min(1.0, settings.heartbeat_s)),
@@ -289,5 +288,5 @@ class WorkerLoop:
         self.jobs.offered(job_id, namespace)
 
     def sweep_soon(self) -> None:
-        """Somebody let go of jobs: look for them now."""
+        """Sweep now: another worker has let go of jobs."""
         self._sweeper.sweep_now()

@@ -1,8 +1,7 @@
-"""The owner's door to the job records: steps carried out until Redis has taken them.
+"""The worker's door to the job records: steps repeated until Redis has answered them.
 
 While Redis is away, or refuses (a script that blocks it, a right taken away, a disk that is full), nothing fails: a
-step is repeated, with jittered back-off, until it is answered. Only an answer (fenced, missing, illegal) changes what
-the owner does.
+step is repeated, with jittered back-off. Only an answer (fenced, missing, illegal) changes what the owner does.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ log = structlog.get_logger("podrelay.worker")
 
 
 class Store:
-    """Belongs to one event loop.
+    """Carries out steps in Redis, within one event loop.
 
     Attributes:
         client: for reads that may fail.
@@ -44,9 +43,9 @@ class Store:
         return await self._run(steps, connection.REFUSED)
 
     async def run_each(self, steps: Sequence[Step[T]]) -> list[T | Exception]:
-        """Carry out steps that have nothing to do with each other, in one round trip if it can be.
+        """Carry out independent steps, in one round trip where possible, however long Redis is away.
 
-        However long Redis is away. Where one is refused, or its answer cannot be read, that stands in its place.
+        Where one is refused, or its answer cannot be read, the error stands in its place.
         """
         try:
             return [*await self._run(steps, connection.UNAVAILABLE)]
@@ -64,7 +63,7 @@ class Store:
                 await asyncio.sleep(backoff.failed())
 
     async def exists(self, key: str) -> bool:
-        """Whether Redis has this key, however long it is away."""
+        """Ask whether Redis has this key, however long it is away."""
         return await self.run(exists(key))
 
     async def read_record(self, job_id: str) -> JobRecord | None:

@@ -20,7 +20,7 @@ log = structlog.get_logger("podrelay.worker")
 
 
 class Supervisor:
-    """Start it with :meth:`start`; everything else that is public may be called from any thread.
+    """Runs one worker's loop in its own thread; all that is public may be called from any other.
 
     ``set_consuming`` is called (from the loop's thread) with False when the worker is full or must not consume yet, and
     with True when it may consume again.
@@ -42,9 +42,9 @@ class Supervisor:
     # From other threads
 
     def start(self) -> None:
-        """Start the thread; returns when the lease is held and the watches run, or to :meth:`begin_hand_over`.
+        """Start the thread; wait for the lease and the API server's first answer, however long they take.
 
-        However long Redis is away.
+        Returns early after :meth:`begin_hand_over`.
 
         Raises:
             Exception: what kept it from starting (a wrong password, no usable cluster configuration).
@@ -56,14 +56,14 @@ class Supervisor:
 
     @property
     def failure(self) -> BaseException | None:
-        """What has ended it, if it was not told to end."""
+        """The exception that ended the loop; None where there was none."""
         return self._failure
 
     def launch(self, job: str | JobSpec) -> ClaimOutcome:
-        """Claim the job and begin to follow it. A spec (a publisher in another language) is recorded first.
+        """Claim the job and start its controller. A spec (a publisher in another language) is recorded first.
 
         Raises:
-            TimeoutError: it cannot be claimed now; the sweep does when it can.
+            TimeoutError: it cannot be claimed now; the sweep claims it when it can.
             concurrent.futures.CancelledError: the worker ends.
         """
         if self._is_over.is_set():
@@ -76,7 +76,7 @@ class Supervisor:
         return launching.result(timeout=60)
 
     def tell_ready(self) -> None:
-        """Say in the log what this worker serves, once it consumes."""
+        """Log what this worker serves, and let it pause and resume the queue: the consumer has started."""
         log.info(
             "worker ready",
             incarnation=self._worker.incarnation,
@@ -88,7 +88,7 @@ class Supervisor:
             self._loop.call_soon_threadsafe(self._worker.begin_consuming)
 
     def begin_hand_over(self) -> None:
-        """Let go of every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
+        """Release every job at once, so that other workers take them. Safe in a signal handler; may come twice."""
         self._is_leaving = True
         with suppress(AttributeError, RuntimeError):  # no loop yet, or closed: it has handed over before
             self._loop.call_soon_threadsafe(self._worker.begin_hand_over)

@@ -243,7 +243,7 @@ class WorkerLoop:
             log.info("queue resumed" if may_consume else "queue paused", followed=len(self.jobs.by_id))
             self._set_consuming(may_consume)
 
-    # What the watches tell
+    # What the watches tell (worker.cluster.watch.PodListener)
 
     def pod_changed(self, pod: Observation) -> None:
         controller = self.jobs.by_id.get(pod.job_id)
@@ -261,7 +261,7 @@ class WorkerLoop:
                 other.wake()
 
     def pods_listed(self, namespace: str) -> None:
-        self._sweeper.sweep_now()  # it may have been refused before, or away
+        self._sweeper.sweep_now()  # the namespace may have been refused before, or the API server away
         for controller in self.jobs.by_id.values():
             record = controller.record
             if record.wait is WaitReason.API_SERVER:
@@ -272,7 +272,7 @@ class WorkerLoop:
             if known is None or known.uid != record.pod_uid:
                 controller.mark_stale()
 
-    # What control tells
+    # What control messages tell (worker.ownership.control.ControlListener)
 
     def check(self, job_id: str) -> None:
         controller = self.jobs.by_id.get(job_id)

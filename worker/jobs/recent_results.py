@@ -1,7 +1,7 @@
 """Results that were appended or found a short while ago, kept in memory in case Redis loses them.
 
-A failover of Redis loses its last writes, and somebody may empty it: then only the worker that cleans up after the job
-still knows its result, and appends it again, so that the job does not run a second time.
+A failover of Redis loses its last writes, and somebody may empty it: then only a worker that appended or found a result
+still knows it, and appends it again, so that the job does not run a second time.
 """
 
 from collections.abc import Mapping

@@ -51,7 +51,7 @@ class Lease:
         self._held_until = -math.inf
         self._authoritative_from = -math.inf
         self._recovers_until = -math.inf
-        self._heard_at = -math.inf
+        self._sent_at = -math.inf
         # Seconds of Redis' clock.
         self._began_at = 0.0
         self._deaths_count_from = 0.0
@@ -131,7 +131,7 @@ class Lease:
         has_lapsed_here = sent_at > self._held_until
         if has_lapsed_here or not beat.lease_was_alive:
             self.term += 1
-            if self._heard_at < self._recovers_until:  # owners may have been cut off as well: they begin anew
+            if self._sent_at < self._recovers_until:  # owners may have been cut off as well: they begin anew
                 self._recovers_until = heard_at + RECOVERY_LEASES * self.lease_s
         if has_lapsed_here and not is_first:
             self._authoritative_from = sent_at + self.lease_s
@@ -139,7 +139,7 @@ class Lease:
             self._deaths_count_from = beat.at
         self._note_server(beat, heard_at)
         self._deaths_count_from = min(self._deaths_count_from, beat.at)  # Redis' clock may have been set back
-        self._ahead_s, self._heard_at = beat.at - heard_at, heard_at
+        self._ahead_s, self._sent_at = beat.at - heard_at, sent_at
         self._held_until = sent_at + self.lease_s * OWN_LEASE_SHARE
         self._is_silent = False
         self._renewed.set()

@@ -168,6 +168,13 @@ def emptied_and_then_away(machine: Machine) -> None:
     machine.at = 204.9
 
 
+def emptied_and_then_answered_late(machine: Machine) -> None:
+    """The answer tells of the time at which its beat was sent."""
+    emptied(machine)
+    machine.beat(163, took_s=18)
+    machine.beat(182, was_alive=False)
+
+
 def emptied_and_away_afterwards(machine: Machine) -> None:
     emptied(machine)
     for at in range(163, 184, 3):
@@ -251,6 +258,10 @@ TABLE: Sequence[tuple[Callable[[Machine], None], Answers]] = [
     (emptied_nearly_two_leases_ago, Answers(may_launch=False, may_rebuild=False, term=2, dead_from=160)),
     (emptied_two_leases_ago, Answers(term=2)),
     (emptied_and_then_away, Answers(may_launch=False, may_rebuild=False, term=3, dead_from=185)),
+    (
+        emptied_and_then_answered_late,
+        Answers(authoritative=False, may_launch=False, may_rebuild=False, term=3, dead_from=182),
+    ),
     (emptied_and_away_afterwards, Answers(authoritative=False, may_rebuild=False, term=3, dead_from=200)),
     (restarted_with_its_data, Answers(may_launch=False, may_rebuild=False, dead_from=158)),
     (restarted_a_while_ago, Answers()),

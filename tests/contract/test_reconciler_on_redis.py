@@ -8,6 +8,7 @@ import pytest
 from devcluster.local.redis_server import RedisServer
 from dispatcher import connection, names
 from dispatcher.record import JobRecord
+from dispatcher.steps import Fence
 from tests.support.contexts import a_context
 from tests.support.job_driver import RedisDriver, Worker
 from worker.context import Context
@@ -41,6 +42,7 @@ class Controller:
 
     def __init__(self, record: JobRecord) -> None:
         self.record = record
+        self.fence = Fence("w1", record.epoch)
         self.told: list[str] = []
 
     def recheck(self) -> None:
@@ -111,6 +113,17 @@ async def test_what_a_record_says_otherwise_its_controller_hears(
     jobs = Jobs(record)
     await reconcile(ctx, jobs)
     assert jobs.by_id[record.job_id].told == [told]
+
+
+async def test_a_record_that_redis_has_lost_is_written_again_also_when_its_job_was_submitted_again(
+    ctx: Context, store: RedisDriver, worker: Worker
+) -> None:
+    record = store.record(store.owned(worker))
+    store.client.delete(names.job(record.job_id))
+    store.submit(record.spec)
+    jobs = Jobs(record)
+    await reconcile(ctx, jobs)
+    assert "reload" in jobs.by_id[record.job_id].told
 
 
 @pytest.mark.parametrize("is_authoritative", [True, False])

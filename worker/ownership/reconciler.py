@@ -110,15 +110,19 @@ class Reconciler:
 
     def _is_lost(self, controller: JobController) -> bool:
         row = self.rows.get(controller.record.job_id)
-        return row is None or row.status is None
+        return row is None or row.status is None or row.epoch < controller.fence.epoch
 
     async def _check_lost(self, controller: JobController) -> None:
-        """Recheck a job that the survey did not show: it has ended meanwhile, or Redis has lost it."""
+        """Recheck a job that the survey did not show, or not as ours: it has ended, or Redis has lost it.
+
+        Its caller may have submitted it again by now. The controller itself may be busy for long, with a log's end say.
+        """
         job_id = controller.record.job_id
         record = await self._ctx.store.read_record(job_id)
         if self._jobs.by_id.get(job_id) is not controller:
             return
-        if record is None:
+        is_ours = record is not None and record.epoch >= controller.fence.epoch
+        if record is None or not (is_ours or record.status.is_final):
             try:
                 await controller.reload()
             except LetGoError:

@@ -41,7 +41,7 @@ FIRST_LOOK_S: Final = 2.0
 
 
 @asynccontextmanager
-async def doors(settings: WorkerSettings) -> AsyncIterator[tuple[Store, Cluster]]:
+async def connect(settings: WorkerSettings) -> AsyncIterator[tuple[Store, Cluster]]:
     """Connect to Redis and the cluster, as the settings and the environment name them.
 
     Raises:
@@ -92,7 +92,9 @@ class WorkerLoop:
         self.jobs = JobControllers(ctx, results, capacity_changed=self._check_capacity, ended=self._ended)
         metrics.jobs.set_function(lambda: len(self.jobs.by_id))
         metrics.buffered.set_function(lambda: ctx.log_budget.waiting_bytes)
-        self._heartbeat = Heartbeat(ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._info)
+        self._heartbeat = Heartbeat(
+            ctx.lease, store, incarnation=self.incarnation, settings=settings, info=self._worker_info
+        )
         self._sweeper = Sweeper(ctx, self.jobs, Reconciler(ctx, self.jobs, results), self._heartbeat.beat)
 
     @property
@@ -119,13 +121,13 @@ class WorkerLoop:
         Raises:
             redis.exceptions.AuthenticationError: Redis does not take the password.
         """
-        if not await self._has_lease(self._heartbeat):
+        if not await self._take_lease(self._heartbeat):
             return
         control = Control(self._ctx, self)
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(loop) for loop in self._kept(self._heartbeat, control)]
-                await self._until_it_sees()
+                running = [tasks.create_task(loop) for loop in self._endless_loops(self._heartbeat, control)]
+                await self._until_cluster_answers()
                 with suppress(*connection.REFUSED):
                     await self._heartbeat.beat()  # tells the others what it serves, so that they offer it jobs
                 started()
@@ -136,7 +138,7 @@ class WorkerLoop:
         finally:
             await self.jobs.stop()
 
-    async def _has_lease(self, heartbeat: Heartbeat) -> bool:
+    async def _take_lease(self, heartbeat: Heartbeat) -> bool:
         """Take the lease, however long Redis is away; False: told to end before that.
 
         A worker that exited instead would be restarted with a back-off, and come back minutes after Redis.
@@ -158,7 +160,7 @@ class WorkerLoop:
                 return True
         return False
 
-    async def _until_it_sees(self) -> None:
+    async def _until_cluster_answers(self) -> None:
         """Wait until the API server has said which namespaces it shows, or until the hand-over."""
         ends = [asyncio.create_task(event.wait()) for event in (self._ctx.health.sees, self._draining)]
         done, _ = await asyncio.wait(ends, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
@@ -196,7 +198,7 @@ class WorkerLoop:
             guard=self._guard,
         )
 
-    def _info(self) -> dict[str, Any]:
+    def _worker_info(self) -> dict[str, Any]:
         """Return what the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
@@ -216,7 +218,7 @@ class WorkerLoop:
         self.metrics.slow_pods.set(len(slow))
         return slow
 
-    def _kept(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
+    def _endless_loops(self, heartbeat: Heartbeat, control: Control) -> list[Coroutine[Any, Any, NoReturn]]:
         """Return the loops that run until the hand-over; the guard begins each again, whatever it meets."""
         keep, settings = self._guard.keep, self.settings
         return [

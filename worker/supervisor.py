@@ -12,7 +12,7 @@ import structlog
 
 from dispatcher.spec import JobSpec
 from dispatcher.steps import ClaimOutcome
-from worker.loop import WorkerLoop, doors
+from worker.loop import WorkerLoop, connect
 from worker.metrics import Metrics
 from worker.settings import WorkerSettings
 
@@ -116,7 +116,7 @@ class Supervisor:
                 launching.cancel()
 
     async def _main(self) -> None:
-        async with doors(self.settings) as (store, cluster):
+        async with connect(self.settings) as (store, cluster):
             self._worker = WorkerLoop(
                 self.settings, store, cluster, metrics=self.metrics, set_consuming=self._set_consuming
             )

@@ -19,7 +19,7 @@ from dispatcher.aio import AsyncDispatcher
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec, parse_spec
 from dispatcher.steps import ClaimOutcome
-from worker.loop import WorkerLoop, doors
+from worker.loop import WorkerLoop, connect
 from worker.metrics import Metrics
 from worker.settings import WorkerSettings
 
@@ -54,7 +54,7 @@ class WorkerInProcess:
         self.loop.begin_consuming()
 
     async def _run(self, started: asyncio.Event) -> None:
-        async with doors(self.settings) as (store, cluster):
+        async with connect(self.settings) as (store, cluster):
             self.loop = WorkerLoop(self.settings, store, cluster, metrics=self.metrics, set_consuming=self._consume)
             await self.loop.run(started=started.set)
 

@@ -2,7 +2,7 @@
 
 It keeps the last observation of every pod that bears the installation's and the queue's labels and is not done, and
 hands each change to whoever follows the job. A cache proves nothing about absence: a pod that a relist no longer shows
-is handed on as a doubt, which the follower settles with a GET.
+is handed on as a doubt, which the job's controller settles with a GET.
 
 A namespace whose pods the API server does not show is not served until it does: a job launched there could not be
 followed.

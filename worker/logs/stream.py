@@ -7,7 +7,7 @@ line: the :class:`~dispatcher.record.Checkpoint` at its end says where the next 
 Resuming has one rule: the new stream must contain the checkpoint's line, and only what follows it is taken. The line
 is the ``nth`` of consecutive lines that bear its timestamp, and its first ``line_bytes`` bytes hash to
 ``line_sha256``. Times are never compared, because a node's clock may step back. What this refuses to do: decide what
-to try when the line is not there (the follower reads again without ``sinceTime``, then declares a gap).
+to try when the line is not there (the reader asks again without ``sinceTime``, then declares a gap).
 
 The kubelet drops lines older than ``sinceTime`` one by one, so a clock that steps back by more than the second of
 margin *while nobody reads* hides the lines written after it; only a reading of the whole log would show them.

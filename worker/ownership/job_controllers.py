@@ -55,7 +55,7 @@ class JobControllers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming: set[asyncio.Task[dict[str, ClaimOutcome]]] = set()
         self._offers: set[str] = set()
-        self._left_alone: dict[str, float] = {}
+        self._left_alone_told_at: dict[str, float] = {}
 
     @property
     def may_take_more(self) -> bool:
@@ -106,7 +106,7 @@ class JobControllers:
 
     async def _claim_many(self, jobs: Mapping[str, str]) -> dict[str, ClaimOutcome]:
         wanted = [job_id for job_id in jobs if job_id not in self.by_id and not self._is_closed]
-        steps = [self._claim(job_id, jobs[job_id]) for job_id in wanted]
+        steps = [self._claim_step(job_id, jobs[job_id]) for job_id in wanted]
         term = self._ctx.lease.term
         claims = dict[str, Claimed]()
         answers = await self._ctx.store.run_each(steps)
@@ -133,13 +133,15 @@ class JobControllers:
     def _tell_left_alone(self, job_id: str, field: str) -> None:
         """Log it now and then for each job, not each time: anybody may offer it again and again."""
         now = asyncio.get_running_loop().time()
-        self._left_alone = {x: told_at for x, told_at in self._left_alone.items() if now - told_at < QUIET_S}
-        if job_id not in self._left_alone:
-            self._left_alone[job_id] = now
+        self._left_alone_told_at = {
+            x: told_at for x, told_at in self._left_alone_told_at.items() if now - told_at < QUIET_S
+        }
+        if job_id not in self._left_alone_told_at:
+            self._left_alone_told_at[job_id] = now
             why = f"its field {field!r} says something else than this version knows"
             log.warning("job left alone, its record cannot be read", job_id=job_id, why=why)
 
-    def _claim(self, job_id: str, former_owner: str) -> Step[Claimed]:
+    def _claim_step(self, job_id: str, former_owner: str) -> Step[Claimed]:
         return claim(
             job_id,
             self._ctx.incarnation,
@@ -155,10 +157,10 @@ class JobControllers:
             return
         controller = JobController(self._ctx, record, self._results, term)
         self.by_id[record.job_id] = controller
-        self._keep(asyncio.create_task(self._control(controller), name=f"job {record.job_id}"))
+        self._keep_task(asyncio.create_task(self._control(controller), name=f"job {record.job_id}"))
         self.capacity_changed()
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
+    def _keep_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -181,7 +183,7 @@ class JobControllers:
         is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
         if self.may_take_more and is_new and namespace in self._ctx.served:
             self._offers.add(job_id)
-            self._keep(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
+            self._keep_task(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
 
     async def _take_offer(self, job_id: str) -> None:
         try:

@@ -48,7 +48,7 @@ class Reconciler:
             connection.REFUSED: Redis cannot be used now.
         """
         followed = list(self._jobs.by_id.values())
-        self._doubt_all_in_another_redis()
+        self._recheck_all_in_another_redis()
         await self._look()
         for row in list(self.rows.values()):
             if row.unreadable:
@@ -73,7 +73,7 @@ class Reconciler:
         elif controller is None and row.owner == self._ctx.incarnation and not self._is_undone(row):
             await self._follow_again(row.job_id)
 
-    def _doubt_all_in_another_redis(self) -> None:
+    def _recheck_all_in_another_redis(self) -> None:
         """Recheck every job where Redis was emptied, restarted or failed over since the last look.
 
         It may have lost the last of a silent container's log, and no step would tell of that.

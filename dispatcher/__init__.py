@@ -16,7 +16,7 @@ From the top, each knowing only what is below it:
 ``script``, ``lua/``                      their scripts, and the call of one
 ``channel``                               how log entries and events look in a job's two streams
 ``record``, ``message``                   the job's record; the message that asks a worker to launch it
-``settings``                              PODRELAY_* variables
+``settings``, ``service_links``           PODRELAY_* variables, and those that Kubernetes sets for Services
 ``spec``, ``pod_shape``                   what a caller asks for
 ``events``, ``cursor``                    what a caller gets: updates, the log, the result; a place in it
 ``status``, ``names``                     statuses and failure reasons; keys, labels, annotations

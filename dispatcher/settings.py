@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dispatcher.errors import SettingsError
+from dispatcher.service_links import is_service_link
 from dispatcher.spec import QueueName, nearest
 
 PREFIX = "PODRELAY_"
@@ -51,6 +52,14 @@ READ_ELSEWHERE = frozenset(
 )
 
 
+class _Variables(EnvSettingsSource):
+    """The environment without service links: one may have the very name of a setting (``PODRELAY_METRICS_PORT``)."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = super()._load_env_vars()
+        return {name: value for name, value in found.items() if value is None or not is_service_link(name, value)}
+
+
 class ClientSettings(BaseSettings):
     """The settings that every process of podrelay has."""
 
@@ -70,6 +79,18 @@ class ClientSettings(BaseSettings):
         return value
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then variables but for those that Kubernetes has set for a Service."""
+        return init_settings, _Variables(settings_cls)
+
+    @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
         """Read the settings; ``overrides`` (a command's flags) win over variables.
 
@@ -78,8 +99,8 @@ class ClientSettings(BaseSettings):
         """
         found = os.environ if environ is None else environ
         known = {PREFIX + name.upper() for name in cls.model_fields} | READ_ELSEWHERE
-        for name in found:
-            if name.startswith(PREFIX) and name.upper() not in known:
+        for name, value in found.items():
+            if name.startswith(PREFIX) and name.upper() not in known and not is_service_link(name, value):
                 raise SettingsError(f"{name}: no such setting{nearest(name, known)}")
         given = {k: v for k, v in overrides.items() if v is not None}
         try:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from devcluster.cluster import PocketCluster
@@ -69,6 +70,7 @@ def _quota(text: str) -> tuple[str, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m devcluster", description="A pocket Kubernetes API server.")
+    parser.add_argument("--version", action="version", version=f"podrelay {version('podrelay')}")
     parser.add_argument("--kubeconfig", type=Path, required=True, help="the file to write")
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 for a free one")
     parser.add_argument("--data-dir", type=Path, help="volumes and logs; a temporary directory when not given")

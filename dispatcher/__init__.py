@@ -21,6 +21,7 @@ From the top, each knowing only what is below it:
 ``events``, ``cursor``                    what a caller gets: updates, the log, the result; a place in it
 ``status``, ``names``                     statuses and failure reasons; keys, labels, annotations
 ``bounded_json``, ``backoff``             JSON that anybody may have written; pauses between tries
+``version``                               this version's number
 ``errors``                                the error tree
 ========================================  ============================================================
 """

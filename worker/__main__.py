@@ -10,18 +10,23 @@ import socket
 import sys
 import warnings
 
-from celery.platforms import SecurityWarning
-from celery.utils.nodenames import nodename
+from dispatcher.version import VERSION
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; returns the process' exit code."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"podrelay {VERSION}\n")
+        return 0
     if sys.argv[1:]:
         text = f"a worker takes no arguments, found {sys.argv[1]!r}: PODRELAY_* and KUBECONFIG configure it"
         sys.stderr.write(f"podrelay: {text}\n")
         return 2
     # The imports make 300,000 objects that all stay: looking through them for garbage is a sixth of the start.
     gc.disable()
+    from celery.platforms import SecurityWarning
+    from celery.utils.nodenames import nodename
+
     from worker.app import app, settings
 
     gc.freeze()

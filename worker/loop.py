@@ -14,6 +14,7 @@ from redis.exceptions import AuthenticationError
 
 from dispatcher import connection
 from dispatcher.record import WaitReason
+from dispatcher.version import VERSION
 from worker.cluster.client import Backoff, Cluster
 from worker.cluster.observation import Observation
 from worker.cluster.watch import PodWatch, PodWatches
@@ -202,6 +203,7 @@ class WorkerLoop:
         """Return what the worker tells of itself with each heartbeat."""
         return {
             "name": self.settings.worker_name,
+            "version": VERSION,
             "namespaces": list(self._ctx.served),
             "refused": self._ctx.refused,
             "blind": self._ctx.health.blind,

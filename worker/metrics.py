@@ -1,8 +1,9 @@
 """The worker's Prometheus metrics."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
 
 from dispatcher.record import JobRecord
+from dispatcher.version import VERSION
 
 
 class Metrics:
@@ -10,6 +11,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        Info("podrelay_build", "This worker's version", registry=self.registry).info({"version": VERSION})
         self._ended = Counter(
             "podrelay_jobs_ended", "Jobs whose end this worker recorded", ["status", "reason"], registry=self.registry
         )

@@ -12,6 +12,7 @@ import structlog
 
 from dispatcher.spec import JobSpec
 from dispatcher.steps import ClaimOutcome
+from dispatcher.version import VERSION
 from worker.loop import WorkerLoop, connect
 from worker.metrics import Metrics
 from worker.settings import WorkerSettings
@@ -79,6 +80,7 @@ class Supervisor:
         """Log what this worker serves, and let it pause and resume the queue: the consumer has started."""
         log.info(
             "worker ready",
+            version=VERSION,
             incarnation=self._worker.incarnation,
             queue=self.settings.queue,
             namespaces=list(self._worker.served),

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli import cancel, dev, exits, jobs, logs, session, status, submit, worker, workers
+from dispatcher.version import VERSION
 
 _EPILOG = "\b\nExit codes:\n" + exits.table() + f"\n\n{exits.CONTAINER_RULE}."
 
@@ -19,9 +20,18 @@ app = typer.Typer(
 )
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"podrelay {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
 def podrelay(
     redis_url: Annotated[str | None, typer.Option(help="Instead of PODRELAY_REDIS_URL.", show_default=False)] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Run containers on Kubernetes without holding Kubernetes credentials."""
     if redis_url:

@@ -13,5 +13,6 @@ def worker(context: typer.Context) -> None:
 
     In this process' place; options go to `python -m worker`.
     """
-    session.need("celery", "aiohttp", extra="worker")
+    if context.args != ["--version"]:  # which needs nothing of what a worker does
+        session.need("celery", "aiohttp", extra="worker")
     os.execv(sys.executable, [sys.executable, "-m", "worker", *context.args])

@@ -34,7 +34,7 @@ def workers(
             for view in views:
                 output.write_object(_object(view))
             return
-        columns = ("WORKER", "QUEUE", "ALIVE", "LAST SEEN", "JOBS", "NAMESPACES", "TROUBLE")
+        columns = ("WORKER", "QUEUE", "ALIVE", "LAST SEEN", "JOBS", "VERSION", "NAMESPACES", "TROUBLE")
         tables.show(columns, [_row(view, time.time()) for view in views])
 
 
@@ -62,6 +62,7 @@ def _object(view: "WorkerView") -> dict[str, Any]:
 
     return {
         "worker": view.incarnation,
+        "version": view.info.get("version"),
         "queue": view.queue,
         "is_alive": view.is_alive,
         "last_seen_at": as_datetime(view.last_seen_at).isoformat(),
@@ -78,6 +79,7 @@ def _row(view: "WorkerView", now: float) -> tuple[str, ...]:
         "yes" if view.is_alive else "no",
         f"{max(0.0, now - view.last_seen_at):.0f} s ago",
         f"{view.info.get('followed', '?')}/{view.info.get('max_jobs', '?')}",
+        str(view.info.get("version", "?"))[:32],
         " ".join(map(str, namespaces)),
         _trouble(view.info) if view.is_alive else "",
     )

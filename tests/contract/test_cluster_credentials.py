@@ -16,6 +16,7 @@ import pytest_asyncio
 import yaml
 
 from devcluster.cluster import PocketCluster
+from dispatcher.version import VERSION
 from tests.support.api_proxy import ApiProxy, in_time
 from tests.support.certificates import Authority, Certified
 from tests.support.http_proxy import HttpProxy
@@ -117,7 +118,7 @@ async def test_a_token(access: ClusterAccess) -> None:
     async with connected() as cluster:
         await answers(cluster)
     assert api.heard[-1]["Authorization"] == "Bearer secret"
-    assert api.heard[-1]["User-Agent"].startswith("podrelay-worker/")
+    assert api.heard[-1]["User-Agent"] == f"podrelay-worker/{VERSION}"
 
 
 async def test_a_user_and_password(access: ClusterAccess) -> None:

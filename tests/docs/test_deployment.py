@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from dispatcher.settings import READ_ELSEWHERE
+from dispatcher.version import VERSION
 from tests.docs.pages import ROOT, page, section
 from worker.settings import WorkerSettings
 
@@ -37,8 +38,15 @@ def test_the_dockerfile_names_its_base_by_variable_only() -> None:
     text = page("deploy/Dockerfile")
     assert re.findall(r"^FROM (\S+)", text, re.M) == ["${PODRELAY_PYTHON_IMAGE}"] * 2
     # A bare `docker build` must work too; its default is the one of .env.
-    assert re.findall(r"^ARG (.+)$", text, re.M) == [f"PODRELAY_PYTHON_IMAGE={images()['PODRELAY_PYTHON_IMAGE']}"]
+    assert f"\nARG PODRELAY_PYTHON_IMAGE={images()['PODRELAY_PYTHON_IMAGE']}\n" in text
     assert list(compose()["services"]["worker"]["build"]["args"]) == ["PODRELAY_PYTHON_IMAGE"]
+
+
+def test_images_bear_the_version_of_the_code_as_tag_and_label() -> None:
+    assert images()["PODRELAY_IMAGE"] == f"podrelay:{VERSION}"
+    text = page("deploy/Dockerfile")
+    assert f"\nARG VERSION={VERSION}\n" in text
+    assert "org.opencontainers.image.version=${VERSION} " in text
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/Dockerfile", ".dockerignore"])

@@ -1,10 +1,16 @@
 """Looking at jobs and workers, and ending jobs, from a shell."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
+import pytest
 import redis
 
 from dispatcher.status import FailureReason, Status
+from dispatcher.version import VERSION
 from tests.support.podrelay_process import PlayedWorker, Podrelay
 
 
@@ -71,15 +77,32 @@ def test_jobs_are_listed_in_columns_and_as_json(podrelay: Podrelay) -> None:
 
 def test_workers_are_listed_dead_ones_included(podrelay: Podrelay, played_worker: PlayedWorker) -> None:
     assert podrelay("workers", "--check").returncode == 1
-    played_worker.live(namespaces=["default", "jobs"], max_jobs=10, followed=2)
+    played_worker.live(namespaces=["default", "jobs"], max_jobs=10, followed=2, version="1.2.3")
     assert podrelay("workers", "--check").returncode == 0
     assert podrelay("workers", "--check", "--name", "played").returncode == 0
     assert podrelay("workers", "--check", "--queue", "other").returncode == 1
     row = podrelay("workers").stdout.decode().splitlines()[1]
     assert row.split()[:3] == ["played-1-abcd", "default", "yes"]
     assert "2/10" in row
+    assert "1.2.3" in row.split()
     assert "default jobs" in row
     with redis.Redis.from_url(podrelay.redis_url) as client:
         client.delete("podrelay:worker:played-1-abcd")
     (view,) = [json.loads(line) for line in podrelay("workers", "--json").stdout.splitlines()]
-    assert (view["worker"], view["is_alive"]) == ("played-1-abcd", False)
+    assert (view["worker"], view["is_alive"], view["version"]) == ("played-1-abcd", False, "1.2.3")
+
+
+@pytest.mark.parametrize("module", ["dispatcher.cli", "worker", "devcluster"])
+def test_each_command_tells_its_version_without_settings(module: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", module, "--version"]
+    done = subprocess.run(
+        command, env={**os.environ, "PODRELAY_NONSENSE": "1"}, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(rf"podrelay {re.escape(VERSION)}\n", done.stdout) or module == "devcluster"
+    assert done.stdout.startswith("podrelay ")
+    for heavy in ("celery", "pydantic", "redis", "rich"):
+        assert not re.search(rf"\| +{heavy}$", done.stderr, re.M), heavy
+
+
+def test_a_workers_version_needs_nothing_of_what_a_worker_does(podrelay: Podrelay) -> None:
+    assert podrelay("worker", "--version").stdout.decode() == f"podrelay {VERSION}\n"

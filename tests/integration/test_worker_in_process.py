@@ -10,6 +10,7 @@ from dispatcher.events import LogChunk, StatusChanged
 from dispatcher.message import MESSAGE_BUCKETS
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import ClaimOutcome
+from dispatcher.version import VERSION
 from tests.support.real_redis import eventually
 from tests.support.worker_in_process import InProcess, running_in_process, simulated
 
@@ -98,6 +99,13 @@ async def test_a_worker_takes_no_more_than_it_may_and_says_so(running: InProcess
     assert not worker.may_consume
     await running.client.cancel(one, by="ann")
     await eventually(lambda: worker.may_consume)
+
+
+async def test_it_tells_its_version_in_its_heartbeat_and_its_metrics(running: InProcess) -> None:
+    worker = await running.start_worker()
+    (view,) = await running.client.workers()
+    assert view.info["version"] == VERSION
+    assert worker.metrics.registry.get_sample_value("podrelay_build_info", {"version": VERSION}) == 1
 
 
 async def test_its_metrics_count_the_jobs_that_it_follows_and_the_log_that_waits(

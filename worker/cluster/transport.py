@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
 
+from dispatcher.version import VERSION
 from worker.cluster.credentials import Access, Credentials
 from worker.cluster.kubeconfig import ClusterConfiguration
 from worker.cluster.responses import (
@@ -81,7 +81,7 @@ class HttpTransport:
             # Log streams are many; short requests have slots of their own.
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", "User-Agent": f"podrelay-worker/{version('podrelay')}"},
+            headers={"Accept": "application/json", "User-Agent": f"podrelay-worker/{VERSION}"},
             read_bufsize=2**21,
         )
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_bridge.task_log import MAX_LINE_BYTES, ContainerLine, Line, LineAssembler, Style, TaskLog, level_of
+from airflow_bridge.container_lines import MAX_LINE_BYTES, ContainerLine, LineAssembler
+from airflow_bridge.task_log import Line, Style, TaskLog, level_of
 from dispatcher.events import Cursor, JobUpdate, LogChunk, StatusChanged
 from dispatcher.status import Status
 

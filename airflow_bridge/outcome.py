@@ -103,7 +103,7 @@ def outcome_of(
 
 
 def _lines_of_success(result: "JobResult", *, is_value_wanted: bool) -> Iterator[Line]:
-    yield Line(logging.INFO, f"Job {result.job_id} succeeded in pod {result.namespace}/{result.pod}.")
+    yield Line(logging.INFO, "The pod succeeded.")
     if is_value_wanted and result.return_value_outcome == "missing":
         yield Line(logging.INFO, "No return value: the container wrote no /airflow/xcom/return.json.")
 

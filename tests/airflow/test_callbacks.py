@@ -69,7 +69,7 @@ def telling(task_log: TaskLog) -> Script:
 
     def script(job: PlayedJob) -> None:
         job.starting().running()
-        task_log.wait_for("is RUNNING")
+        task_log.wait_for("RUNNING")
         job.log(b"hello\n").succeed()
 
     return script

@@ -25,7 +25,7 @@ def decided(result: dict[str, Any], *, multiple_outputs: bool = False, **argumen
 
 SUCCEEDED = {"status": Status.SUCCEEDED, "exit_code": 0, "return_value": {"rows": 1}}
 FAILED = {"status": Status.FAILED, "reason": FailureReason.EXIT_CODE, "exit_code": 1, "return_value": {"rows": 1}}
-SAID = Line(logging.INFO, "Job j succeeded in pod n/p.")
+SAID = Line(logging.INFO, "The pod succeeded.")
 
 
 @pytest.mark.parametrize(("do_xcom_push", "value"), [(True, {"rows": 1}), (False, None)])

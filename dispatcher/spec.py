@@ -17,7 +17,16 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dispatcher.bounded_json import check_bounded, loads_bounded
 from dispatcher.errors import InvalidSpecError
@@ -161,7 +170,8 @@ class JobSpec(BaseModel):
     image_pull_grace_s: Annotated[float, Field(ge=0)] = 60
     run_timeout_s: Seconds | None = None
     on_finish: OnFinish = OnFinish.DELETE_POD
-    fail_on: Literal["base", "all"] = "base"
+    end_when: Literal["base", "all"] = "base"  #: which containers' ends are the job's end
+    fail_on: Literal["base", "all"] | None = None  #: whose failures are the job's; None: as ``end_when`` says
     return_value: bool = False
     launch_retries: Annotated[int, Field(ge=0, le=100)] = 2
     retry_on: frozenset[FailureReason] = frozenset()
@@ -193,6 +203,12 @@ class JobSpec(BaseModel):
             )
         return value
 
+    @field_validator("fail_on")
+    @classmethod
+    def _not_said_twice(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Leave out what ``end_when`` says already: to say it changes nothing, and so not the digest."""
+        return None if value == info.data.get("end_when") else value
+
     @model_validator(mode="after")
     def _can_be_honoured(self) -> Self:
         problems = shape_problems({name: getattr(self, name) for name in SHAPED_FIELDS})
@@ -218,6 +234,11 @@ class JobSpec(BaseModel):
         of_template = _mapping(_mapping(_mapping(self.pod_template).get("metadata")).get("annotations"))
         asked = {**of_template, **self.annotations}
         return sum(len(str(text or "").encode("utf-8", "replace")) for pair in asked.items() for text in pair)
+
+    @property
+    def counts_all_failures(self) -> bool:
+        """Whether the failure of another container than base fails the job."""
+        return (self.fail_on or self.end_when) == "all"
 
     @property
     def digest(self) -> str:

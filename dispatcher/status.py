@@ -98,7 +98,7 @@ class FailureReason(StrEnum):
     NODE_LOST = "node_lost"
     POD_DELETED = "pod_deleted"
     INIT_FAILED = "init_failed"
-    CONTAINER_FAILED = "container_failed"  #: another container than base, with ``fail_on: all``
+    CONTAINER_FAILED = "container_failed"  #: another than base, where it counts (``end_when``, ``fail_on``)
     RETURN_VALUE = "return_value"  #: the code succeeded, its return value is truncated, not JSON or too large
     POLICY = "policy"
     INVALID_SPEC = "invalid_spec"

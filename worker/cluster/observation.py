@@ -139,6 +139,11 @@ class Observation:
         """Whether any of the job's own containers ran, init containers included; in doubt, yes."""
         return any(c.is_user_container and (c.has_started or c.reason == STATUS_UNKNOWN) for c in self.containers)
 
+    @property
+    def plain_containers(self) -> tuple[Container, ...]:
+        """The containers of ``spec.containers``: neither init containers nor native sidecars."""
+        return tuple(c for c in self.containers if c.kind == "main")
+
     def container(self, name: str) -> Container | None:
         """Return the container of this name; None where the pod has none."""
         for container in self.containers:

@@ -162,7 +162,8 @@ class JobController:
         verdict = judge(spec, self.record, pod, now, seen=self._seen)
         if self._job.pod.is_gone and isinstance(verdict, Starting | Running | DeletePod):
             # The last look at a pod that is gone told no outcome by itself: its absence does.
-            return judge(spec, self.record, None, now, seen=self._seen)
+            seen = self._seen if pod is None else self._seen.after(pod, spec.base_container, now)
+            return judge(spec, self.record, None, now, seen=seen)
         if pod is None or not isinstance(verdict, Starting | Running):
             return verdict
         since = self._seen.after(pod, spec.base_container, now).deletion_seen_at

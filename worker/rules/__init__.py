@@ -3,8 +3,8 @@
 - ``manifest`` builds the pod of an attempt, ``spec_copy`` keeps the spec in its annotations, ``policy`` lists what it
   may not have.
 - ``judge`` says what an observation of the pod means for the job, as a ``verdict``: ``startup`` knows the limits on
-  waiting, ``failures`` why a pod ended or cannot start, ``history`` what only earlier observations told, ``waiting``
-  what the pod waits for, in words.
+  waiting, ``running`` those on the run, ``job_end`` which containers' ends count, ``failures`` why a pod ended or
+  cannot start, ``history`` what only earlier observations told, ``waiting`` what the pod waits for, in words.
 - ``retry`` decides whether another attempt follows, ``backoff_limit`` how often our own code may fail at a job.
 - ``slow_pods`` lists pods that are deleted and do not go.
 """

@@ -206,13 +206,14 @@ def disrupted(disruption: Disruption) -> Failure:
     return Failure(reason, f"{text}. What to do: {_ADVICE[reason]}.")
 
 
-def unreachable_node(pod: Observation, base: Container) -> str | None:
+def unreachable_node(pod: Observation) -> str | None:
     """Return the pod's node where it no longer answers, as far as one observation tells.
 
-    For a pod that is gone or going: the base container reported no end, and the control plane gave the node up or
+    For a pod that is gone or going: a plain container reported no end, and the control plane gave the node up or
     reported in its place.
     """
-    if pod.node is None or base.state == "terminated":
+    plain = pod.plain_containers
+    if pod.node is None or (plain and all(c.state == "terminated" for c in plain)):
         return None
     is_failed_unheard = pod.has_ended and any(c.state == "running" for c in pod.containers)
     is_of_lost_node = pod.disruption is not None and pod.disruption.reason in _OF_LOST_NODES

@@ -6,7 +6,8 @@ as the cluster's timestamps have whole seconds only. Whoever follows the pod kee
 a grace period counted anew.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dispatcher.status import FailureReason
@@ -24,7 +25,8 @@ class PodHistory:
         problem: what is wrong with the container that should start: its name, and the reason.
         problem_since: when that was first seen, without an observation in between that did not show it.
         deletion_seen_at: when the pod was first seen to be deleted. Times are seconds of Redis' clock.
-        came_first: the base container's end or the request to delete its pod; None while neither was seen.
+        came_first: of each plain container, by its name: its end, or the request to delete its pod; nothing while
+            neither was seen.
         disruption: the last one that was seen.
         unreachable_node: the pod's node, where the last observation told that it does not answer.
         kinds: what the pod was seen waiting for (:func:`worker.rules.waiting.kind`), the first few.
@@ -34,14 +36,13 @@ class PodHistory:
     problem: tuple[str, FailureReason] | None = None
     problem_since: float | None = None
     deletion_seen_at: float | None = None
-    came_first: Literal["end", "deletion"] | None = None
+    came_first: Mapping[str, Literal["end", "deletion"]] = field(default_factory=dict)
     disruption: Disruption | None = None
     unreachable_node: str | None = None
     kinds: frozenset[str] = frozenset()
 
     def after(self, observation: Observation, base_container: str, now: float) -> "PodHistory":
         """Return what is known after one more observation. The same one taken twice changes nothing."""
-        base = observation.container(base_container)
         wrong = _problem(observation, base_container)
         deletion_seen_at = self.deletion_seen_at
         if observation.is_being_deleted and deletion_seen_at is None:
@@ -52,20 +53,22 @@ class PodHistory:
             problem=wrong,
             problem_since=None if wrong is None else self.problem_since if wrong == self.problem else now,
             deletion_seen_at=deletion_seen_at,
-            came_first=self.came_first or _came_first(observation, base),
+            came_first={**_came_first(observation), **self.came_first},
             disruption=observation.disruption or self.disruption,
             kinds=self.kinds | _waiting_kinds(observation, base_container)
             if len(self.kinds) < MAX_KINDS
             else self.kinds,
-            unreachable_node=unreachable_node(observation, base or Container(base_container, "main")),
+            unreachable_node=unreachable_node(observation),
         )
 
 
 def blocking_container(observation: Observation, base_container: str) -> Container | None:
     """Return the container that must start, or end, before the base container can start; or that one itself.
 
-    Init containers and sidecars start one after the other. None where the base container has started.
+    Init containers and sidecars start one after the other. Once the base container has started, or could not be: the
+    next plain container that has not; None where all have.
     """
+    late: Container | None = None
     for container in observation.containers:
         match container.kind:
             case "init":
@@ -73,12 +76,13 @@ def blocking_container(observation: Observation, base_container: str) -> Contain
             case "sidecar":
                 is_passed = container.has_started and container.state != "waiting"
             case "main":
-                if container.name == base_container:
-                    return None if container.has_started else container
-                is_passed = True
+                is_passed = container.has_started or container.state == "terminated"
+                if container.name != base_container:
+                    late = late or (None if is_passed else container)
+                    is_passed = True
         if not is_passed:
             return container
-    return None
+    return late
 
 
 def _waiting_kinds(observation: Observation, base_container: str) -> frozenset[str]:
@@ -86,10 +90,14 @@ def _waiting_kinds(observation: Observation, base_container: str) -> frozenset[s
     return frozenset() if waits is None else frozenset((kind(waiting_detail(observation, waits)),))
 
 
-def _came_first(observation: Observation, base: Container | None) -> Literal["end", "deletion"] | None:
-    if base is None or base.state != "terminated":
-        return "deletion" if observation.is_being_deleted else None
-    return "deletion" if deletion_came_first(observation, base) else "end"
+def _came_first(observation: Observation) -> dict[str, Literal["end", "deletion"]]:
+    found: dict[str, Literal["end", "deletion"]] = {}
+    for container in observation.plain_containers:
+        if container.state == "terminated":
+            found[container.name] = "deletion" if deletion_came_first(observation, container) else "end"
+        elif observation.is_being_deleted:
+            found[container.name] = "deletion"
+    return found
 
 
 def deletion_came_first(observation: Observation, ended: Container) -> bool:

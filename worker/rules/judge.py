@@ -31,8 +31,10 @@ from worker.rules.failures import (
     was_killed,
 )
 from worker.rules.history import PodHistory, deletion_came_first
+from worker.rules.job_end import MOST_NAMED, awaited
+from worker.rules.running import progress, running
 from worker.rules.startup import starting
-from worker.rules.verdict import AttemptEnded, DeletePod, Facts, Running, Settled, Starting, Verdict
+from worker.rules.verdict import AttemptEnded, DeletePod, Facts, Settled, Verdict
 
 #: A pod that is to be deleted and has not ended this long after its grace is on a node that does not answer.
 NODE_LOST_AFTER_S: Final = 60.0
@@ -64,10 +66,12 @@ def judge(
         return Settled()
     base = observation.container(spec.base_container) or Container(spec.base_container, "main")
     base = first_termination(base) or base
-    facts = Facts(spec, record, observation, base, now, seen, seen.after(observation, spec.base_container, now))
+    others = awaited(spec, observation)
+    after = seen.after(observation, spec.base_container, now)
+    facts = Facts(spec, record, observation, base, others, now=now, before=seen, seen=after)
     if record.deletion_intent is DeletionIntent.CANCELLED:
         return _being_cancelled(facts)
-    return _ended(facts) or _to_be_cancelled(facts) or _in_progress(facts)
+    return _ended(facts) or _to_be_cancelled(facts) or _inprogress(facts)
 
 
 def _is_of_another_attempt(record: JobRecord, pod: Observation) -> bool:
@@ -101,7 +105,7 @@ def _being_cancelled(facts: Facts) -> Verdict:
     held_at = _held_at(facts)
     if held_at is not None and facts.now >= held_at:
         return _end(facts, Status.CANCELLED, None, _cancelled_by(facts.record))
-    return _progress(facts, "cancelled, waiting for the pod to go", held_at or _overdue_at(facts))
+    return progress(facts, "cancelled, waiting for the pod to go", held_at or _overdue_at(facts))
 
 
 def _held_at(facts: Facts) -> float | None:
@@ -122,14 +126,12 @@ def _to_be_cancelled(facts: Facts) -> DeletePod | None:
 
 
 def _ended(facts: Facts) -> AttemptEnded | None:
-    if facts.base.state == "terminated":
-        failure = (
-            _from_outside(facts, facts.base) or _not_its_own(facts) or exit_failure(facts.base) or _other_failure(facts)
-        )
+    if _all_have_ended(facts):
+        failure = _failure_of(facts, facts.base) or _failure_of_others(facts)
     elif broken := _failed_init(facts.pod):
         failure = _from_outside(facts, broken) or init_failure(broken)
     elif facts.pod.has_ended:
-        failure = _without_an_end(facts)
+        failure = _without_an_end(facts) or rejected(facts.pod)
     elif facts.pod.reason == "NodeLost" or _is_overdue(facts):
         failure = _intended(facts.record) if facts.record.deletion_intent else _lost(facts.pod)
     else:
@@ -142,23 +144,73 @@ def _ended(facts: Facts) -> AttemptEnded | None:
     return _end(facts, Status.FAILED, failure.reason, " ".join(x for x in (failure.message, note) if x))
 
 
+def _all_have_ended(facts: Facts) -> bool:
+    """Whether the containers have ended whose ends are the job's.
+
+    A pod that is over has nothing more to tell of the others.
+    """
+    if facts.base.state != "terminated":
+        return False
+    return facts.pod.has_ended or all(other.state == "terminated" for other in facts.others)
+
+
+def _failure_of(facts: Facts, container: Container) -> Failure | None:
+    """Return the failure that this container's end means; None where it ended by itself and well."""
+    return _from_outside(facts, container) or _not_its_own(facts, container) or exit_failure(container)
+
+
+def _failure_of_others(facts: Facts) -> Failure | None:
+    """Return what fails the job although its base container succeeded.
+
+    What ended the pod from outside before all had ended that were waited for; and the failures of other containers,
+    where they count (``fail_on``).
+    """
+    for other in facts.others:
+        if other.state != "terminated":
+            if facts.pod.phase == "Succeeded":
+                continue
+            text = f"the base container succeeded, but the pod failed, and container {other.name!r} reported no end"
+            return _without_an_end(facts) or Failure(FailureReason.CONTAINER_FAILED, f"{text}. Submit the job again.")
+        if (failure := _from_outside(facts, other) or _not_its_own(facts, other)) is not None:
+            return failure
+    return _exits_that_count(facts) if facts.spec.counts_all_failures else None
+
+
+def _exits_that_count(facts: Facts) -> Failure | None:
+    """Return the other containers' failures: of those that were waited for, else of those that ended before base."""
+    ended = [other for other in facts.others if other.state == "terminated"]
+    if facts.spec.end_when == "base":
+        ended = [c for c in facts.pod.plain_containers if _ended_before_base(facts, c)]
+    failures = [failure.message for other in ended if (failure := exit_failure(other)) is not None]
+    if not failures:
+        return None
+    text = f"the base container succeeded, but {'; '.join(failures[:MOST_NAMED])}"
+    return Failure(FailureReason.CONTAINER_FAILED, text)
+
+
+def _ended_before_base(facts: Facts, other: Container) -> bool:
+    if other.state != "terminated" or other.name == facts.base.name:
+        return False
+    return not (other.finished_at and facts.base.finished_at and other.finished_at > facts.base.finished_at)
+
+
 def _restart_note(facts: Facts) -> str:
-    """Say that there was another run, where the end of the base container's first run is the outcome."""
-    observed = facts.pod.container(facts.base.name)
-    is_first_end = observed is not None and observed.previous is facts.base
+    """Say that there was another run, where the end of a container's first run is the outcome."""
+    counted = (facts.base, *facts.others)
+    is_first_end = any(c.previous is first for c in facts.pod.plain_containers for first in counted)
     again = restarted(facts.pod) if is_first_end else None
     return f"The end of the first run counts: {again.message}" if again else ""
 
 
-def _without_an_end(facts: Facts) -> Failure:
-    """Return why the pod is over although its base container reported no end: its node refused it, or is lost."""
+def _without_an_end(facts: Facts) -> Failure | None:
+    """Return why the pod is over although a container reported no end, where the pod tells."""
     pod = facts.pod
     if pod.is_being_deleted and facts.record.deletion_intent is DeletionIntent.FAILED:
         return _intended(facts.record)
-    failure = by_status_reason(pod) or ended_by_cluster(pod.disruption, unreachable_node(pod, facts.base))
+    failure = by_status_reason(pod) or ended_by_cluster(pod.disruption, unreachable_node(pod))
     if failure is None and pod.is_being_deleted and not pod.reason:
         return _deleted(pod.namespace)
-    return failure or rejected(pod)
+    return failure
 
 
 def _from_outside(facts: Facts, container: Container) -> Failure | None:
@@ -178,15 +230,15 @@ def _from_outside(facts: Facts, container: Container) -> Failure | None:
 
 
 def _deletion_came_first(facts: Facts, container: Container) -> bool:
-    if container is facts.base and facts.seen.came_first is not None:
-        return facts.seen.came_first == "deletion"
+    if (first := facts.seen.came_first.get(container.name)) is not None:
+        return first == "deletion"
     return deletion_came_first(facts.pod, container)
 
 
-def _not_its_own(facts: Facts) -> Failure | None:
+def _not_its_own(facts: Facts, container: Container) -> Failure | None:
     """Return the failure where this end is a later run's, or was brought about so that the container could restart."""
-    is_killed = facts.pod.is_restarting and was_killed(facts.base)
-    return restarted(facts.pod) if facts.base.was_restarted or is_killed else None
+    is_killed = facts.pod.is_restarting and was_killed(container)
+    return restarted(facts.pod) if container.was_restarted or is_killed else None
 
 
 def _failed_init(pod: Observation) -> Container | None:
@@ -196,47 +248,17 @@ def _failed_init(pod: Observation) -> Container | None:
     return None
 
 
-def _other_failure(facts: Facts) -> Failure | None:
-    """Return the failure of an extra container that failed before the base container ended (``fail_on: all``)."""
-    if facts.spec.fail_on != "all":
-        return None
-    for other in facts.pod.containers:
-        if other.kind != "main" or other.state != "terminated" or other.name == facts.base.name:
-            continue
-        is_later = other.finished_at and facts.base.finished_at and other.finished_at > facts.base.finished_at
-        if not is_later and (failure := exit_failure(other)) is not None:
-            return Failure(FailureReason.CONTAINER_FAILED, f"the base container succeeded, but {failure.message}")
-    return None
-
-
-def _in_progress(facts: Facts) -> Verdict:
+def _inprogress(facts: Facts) -> Verdict:
     record = facts.record
     if record.deletion_intent is DeletionIntent.FAILED and not facts.pod.is_being_deleted:
         return DeletePod(DeletionIntent.FAILED, record.intent_reason, record.intent_message)
     if facts.pod.is_being_deleted:
-        return _progress(facts, "being deleted", _overdue_at(facts))
+        return progress(facts, "being deleted", _overdue_at(facts))
     if (failure := restarted(facts.pod) or may_restart(facts.pod)) is not None:
         return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
-    if facts.base.has_started or record.status is Status.RUNNING:
-        return _running(facts)
+    if facts.base.has_started or facts.base.state == "terminated" or record.status is Status.RUNNING:
+        return running(facts)
     return starting(facts)
-
-
-def _running(facts: Facts) -> Running | DeletePod:
-    limit_s = facts.spec.run_timeout_s
-    if limit_s is None:
-        return Running("", None)
-    since = facts.record.reached_at("running")
-    if since is not None and facts.now >= since + limit_s:
-        text = f"the base container ran longer than run_timeout_s ({limit_s:g} s). Raise it or make the job shorter."
-        return DeletePod(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, text)
-    return Running("", (facts.now if since is None else since) + limit_s)
-
-
-def _progress(facts: Facts, detail: str, recheck_at: float | None) -> Starting | Running:
-    if facts.base.has_started or facts.record.status is Status.RUNNING:
-        return Running(detail, recheck_at)
-    return Starting(detail, recheck_at)
 
 
 def _overdue_at(facts: Facts) -> float | None:

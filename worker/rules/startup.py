@@ -25,6 +25,12 @@ def starting(facts: Facts) -> Starting | DeletePod:
         detail = facts.record.detail
     if not facts.pod.scheduling.is_scheduled:
         return _unscheduled(facts, detail)
+    limit = start_limit(facts, waits)
+    return limit if isinstance(limit, DeletePod) else Starting(detail, limit)
+
+
+def start_limit(facts: Facts, waits: Container) -> float | DeletePod:
+    """Return until when (Redis' clock) this container, or what it waits for, must have started; or the verdict."""
     failure, heals_until = _problem_limit(facts, waits)
     startup_at = _starting_since(facts) + facts.pod.scheduling.waited_s + facts.spec.startup_timeout_s
     if failure is not None and facts.now >= min(heals_until, startup_at):
@@ -32,7 +38,7 @@ def starting(facts: Facts) -> Starting | DeletePod:
     if facts.now >= startup_at:
         failure = _start_timeout(facts, waits)
         return DeletePod(DeletionIntent.FAILED, failure.reason, failure.message)
-    return Starting(detail, min(heals_until, startup_at))
+    return min(heals_until, startup_at)
 
 
 def _starting_since(facts: Facts) -> float:
@@ -87,6 +93,8 @@ def _problem_limit(facts: Facts, waits: Container) -> tuple[Failure | None, floa
 
 def _start_timeout(facts: Facts, waits: Container) -> Failure:
     limit_s, detail = facts.spec.startup_timeout_s, waiting_detail(facts.pod, waits)
-    text = f"the base container did not start within startup_timeout_s ({limit_s:g} s, counted from its node): {detail}"
+    is_other = waits.kind == "main" and waits.name != facts.base.name
+    what = f"container {waits.name!r}" if is_other else "the base container"
+    text = f"{what} did not start within startup_timeout_s ({limit_s:g} s, counted from its node): {detail}"
     advice = "See the pod's warnings (a volume, secret or network that is missing?), or raise the limit."
     return Failure(FailureReason.START_TIMEOUT, f"{text}. {advice}")

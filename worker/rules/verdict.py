@@ -67,6 +67,7 @@ class Facts:
     record: JobRecord
     pod: Observation
     base: Container
+    others: tuple[Container, ...]  #: whose ends the job's end waits for too (:mod:`worker.rules.job_end`)
     now: float
     before: PodHistory  #: earlier observations
     seen: PodHistory  #: and this one too

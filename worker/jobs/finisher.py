@@ -5,6 +5,7 @@ return value is read, its result is appended, its pod is removed or kept, and th
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from dispatcher import names
@@ -12,7 +13,7 @@ from dispatcher.events import ClusterEvent, LogSummary, Notice, StatusChanged
 from dispatcher.events import Ended as EndedEvent
 from dispatcher.record import DeletionIntent, WaitReason
 from dispatcher.spec import OnFinish
-from dispatcher.status import Status
+from dispatcher.status import FailureReason, Status
 from dispatcher.steps import forget
 from worker.cluster.client import Backoff
 from worker.cluster.observation import Observation
@@ -21,11 +22,15 @@ from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
 from worker.jobs.result import make_result, read_warnings
 from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
+from worker.rules.job_end import told_beside
 from worker.rules.retry import Conclude, Retry, next_step
 from worker.rules.verdict import AttemptEnded, DeletePod
 
 #: A deletion was asked for and the watch does not show it: ask again after this long.
 DELETE_AGAIN_S: Final = 5.0
+
+#: How a base container fails by itself: what failed beside it may be the cause.
+_OF_BASE: Final = frozenset({FailureReason.EXIT_CODE, FailureReason.OOM_KILLED, FailureReason.START_ERROR})
 
 
 class JobFinisher:
@@ -121,6 +126,7 @@ class JobFinisher:
             logs = await self._drain_logs()
             if wants_value:
                 return_value = LOST_RETURN_VALUE
+        ended = await self._tell_beside(ended)
         result = make_result(
             job.record,
             ended,
@@ -136,6 +142,17 @@ class JobFinisher:
         reason = result.reason.value if result.reason else None
         job.log.info("ended", status=result.status.value, reason=reason, why=result.message)
         failpoint(Failpoint.RESULT_APPENDED)
+
+    async def _tell_beside(self, ended: AttemptEnded) -> AttemptEnded:
+        """Say what was not well besides: in the message, and as a warning where that is not shown as a failure's is."""
+        pod, has_failed = self._job.pod.last, ended.reason in _OF_BASE
+        if pod is None or not (has_failed or ended.status is Status.SUCCEEDED):
+            return ended
+        said = told_beside(self._job.record.spec, pod, has_failed=has_failed)
+        message = " ".join(text for text in (ended.message, said) if text)
+        if message and not has_failed:
+            await self._job.owned.move(event=Notice(level="warning", text=message))
+        return replace(ended, message=message)
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
         job = self._job

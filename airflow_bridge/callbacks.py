@@ -8,7 +8,8 @@ function or a coroutine function in both. Which hook is called where: ``docs/mig
 import asyncio
 import importlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -235,9 +236,41 @@ async def acall(callbacks: Callbacks, hook: str, **arguments: object) -> None:
         if inspect.iscoroutinefunction(function):
             await function(**arguments)
             continue
-        answer = await asyncio.to_thread(function, **arguments)
+        answer = await asyncio.to_thread(_in_thread, function, arguments)
         if inspect.isawaitable(answer):
             await answer
+
+
+def _in_thread(function: Callable[..., object], arguments: Mapping[str, object]) -> object:
+    try:
+        return function(**arguments)
+    except StopIteration as error:  # no future can hold it: whoever awaits the thread would wait for ever
+        raise RuntimeError(repr(error)) from error
+
+
+class UserCodeError(Exception):
+    """What the user's code raised in the triggerer."""
+
+
+@contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into :class:`UserCodeError`.
+
+    A SystemExit would end the triggerer, and with it all other tasks' triggers. That the trigger itself is cancelled
+    goes through.
+
+    Args:
+        what: whose code it is, for the message.
+    """
+    try:
+        yield
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        raise UserCodeError(f"{what} failed: {error!r}") from error
 
 
 async def _awaited(answer: Awaitable[object]) -> None:

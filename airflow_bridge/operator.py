@@ -7,7 +7,8 @@ as the job ended. A try that is killed never succeeds. What ends a task, and wha
 
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -215,8 +216,11 @@ class PodRelayOperator(BaseOperator):
         self.log_url: str | None = None
         self._connection: ResolvedConnection | None = None
         self._job_id: str | None = None
+        self._asked_id: str | None = None  #: the job's, should the submit's answer be lost
         self._is_following = False
         self._is_killed = False
+        self._has_ended = False  #: the job
+        self._is_given_up = False
 
     @property
     def container_logs(self) -> ContainerNames | None:
@@ -310,7 +314,7 @@ class PodRelayOperator(BaseOperator):
 
     def execute_sync(self, context: "Context") -> object:
         """Run the job and follow it to its end."""
-        with self._client() as dispatcher:
+        with self._leaves_no_job(context), self._client() as dispatcher:
             manifest = self._submit(dispatcher, context)
             result = self._follow(dispatcher, context)
             if self._resubmit_if_cleared(dispatcher, context, result):
@@ -319,15 +323,70 @@ class PodRelayOperator(BaseOperator):
 
     def execute_async(self, context: "Context") -> object:
         """Submit the job, then defer; a job that has already ended is finished at once."""
-        with self._client() as dispatcher:
-            manifest = self._submit(dispatcher, context)
-            if dispatcher.get(self._known_job_id()).result is not None:
-                self.log.info("Not deferring: the job has already ended.")
-                result = self._follow(dispatcher, context)
-                if not self._resubmit_if_cleared(dispatcher, context, result):
-                    return self._finish(dispatcher, context, result, manifest)
-        self.invoke_defer_method(context)
+        with self._leaves_no_job(context):
+            with self._client() as dispatcher:
+                manifest = self._submit(dispatcher, context)
+                if dispatcher.get(self._known_job_id()).result is not None:
+                    self.log.info("Not deferring: the job has already ended.")
+                    result = self._follow(dispatcher, context)
+                    if not self._resubmit_if_cleared(dispatcher, context, result):
+                        return self._finish(dispatcher, context, result, manifest)
+            self.invoke_defer_method(context)
         return None
+
+    @contextmanager
+    def _leaves_no_job(self, context: "Context") -> "Iterator[None]":
+        """Cancel the job where an exception ends the task and no later try takes the job over.
+
+        Whatever was raised, by the user's code or ours, goes on.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if not self._is_given_up:
+                self._give_up(context, error)
+            raise
+
+    def _give_up(self, context: "Context", error: BaseException) -> None:
+        from airflow_bridge.leaving import Leaving, cancelled_by, leaving
+
+        is_last_try = self._is_last_try(context, error)
+        left_to = leaving(error, is_durable=self.durable, is_last_try=is_last_try)
+        if left_to is Leaving.THE_TRY_GOES_ON or self._is_killed or self._has_ended:
+            return
+        self._is_given_up = True
+        if left_to is Leaving.NEXT_TRY:
+            if self._job_id is not None:
+                self.log.info("Job %s goes on: the next try attaches to it.", self._job_id)
+            return
+        try:
+            self._job_id = self._job_id or self._job_without_a_try(context)
+            self._cancel(cancelled_by(error))
+        except Exception as other:  # noqa: BLE001 - the task ends by what was raised first
+            self.log.warning("Job %s could not be cancelled: %r", self._job_id, other)
+
+    def _is_last_try(self, context: "Context", error: BaseException) -> bool:
+        """Tell whether Airflow runs the task no more after this exception, by its retries or its retry policy."""
+        from airflow.sdk.definitions.retry_policy import RetryAction
+
+        ti = context["ti"]
+        max_tries = ti.max_tries or 0
+        if ti.try_number > max_tries:
+            return True
+        if (policy := getattr(self, "retry_policy", None)) is None:
+            return False
+        try:
+            decision = policy.evaluate(exception=error, try_number=ti.try_number, max_tries=max_tries, context=context)
+        except Exception:  # noqa: BLE001 - Airflow logs it, and tries again
+            return False
+        return bool(decision.action is RetryAction.FAIL)
+
+    def _job_without_a_try(self, context: "Context") -> str | None:
+        """Find the task's job where the try does not know it: an earlier try's, or the submit's answer was lost."""
+        if not self.durable:
+            return self._asked_id
+        with self._client() as dispatcher:
+            return dispatcher.find(self._identity(context).key)
 
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
         """Submit the job, or attach to that of an earlier try; return the pod's manifest."""
@@ -346,6 +405,7 @@ class PodRelayOperator(BaseOperator):
     def _submit_spec(self, dispatcher: "Dispatcher", context: "Context", spec: "JobSpec") -> None:
         from dispatcher.steps import SubmitOutcome
 
+        self._has_ended, self._job_id, self._asked_id = False, None, spec.id
         submitted = dispatcher.submit(spec)
         self._job_id = submitted.job_id
         self.raise_if_killed()
@@ -414,6 +474,7 @@ class PodRelayOperator(BaseOperator):
         """
         from airflow_bridge.outcome import PodRelayFailure, TaskFailure, TaskSkip, TaskSuccess, outcome_of
 
+        self._has_ended = True
         self.log_url = result.log_url
         pod = CallbackPod.of_result(result)
         self._push_pod(context, pod)
@@ -469,6 +530,8 @@ class PodRelayOperator(BaseOperator):
 
     def invoke_defer_method(self, context: "Context") -> None:
         """Give up the slot; a trigger follows the job."""
+        from airflow.sdk.serde import serialize
+
         from airflow_bridge.trigger import PodRelayTrigger
 
         self.raise_if_killed()
@@ -485,6 +548,7 @@ class PodRelayOperator(BaseOperator):
             callbacks=[path for path in map(self._importable, self.callbacks) if path],
             trigger_kwargs=self.trigger_kwargs,
         )
+        serialize(trigger.serialize()[1])  # Airflow does this when the job has nobody any more who could end it
         self.defer(trigger=trigger, method_name="trigger_reentry", timeout=backstop)
 
     def _deadline(self, context: "Context") -> tuple[float | None, timedelta | None]:
@@ -513,7 +577,6 @@ class PodRelayOperator(BaseOperator):
         self._job_id = fired.job_id
         with self._client() as dispatcher:
             if fired.status is JobTriggerStatus.TIMEOUT:
-                self._cancel("Airflow: the execution timeout is over")
                 raise AirflowTaskTimeout(f"Job {fired.job_id} was cancelled: {fired.message}")
             if fired.status is JobTriggerStatus.ERROR:
                 raise PodRelayFailure(f"Job {fired.job_id} cannot be followed: {fired.message}")
@@ -528,20 +591,20 @@ class PodRelayOperator(BaseOperator):
         return None
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> object:
-        """Resume a deferred task. Where Airflow gave up on its trigger (``__fail__``), cancel the job first.
+        """Resume a deferred task, also one on whose trigger Airflow gave up (``__fail__``)."""
+        with self._leaves_no_job(context):
+            if next_method == "__fail__":
+                self._job_id = self._deferred_job(context)
+            return super().resume_execution(next_method, next_kwargs, context)
 
-        A job that a next try will attach to is left alone, unless the task's time has run out.
-        """
-        if next_method == "__fail__":
-            self._cancel_unless_retried(context, str((next_kwargs or {}).get("error", "")))
-        return super().resume_execution(next_method, next_kwargs, context)
-
-    def _cancel_unless_retried(self, context: "Context", error: str) -> None:
+    def _deferred_job(self, context: "Context") -> str | None:
         ti = context["ti"]
-        self._job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_XCOM, map_indexes=ti.map_index)
-        is_timeout = "timeout" in error.lower()
-        if is_timeout or not self.durable or ti.try_number > (ti.max_tries or 0):
-            self._cancel(f"Airflow: {error or 'the trigger failed'}")
+        try:
+            job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_XCOM, map_indexes=ti.map_index)
+        except Exception as error:  # noqa: BLE001 - the job is looked for by its key instead
+            self.log.warning("The id of the task's job cannot be read from its XCom: %r", error)
+            return None
+        return None if job_id is None else str(job_id)
 
     # Kills
 

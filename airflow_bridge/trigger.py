@@ -5,13 +5,23 @@ cursor is kept in Redis, so that a triggerer that is restarted or replaced goes 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_bridge.callbacks import AsyncJobClient, Callbacks, ExecutionMode, HookCall, acall, import_object
+from airflow_bridge.callbacks import (
+    AsyncJobClient,
+    Callbacks,
+    ExecutionMode,
+    HookCall,
+    UserCodeError,
+    acall,
+    contained,
+    import_object,
+)
 from airflow_bridge.task_identity import BY_A_USER
 from airflow_bridge.task_log import Line, Style, TaskLog
 from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
@@ -24,6 +34,10 @@ if TYPE_CHECKING:
 
 #: The longest pause between two tries to reach Redis at the start; later the client waits by itself.
 LONGEST_PAUSE_S = 5.0
+
+#: KPO calls it in the task's process, also when the task is deferred, where it fails the task. It calls the others not
+#: at all then.
+_FAILS_THE_TASK = frozenset({"on_pod_creation"})
 
 
 class PodRelayTrigger(BaseTrigger):
@@ -91,7 +105,7 @@ class PodRelayTrigger(BaseTrigger):
             if not limit.expired():
                 raise
             event = self._event(JobTriggerStatus.TIMEOUT, message="the task's execution timeout is over")
-        except JobUnknownError as error:
+        except (JobUnknownError, UserCodeError) as error:
             event = self._event(JobTriggerStatus.ERROR, message=str(error))
         yield TriggerEvent(event.encode())  # type: ignore[no-untyped-call]  # Airflow's
 
@@ -161,9 +175,12 @@ class PodRelayTrigger(BaseTrigger):
         context = {"ti": self.task_instance, "task_instance": self.task_instance}
         arguments = due.arguments(client=job_client, mode=ExecutionMode.ASYNC, operator=None, context=context)
         try:
-            await acall(callbacks, due.hook, **arguments)
-        except Exception:  # the user's code: it must not end the trigger, and with it the task
+            with contained(f"callback {due.hook}"):
+                await acall(callbacks, due.hook, **arguments)
+        except UserCodeError:
             self.log.exception("callback %s failed", due.hook)
+            if due.hook in _FAILS_THE_TASK:
+                raise
 
     def _ended(self, result: "JobResult", cursor: str) -> JobTriggerEvent:
         status = JobTriggerStatus.SUCCESS if result.succeeded else JobTriggerStatus.FAILED
@@ -184,7 +201,13 @@ def _style(trigger: PodRelayTrigger) -> Style:
     formatter = None
     if trigger.log_formatter is not None:
         formatter = _imported(trigger, trigger.log_formatter)
+        formatter = formatter and partial(_formatted, formatter)
     return Style(trigger.container_name_log_prefix_enabled, formatter, trigger.log_events_on_startup)
+
+
+def _formatted(formatter: Callable[[str, str], str], container: str, line: str) -> str:
+    with contained("log_formatter"):
+        return formatter(container, line)
 
 
 def _callbacks(trigger: PodRelayTrigger) -> Callbacks:

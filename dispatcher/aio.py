@@ -23,6 +23,7 @@ from dispatcher.replies import (
     check_acknowledged,
     checked_cancel,
     indexes_of,
+    job_id_of,
     last_seen_first,
     lease_keys,
     worker_view,
@@ -129,6 +130,12 @@ class AsyncDispatcher:
         if record is None:
             raise JobUnknownError(job_id)
         return record
+
+    async def find(self, key: str) -> str | None:
+        """Return the id of the job that the key stands for, whether it has ended or not; None where there is none."""
+        async with connection.translated_async(self._url):
+            found: Any = await self._redis.get(names.key(key))
+        return job_id_of(found)
 
     async def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
         """List the newest jobs of a queue (default: of all queues).

@@ -174,6 +174,11 @@ async def test_a_cancelled_or_closed_reader_leaves_nothing_behind(
         assert isinstance((await told(dispatcher, jobs[0]))[-1].event, Ended)
 
 
+async def test_a_keys_job_is_found(dispatcher: AsyncDispatcher) -> None:
+    job_id = (await dispatcher.submit(a_spec(key="report"))).job_id
+    assert (await dispatcher.find("report"), await dispatcher.find("another")) == (job_id, None)
+
+
 async def test_commands_that_are_cancelled_any_time_hold_up_nobody(dispatcher: AsyncDispatcher) -> None:
     """The one connection for commands is waited for in turn; nobody's cancellation may lose another's turn."""
     job_id = (await dispatcher.submit(a_spec())).job_id

@@ -115,6 +115,15 @@ def test_an_unknown_job_is_unknown_to_every_verb(dispatcher: Dispatcher) -> None
             verb()
 
 
+def test_a_keys_job_is_found_also_when_it_has_ended(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
+    job_id = dispatcher.submit(a_spec(key="report")).job_id
+    assert (dispatcher.find("report"), dispatcher.find("another")) == (job_id, None)
+    run_job(real_store, job_id)
+    assert dispatcher.find("report") == job_id
+    real_store.client.set(names.key("report"), "no job's id\n")
+    assert dispatcher.find("report") is None
+
+
 def test_cancel_and_acknowledge(dispatcher: Dispatcher, real_store: RedisDriver) -> None:
     waiting = dispatcher.submit(a_spec(key="k")).job_id
     with pytest.raises(PodrelayError, match="has not ended"):

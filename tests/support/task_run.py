@@ -6,12 +6,12 @@ The task instance and its context are Airflow's objects, so these stand-ins hold
 import asyncio
 import datetime as dt
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import TaskDeferred
@@ -108,17 +108,14 @@ class TaskRun:
 
     def submit_and_die(self, **arguments: Any) -> None:
         """The try's process is killed (no handler runs) when its job is submitted."""
-
-        class Killed(BaseException):
-            pass
-
-        def die() -> None:
-            raise Killed
-
-        self.ti.when_submitted = die
-        with pytest.raises(Killed):
-            self.execute(**arguments)
-        self.ti.when_submitted = lambda: None
+        child = os.fork()
+        if child == 0:
+            try:
+                self.ti.when_submitted = lambda: os._exit(0)
+                self.execute(**arguments)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
 
     def record(self, job_id: str) -> JobRecord:
         """The job's record as it is now."""
@@ -129,6 +126,11 @@ class TaskRun:
         """Wait for the job's end."""
         with self._dispatcher() as dispatcher:
             return dispatcher.result(job_id, timeout_s=20)
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs of the queue ``default``."""
+        with self._dispatcher() as dispatcher:
+            return list(dispatcher.list("default"))
 
     def _dispatcher(self) -> Dispatcher:
         return Dispatcher(ClientSettings(redis_url=self.redis_url))

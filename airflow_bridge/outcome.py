@@ -36,7 +36,7 @@ _ADVICE: dict[Blame, str] = {
     Blame.SPEC: "mend the task's arguments; the message says which",
     Blame.IMAGE: "check the image's name and tag, that the cluster may pull it, and that it has the command",
     Blame.CLUSTER: "clear the task to run it again; if it comes back, ask those who run the cluster",
-    Blame.POLICY: "ask those who run the cluster which pods its policy allows",
+    Blame.POLICY: "ask those who run the worker or the cluster to allow it",
     Blame.TIME_LIMIT: "raise the limit that the message names, or find out what the pod waited for",
 }
 

@@ -121,7 +121,7 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     ),
     "service_account_name": PodField("spec.serviceAccountName"),
     "automount_service_account_token": PodField("spec.automountServiceAccountToken"),
-    "hostnetwork": PodField("spec.hostNetwork", "the cluster's policy decides"),
+    "hostnetwork": PodField("spec.hostNetwork", "refused unless the worker's [policy](policy.md) allows it"),
     "hostname": PodField("spec.hostname"),
     "subdomain": PodField("spec.subdomain"),
     "security_context": PodField("spec.securityContext", _OBJECT, to_json, empty=dict),

@@ -11,6 +11,7 @@ A job's life is *claim, launch, follow, finish, forget*; ``jobs.controller`` is 
     ownership       who has which job: reconciling, sweeping, hints of other workers
     jobs            one job: its controller, its record, its pod, its result
     context         what all jobs share: settings, store, cluster, watches, lease
+    own_policy      what this worker refuses: its settings, and its own account and secrets
     cluster_health  whether the API server answers, and what a worker does that is blind
     lease           whether this worker may write, create, launch, take over
     logs            a container's log, from the API server's stream to the job's channel

@@ -21,6 +21,7 @@ from worker.logging import configure_logging
 from worker.queue.consumer import use_dead_letters
 from worker.queue.dead_letters import DeadLetters
 from worker.queue.launch_task import launch
+from worker.rules.policy import policy_of
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -36,6 +37,7 @@ def _settings() -> WorkerSettings:
     try:
         settings = WorkerSettings.from_environment()
         connection.check_url(settings.redis_url.get_secret_value())
+        policy_of(settings, frozenset())
     except SettingsError as error:
         _end(exit_status_for(error, redis_url=""))
     return settings

@@ -9,6 +9,7 @@ from worker.cluster_health import ClusterHealth
 from worker.guard import Guard
 from worker.lease import Lease
 from worker.logs.outbox import LogBudget
+from worker.own_policy import OwnPolicy
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -25,6 +26,7 @@ class Context:
     watches: PodWatches
     health: ClusterHealth
     log_budget: LogBudget
+    policy: OwnPolicy
     guard: Guard = field(default_factory=Guard)
 
     @property

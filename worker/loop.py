@@ -27,6 +27,7 @@ from worker.lease import Heartbeat, Lease
 from worker.logs.outbox import LogBudget
 from worker.logs.publisher import watch_room
 from worker.metrics import Metrics
+from worker.own_policy import OwnPolicy
 from worker.ownership.control import Control
 from worker.ownership.job_controllers import JobControllers
 from worker.ownership.reconciler import Reconciler
@@ -102,6 +103,10 @@ class WorkerLoop:
     def served(self) -> tuple[str, ...]:
         """The namespaces whose pods the API server shows."""
         return self._ctx.watches.served
+
+    def tell_policy(self) -> None:
+        """Log what is risky in where this worker runs jobs."""
+        self._ctx.policy.tell(self._ctx.default_namespace)
 
     def begin_consuming(self) -> None:
         """Pause and resume the queue from now on: its consumer has started."""
@@ -196,6 +201,7 @@ class WorkerLoop:
             watches=watches,
             health=ClusterHealth(cluster, watches, away_s=settings.api_away_s, changed=self._health_changed),
             log_budget=LogBudget(settings.log_buffer_bytes, settings.redis_memory_limit_bytes),
+            policy=OwnPolicy(settings, cluster, cluster.service_account, namespaces=frozenset(watches.namespaces)),
             guard=self._guard,
         )
 

@@ -23,6 +23,8 @@ class WorkerSettings(ClientSettings):
     worker_name: str = Field(default_factory=socket.gethostname)
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()  #: served; default: the default namespace only
     default_namespace: str | None = None  #: for specs that name none; default: the context's, or the worker's own
+    pod_security: Literal["privileged", "baseline", "restricted"] = "baseline"  #: of the Pod Security Standards
+    pod_security_exempt: Annotated[tuple[str, ...], NoDecode] = ()  #: controls that do not count, or one value of one
     max_jobs: PositiveInt = 2000
     concurrency: PositiveInt = 8  #: Celery threads; a launch holds one for milliseconds
     lease_s: PositiveFloat = 10.0
@@ -40,7 +42,7 @@ class WorkerSettings(ClientSettings):
     log_format: Literal["text", "json"] = "text"
     metrics_port: NonNegativeInt = 0  #: Prometheus; 0: none
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "pod_security_exempt", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

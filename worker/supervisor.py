@@ -86,6 +86,7 @@ class Supervisor:
             namespaces=list(self._worker.served),
             redis=self.settings.masked_redis_url,
         )
+        self._worker.tell_policy()
         with suppress(RuntimeError):  # the loop is closed: it has failed or handed over already
             self._loop.call_soon_threadsafe(self._worker.begin_consuming)
 

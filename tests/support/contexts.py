@@ -11,6 +11,7 @@ from worker.context import Context
 from worker.guard import Guard
 from worker.lease import Lease
 from worker.logs.outbox import LogBudget
+from worker.own_policy import OwnPolicy
 from worker.settings import WorkerSettings
 from worker.store import Store
 
@@ -39,6 +40,12 @@ async def a_context(
         watches=watches,
         health=health,
         log_budget=LogBudget(1 << 20),
+        policy=OwnPolicy(
+            given,
+            cluster,
+            getattr(cluster, "service_account", None),
+            namespaces=frozenset(getattr(watches, "namespaces", ())),
+        ),
         guard=guard or Guard(),
     )
     await client.aclose()

@@ -6,7 +6,7 @@ a worker holds. What only a process can show (signals, a freeze, a kill at a fai
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,12 +105,17 @@ class InProcess:
 
 
 @asynccontextmanager
-async def running_in_process(redis_url: str) -> AsyncIterator[InProcess]:
-    """A pocket cluster and a client at this Redis; its workers are killed at the end."""
+async def running_in_process(
+    redis_url: str, *, token: str | None = None, namespaces: Sequence[str] = ("default",)
+) -> AsyncIterator[InProcess]:
+    """A pocket cluster and a client at this Redis; its workers are killed at the end.
+
+    ``token``: as whom workers speak to the cluster; the first of ``namespaces`` is their own.
+    """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="podrelay-test-")))
-        pocket = await stack.enter_async_context(PocketCluster())
-        pocket.write_kubeconfig(directory / "kubeconfig")
+        pocket = await stack.enter_async_context(PocketCluster(token=token, namespaces=namespaces))
+        pocket.write_kubeconfig(directory / "kubeconfig", namespace=namespaces[0])
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("KUBECONFIG", str(directory / "kubeconfig"))
         client = AsyncDispatcher(ClientSettings.from_environment({}, redis_url=redis_url))

@@ -14,7 +14,9 @@ from dispatcher.spec import JobSpec, decode_spec, parse_spec
 from tests.support.junk import JUNK, places, replaced
 from tests.unit.test_manifest import SPECS
 from worker.rules.manifest import manifest
-from worker.rules.policy import violations
+from worker.rules.own_credentials import OwnCredentials
+from worker.rules.pod_security import Level
+from worker.rules.policy import Policy, violations
 
 BASE = {"name": "base", "image": "x"}
 
@@ -23,7 +25,8 @@ def built(fields: dict[str, Any]) -> dict[str, Any]:
     """The pod, as a worker builds it of what came over the wire."""
     spec = decode_spec(json.dumps({"id": "j", "image": "x", **fields}))
     pod = manifest(spec, attempt=1, namespace="ns", installation="i", return_value_image="busybox")
-    violations(pod, namespaces=["ns"])
+    own = OwnCredentials("ns", "worker", frozenset({"redis"}))
+    violations(pod, Policy(frozenset({"ns"}), Level.RESTRICTED, own=own))
     json.dumps(pod)
     return pod
 

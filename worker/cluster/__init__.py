@@ -5,5 +5,5 @@
 - ``watch`` keeps the pods of a namespace by list and watch. Each is an ``observation``, which ``pod_json`` reads;
   ``restart_rules`` finds what would run its containers again.
 - ``kubeconfig`` says which cluster and as whom (``kubeconfig_file``: the file's fields, ``proxy``: the proxy on the
-  way). ``credentials`` renews what expires, with ``exec_plugin`` and ``tls``.
+  way). ``credentials`` renews what expires, with ``exec_plugin`` and ``tls``; ``service_account`` reads who that is.
 """

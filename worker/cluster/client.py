@@ -31,6 +31,7 @@ from worker.cluster.responses import (
     decode_list,
     decode_watch_event,
 )
+from worker.cluster.service_account import ServiceAccount, service_account_of
 from worker.cluster.transport import REQUEST_S, HttpTransport, Request, chunks_of, lines_of
 
 __all__ = ["Backoff", "Cluster", "ClusterRefusedError", "ClusterUnavailableError", "ConfigurationError", "WatchEvent"]
@@ -54,10 +55,19 @@ class Cluster:
             would ask for each waits for it, so that an API server that suffers is asked by a few watches only.
         needs_probe: pods could not be listed or watched, while a watch (of another namespace) goes on: somebody is to
             ask whether it is well.
+        service_account: as which the worker speaks to it; None where it is another user.
     """
 
-    def __init__(self, configuration: ClusterConfiguration, credentials: Credentials, connections: int) -> None:
+    def __init__(
+        self,
+        configuration: ClusterConfiguration,
+        credentials: Credentials,
+        connections: int,
+        *,
+        service_account: ServiceAccount | None = None,
+    ) -> None:
         self.default_namespace = configuration.namespace
+        self.service_account = service_account
         self._transport = HttpTransport(
             configuration, credentials, connections=connections, on_refused=self._lose_credentials
         )
@@ -76,11 +86,12 @@ class Cluster:
         configuration = await asyncio.to_thread(load, os.environ)
         credentials = Credentials(configuration)
         await asyncio.to_thread(credentials.check)
+        account = await asyncio.to_thread(service_account_of, configuration.auth)
         proxy = str(URL(configuration.proxy).with_user(None)) if configuration.proxy else None
         log.info("cluster", server=configuration.server, source=configuration.source, proxy=proxy)
         if configuration.ignored:
             log.warning("unknown fields are ignored", source=configuration.source, fields=list(configuration.ignored))
-        return cls(configuration, credentials, connections)
+        return cls(configuration, credentials, connections, service_account=account)
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from worker.cluster.observation import Observation
 from worker.cluster.pod_json import observe
 from worker.context import Context
 from worker.rules.manifest import manifest, namespace_of
+from worker.rules.policy import refusal as policy_refusal
 from worker.rules.policy import violations
 from worker.rules.spec_copy import spec_annotations
 
@@ -73,14 +74,14 @@ async def ensure_pod(
             installation=ctx.settings.installation,
             return_value_image=ctx.settings.return_value_image,
         )
-        problems = violations(pod, namespaces=ctx.watches.namespaces)
+        problems = violations(pod, ctx.policy.policy)
     except InvalidSpecError as error:
         return Refused(FailureReason.INVALID_SPEC, "; ".join(error.problems))
     except Exception as error:  # noqa: BLE001 text only: what it raises once it raises at each try
         text = f"no pod can be made of this spec ({type(error).__name__}: {error})"
         return Refused(FailureReason.INVALID_SPEC, f"{text}. Mend the shape of its Kubernetes objects.")
     if problems:
-        return Refused(FailureReason.POLICY, "the worker's policy does not allow this pod: " + "; ".join(problems))
+        return Refused(FailureReason.POLICY, policy_refusal(problems, ctx.policy.policy))
     watch = await ctx.watches.of(namespace)
     if watch.refusal:
         return Unserved()
@@ -89,8 +90,22 @@ async def ensure_pod(
     known = await _known(ctx, record, namespace, attempt)
     if known is not None:
         return await _adopt(ctx, record, attempt, known)
+    if (refused := await _refused_beside_own_pod(ctx, namespace, pod)) is not None:
+        return refused
     await ctx.lease.until_held()
     return await _create(ctx, record, attempt, pod, may_create)
+
+
+async def _refused_beside_own_pod(ctx: Context, namespace: str, pod: dict[str, Any]) -> Refused | Later | None:
+    """Refuse a job that would take the secrets of the worker's own pod."""
+    try:
+        policy = await ctx.policy.beside_own_pod(namespace)
+    except (ClusterUnavailableError, ClusterRefusedError) as error:
+        text = "the worker cannot read its own pod, and so does not know which secrets no job may have"
+        return Later(WaitReason.API_SERVER, f"{text}: {error}", error)
+    if policy is None or not (problems := violations(pod, policy)):
+        return None
+    return Refused(FailureReason.POLICY, policy_refusal(problems, policy))
 
 
 async def _known(ctx: Context, record: JobRecord, namespace: str, attempt: int) -> Observation | None:

@@ -70,7 +70,12 @@ class AsyncDispatcher:
         return seconds + microseconds / 1e6
 
     async def submit(self, spec: JobSpec) -> Submitted:
-        """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless."""
+        """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless.
+
+        Raises:
+            InvalidSpecError: the spec is too large.
+            JobIdTakenError: its id was submitted before with another spec, or to another queue.
+        """
         async with connection.translated_async(self._url):
             return await connection.run_async(self._redis, steps.submit(spec))
 

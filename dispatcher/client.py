@@ -83,7 +83,12 @@ class Dispatcher:
         return seconds + microseconds / 1e6
 
     def submit(self, spec: JobSpec) -> Submitted:
-        """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless."""
+        """Submit the job, or attach to the one that its key stands for. Repeating it with the same spec is harmless.
+
+        Raises:
+            InvalidSpecError: the spec is too large.
+            JobIdTakenError: its id was submitted before with another spec, or to another queue.
+        """
         with connection.translated(self._url):
             return connection.run(self._redis, steps.submit(spec))
 

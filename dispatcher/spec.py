@@ -243,15 +243,25 @@ class JobSpec(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of what is asked, without id, trace, try number, volatile labels and submitter."""
+        text = json.dumps(self.asked(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def asked(self) -> dict[str, Any]:
+        """Return what is asked, as JSON: the fields that have not their default value, without who asks and when."""
         asked = self.model_dump(mode="json", exclude=set(_NOT_ASKED), exclude_defaults=True)
         if "retry_on" in asked:
             asked["retry_on"] = sorted(asked["retry_on"])
-        text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return asked
 
     def encode(self) -> str:
         """Write the spec as JSON for the wire, without the fields that have their default value; the id always."""
         return json.dumps({"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":"))
+
+
+def differing_fields(one: JobSpec, other: JobSpec) -> list[str]:
+    """Name the fields in which two specs ask for different things, apart from who asks and when."""
+    asked, also = one.asked(), other.asked()
+    return sorted(name for name in asked.keys() | also.keys() if asked.get(name) != also.get(name))
 
 
 def _mapping(value: object) -> KubernetesObject:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from dispatcher import names
-from dispatcher.errors import InvalidSpecError
+from dispatcher.errors import InvalidSpecError, JobIdTakenError
 from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
 from dispatcher.message import MESSAGE_BUCKETS, PRIORITY_BUCKETS, encode_message
 from dispatcher.record import (
@@ -26,7 +26,7 @@ from dispatcher.record import (
 )
 from dispatcher.script import Argument
 from dispatcher.script import Step as Step
-from dispatcher.spec import JobSpec
+from dispatcher.spec import JobSpec, decode_spec, differing_fields
 from dispatcher.status import FailureReason, Status, may_start_from
 
 
@@ -34,7 +34,7 @@ class SubmitOutcome(StrEnum):
     """What a submit did."""
 
     CREATED = "created"
-    EXISTS = "exists"  #: this very id was submitted before (a repeated submit)
+    EXISTS = "exists"  #: this very id was submitted before with the same spec (a repeated submit)
     ATTACHED = "attached"  #: the key's job is active, or succeeded and was not acknowledged yet
     SUCCESSOR = "successor"  #: the key's former job cannot serve; this one waits until its pod is gone
 
@@ -52,7 +52,8 @@ def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
     """Submit a job, or attach to the one that its key stands for.
 
     ``with_message=False``: for a worker that already has the message. Reading the reply raises
-    :class:`InvalidSpecError` where the spec is too large; nothing was written then.
+    :class:`InvalidSpecError` where the spec is too large, and :class:`JobIdTakenError` where its id is another job's;
+    nothing was written then.
     """
     message = ""
     if with_message:
@@ -78,17 +79,36 @@ def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
             *retention_arguments(spec),
             spec.namespace or "",
         ),
-        _decode_submitted,
+        lambda reply: _decode_submitted(reply, spec),
     )
 
 
-def _decode_submitted(reply: Any) -> Submitted:
+def _decode_submitted(reply: Any, spec: JobSpec) -> Submitted:
     outcome, *rest = map(_text, reply)
+    if outcome == "taken":
+        generation, queue, status, first = rest
+        _check_same(spec, queue=queue, status=status, first=first)
+        return Submitted(SubmitOutcome.EXISTS, spec.id, generation)
     if outcome == "too_large":
         size, limit = rest
         problem = f"{size} bytes of JSON, at most {limit} are taken: give large data by a volume, a config map or a URL"
         raise InvalidSpecError([problem])
     return Submitted(SubmitOutcome(outcome), rest[0], rest[1])
+
+
+def _check_same(spec: JobSpec, *, queue: str, status: str, first: str) -> None:
+    """Make sure that the job of this id was asked for what is asked now: another version writes other digests.
+
+    Raises:
+        JobIdTakenError: it was not.
+    """
+    try:
+        differs = differing_fields(decode_spec(first), spec)
+        is_same = not differs and queue == spec.queue
+    except (InvalidSpecError, ValueError, RecursionError):
+        differs, is_same = [], False
+    if not is_same:
+        raise JobIdTakenError(spec.id, queue=queue, status=status, differs=differs)
 
 
 def retention_arguments(spec: JobSpec) -> tuple[float, float, float]:

@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 MEANING = {
     ExitCode.DONE: "done; with --follow: the job succeeded",
     ExitCode.NO: "`workers --check` found no worker that can run jobs; or podrelay itself failed, with a message",
-    ExitCode.BAD_INPUT: "bad input: a flag, a spec, a cursor or a setting; nothing was published",
+    ExitCode.BAD_INPUT: "bad input: a flag, a spec, an id that is taken, a cursor or a setting; nothing was published",
     ExitCode.REDIS_UNAVAILABLE: "Redis cannot be used; a job that was submitted goes on",
     ExitCode.JOB_UNKNOWN: "no such job",
     ExitCode.JOB_FAILED: "with --follow: the job failed and no exit code of its base container says so",

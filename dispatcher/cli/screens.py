@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from dispatcher.cli import words
 from dispatcher.cli.output import write_bytes, write_object
+from dispatcher.errors import JobIdTakenError
 from dispatcher.events import JobUpdate, LogChunk
 from dispatcher.steps import Submitted
 
@@ -80,6 +81,12 @@ def print_submitted(found: Submitted, *, as_json: bool) -> None:
         write_object(submitted_object(found))
     else:
         print(found.job_id)
+
+
+def print_id_taken(error: JobIdTakenError) -> None:
+    """Write, in place of what the submit did, whose the id is."""
+    of_first = {"queue": error.queue, "status": error.status or None, "differs": list(error.differs)}
+    write_object({"kind": "submitted", "job_id": error.job_id, "outcome": "id_taken", **of_first})
 
 
 def submitted_object(found: Submitted) -> dict[str, Any]:

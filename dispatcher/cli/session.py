@@ -65,7 +65,7 @@ def reported_errors() -> Iterator[None]:
         for problem in error.problems:
             complain(f"{error.source}: {problem}")
         raise typer.Exit(ExitCode.BAD_INPUT) from None
-    except errors.SettingsError as error:
+    except (errors.SettingsError, errors.JobIdTakenError) as error:
         fail(str(error), ExitCode.BAD_INPUT)
     except errors.RedisUnavailableError as error:
         fail(str(error), ExitCode.REDIS_UNAVAILABLE)

@@ -78,12 +78,18 @@ def _source(file: str | None) -> str:
 
 def _submit(data: dict[str, Any], *, source: str, follow: bool, as_json: bool) -> None:
     from dispatcher.cli import screens
+    from dispatcher.errors import JobIdTakenError
     from dispatcher.spec import parse_spec
 
     settings = session.settings()
     spec = parse_spec({"queue": settings.queue, "submitted_by": session.me(), **data}, source)
     with session.dispatcher() as client:
-        submitted = client.submit(spec)
+        try:
+            submitted = client.submit(spec)
+        except JobIdTakenError as error:
+            if as_json:
+                screens.print_id_taken(error)
+            raise
         if not follow:
             screens.print_submitted(submitted, as_json=as_json)
             return

@@ -168,6 +168,25 @@ local function standing(job_id)
     job_id = f[1] and f[3]
   end
 end
+-- A key stands for a job within its queue. Its entry bears the key alone, as versions before 0.2 look for it, unless
+-- another queue's job has that name: then the queue stands before it (no key and no queue has a NUL).
+local ENTRY = 'podrelay:key:'
+local function scoped(queue, key) return queue .. '\0' .. key end
+-- The job of this queue that the entry names; nil for none. And whether it names another queue's.
+local function named_by(entry, queue)
+  local job_id = string_at(ENTRY .. entry)
+  local found = job_id and fields('podrelay:job:{' .. job_id .. '}', 'status', 'queue') or {}
+  if not found[1] then return nil, false end
+  return found[2] == queue and job_id or nil, found[2] ~= queue
+end
+-- The job that a queue's key stands for (nil for none), and the entry that a next one is to get.
+local function job_of_key(queue, key)
+  local job_id, is_anothers = named_by(key, queue)
+  if job_id then return job_id, key end
+  job_id = named_by(scoped(queue, key), queue)
+  return job_id, is_anothers and scoped(queue, key) or key
+end
+
 -- How long a record is kept: a year at most, whatever it says (an EXPIRE beyond that is refused, or at once over).
 local function retention_s(said, default) return math.min(math.max(math.ceil(seconds(said) or default), 1), 366 * 86400) end
 
@@ -188,7 +207,7 @@ local function forget(job_id, job, queue, at)
   redis.call('EXPIRE', 'podrelay:events:{' .. job_id .. '}', keep_s)
   redis.call('EXPIRE', 'podrelay:log:{' .. job_id .. '}', keep_s)
   if kept[4] then
-    local name = 'podrelay:key:' .. kept[4]
+    local name = ENTRY .. kept[4]
     if string_at(name) == job_id then redis.call('EXPIRE', name, keep_s) end
   end
   local successor = kept[5] and 'podrelay:job:{' .. kept[5] .. '}'

@@ -24,7 +24,8 @@ if found[1] then
   append_event(ARGV[1], KEYS[1], ARGV[4], false)
   return 'restored'
 end
-local newer = ARGV[3] ~= '' and string_at('podrelay:key:' .. ARGV[3])
+local newer, entry
+if ARGV[3] ~= '' then newer, entry = job_of_key(ARGV[2], ARGV[3]) end
 if newer and newer ~= ARGV[1] then
   local found = fields('podrelay:job:{' .. newer .. '}', 'status', 'digest')
   if found[1] and found[2] == digest and not is_final(found[1]) then return 'superseded' end
@@ -39,9 +40,11 @@ redis.call('HSET', KEYS[1], 'generation', generation, 'queue', ARGV[2], 'owner',
 for i = 9, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', KEYS[2], at, ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[2])
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[1], 'key', ARGV[3])
-  redis.call('SETNX', 'podrelay:key:' .. ARGV[3], ARGV[1])
+if entry and not newer and redis.call('SETNX', ENTRY .. entry, ARGV[1]) == 0 and string_at(ENTRY .. entry) ~= ARGV[1] then
+  -- It names a job that Redis has lost too, perhaps another queue's, and that comes back.
+  entry = scoped(ARGV[2], ARGV[3])
+  redis.call('SETNX', ENTRY .. entry, ARGV[1])
 end
+if entry then redis.call('HSET', KEYS[1], 'key', entry) end
 append_event(ARGV[1], KEYS[1], ARGV[4], false)
 return 'restored'

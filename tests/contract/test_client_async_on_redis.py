@@ -12,7 +12,7 @@ import pytest
 from devcluster.local.redis_server import RedisServer, free_port
 from dispatcher import connection, names, steps
 from dispatcher.aio import AsyncDispatcher
-from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError
+from dispatcher.errors import JobIdTakenError, JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError
 from dispatcher.events import Cursor, Ended, Heard, LogChunk, LogGap, Notice, Silence, SilenceKind, StatusChanged
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
@@ -282,6 +282,13 @@ async def test_results_cancel_and_acknowledge(dispatcher: AsyncDispatcher, real_
     assert (await dispatcher.submit(a_spec(key="k"))).outcome is SubmitOutcome.ATTACHED
     await dispatcher.acknowledge(done.job_id)
     assert (await dispatcher.submit(a_spec(key="k"))).outcome is SubmitOutcome.SUCCESSOR
+
+
+async def test_an_id_is_one_job_s(dispatcher: AsyncDispatcher) -> None:
+    spec = a_spec()
+    assert (await dispatcher.submit(spec)).job_id == (await dispatcher.submit(spec)).job_id
+    with pytest.raises(JobIdTakenError, match="with another image"):
+        await dispatcher.submit(a_spec(id=spec.id, image="other"))
 
 
 async def test_an_unknown_job_is_unknown_to_every_verb(dispatcher: AsyncDispatcher) -> None:

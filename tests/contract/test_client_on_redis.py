@@ -11,7 +11,7 @@ import pytest
 from devcluster.local.redis_server import RedisServer, free_port
 from dispatcher import names, steps
 from dispatcher.client import Dispatcher
-from dispatcher.errors import JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError
+from dispatcher.errors import JobIdTakenError, JobUnknownError, PodrelayError, RedisUnavailableError, ResultTimeoutError
 from dispatcher.events import Cursor, Ended, LogChunk, LogGap, Silence, SilenceKind, StatusChanged
 from dispatcher.record import checkpoint_field
 from dispatcher.status import FailureReason, Status
@@ -137,6 +137,13 @@ def test_cancel_and_acknowledge(dispatcher: Dispatcher, real_store: RedisDriver)
     assert dispatcher.submit(a_spec(key="k")).job_id == done.job_id
     dispatcher.acknowledge(done.job_id)
     assert dispatcher.submit(a_spec(key="k")).outcome is SubmitOutcome.SUCCESSOR
+
+
+def test_an_id_is_one_job_s(dispatcher: Dispatcher) -> None:
+    spec = a_spec()
+    assert dispatcher.submit(spec).job_id == dispatcher.submit(spec).job_id
+    with pytest.raises(JobIdTakenError, match="with another image"):
+        dispatcher.submit(a_spec(id=spec.id, image="other"))
 
 
 def test_jobs_and_workers_are_listed(dispatcher: Dispatcher, real_store: RedisDriver) -> None:

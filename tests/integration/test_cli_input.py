@@ -75,6 +75,23 @@ def test_an_unknown_job_is_exit_code_4(podrelay: Podrelay, words: list[str]) -> 
     assert done.stderr.decode().startswith("podrelay: job 'nobody-knows-it' is unknown")
 
 
+@pytest.mark.parametrize("more", [["--json"], ["--follow"], ["--json", "--follow"], []])
+def test_an_id_that_is_taken_is_bad_input_and_says_where_the_first_one_is(podrelay: Podrelay, more: list[str]) -> None:
+    first = ["submit", "--id", "x", "--image", "python:3.12", "--", "python", "-c", "print(1)"]
+    assert podrelay(*first).stdout == podrelay(*first).stdout == b"x\n"
+    second = ["submit", "--id", "x", "--image", "python:3.12", "-q", "gpu", *more, "--", "python", "-c", "print(2)"]
+    done = podrelay(*second)
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "podrelay: job id 'x' is taken: it was submitted before with another command, queue, and is QUEUED on queue "
+        "'default'; nothing was published: give another id\n"
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    of_first = {"queue": "default", "status": "QUEUED", "differs": ["command", "queue"]}
+    expected = {"kind": "submitted", "job_id": "x", "outcome": "id_taken", **of_first}
+    assert told == ([expected] if "--json" in more else [])
+
+
 def test_a_text_that_is_no_cursor_is_bad_input(podrelay: Podrelay) -> None:
     done = podrelay("logs", podrelay.submit(), "--cursor", "yesterday")
     assert done.returncode == 2

@@ -140,6 +140,21 @@ def test_junk_at_every_position_of_a_message_is_launched_or_set_aside(
         wait_for_key(raw, UNACKED, lambda: raw.hlen(UNACKED) == 0)
 
 
+def test_a_message_whose_id_another_job_has_is_set_aside_with_the_reason(
+    installation: Installation, raw: "redis.Redis"
+) -> None:
+    raw.delete(DEAD)
+    spec = {"id": "by-hand-1", "image": "busybox:1.37", "command": ["true"]}
+    with Dispatcher(installation.client_settings()) as client:
+        client.submit(parse_spec(spec))
+        for again in (spec, {**spec, "command": ["false"]}):
+            raw.lpush(QUEUE, encode_message(again, queue="default", priority=Priority.HIGH))
+        wait_for_key(raw, DEAD)
+        (letter,) = letters(raw)
+        assert "job id 'by-hand-1' is taken: it was submitted before with another command" in letter["reason"]
+        assert client.result("by-hand-1", 60).succeeded
+
+
 def test_junk_where_kombu_keeps_what_is_not_acknowledged_is_put_back_or_set_aside(
     installation: Installation, raw: "redis.Redis"
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
+from dispatcher.errors import InvalidSpecError, JobIdTakenError
 from dispatcher.spec import JobSpec
 from dispatcher.steps import ClaimOutcome
 from worker.queue.gate import DELIVERIES, Refusal
@@ -47,6 +48,17 @@ def launched(job: str, answer: ClaimOutcome | Exception, *, deliveries: int = 0)
 def test_a_job_is_launched_by_its_id_or_its_spec(job: str, expected: str | JobSpec) -> None:
     said, supervisor, letters = launched(job, ClaimOutcome.CLAIMED)
     assert (said, supervisor.launched, letters.put_ones) == ("claimed", [expected], [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InvalidSpecError(["too large"]), JobIdTakenError("j", queue="other", status="QUEUED", differs=["image"])],
+)
+def test_a_spec_that_no_worker_can_record_is_a_dead_letter_at_once(error: Exception) -> None:
+    said, supervisor, letters = launched(SPEC.encode(), error)
+    ((message, refusal),) = letters.put_ones
+    assert (said, len(supervisor.launched), json.loads(message)["id"]) == ("dead letter", 1, "j")
+    assert refusal.reason == str(error)
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), CancelledError(), ValueError("x")])

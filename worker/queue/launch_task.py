@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 import structlog
 from celery.exceptions import Reject
 
+from dispatcher.errors import InvalidSpecError, JobIdTakenError
 from dispatcher.spec import JobSpec, decode_spec
 from dispatcher.steps import ClaimOutcome
 from worker.queue.dead_letters import DeadLetters
@@ -33,6 +34,10 @@ def launch(job: str, deliveries: int, *, claim: Claim, dead_letters: DeadLetters
     is_recorded = not job.startswith("{")
     try:
         return claim(job if is_recorded else decode_spec(job)).value
+    except (InvalidSpecError, JobIdTakenError) as error:
+        # No worker can record it, however often it is tried. (One that has a record raises neither.)
+        dead_letters.put(job.encode(), Refusal(str(error)))
+        return "dead letter"
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         is_defect = not isinstance(error, TimeoutError | CancelledError)

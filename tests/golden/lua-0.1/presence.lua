@@ -1,0 +1,35 @@
+-- Who could say something about a job that is silent.
+-- KEYS: job, generation, events, log
+-- Returns {time, generation, status ('' when unknown, 'unreadable' where the record tells none), owner, owner's lease
+--          lives, queue, overdue in its queue, workers alive that serve the job's queue and namespace, when any was last
+--          seen ('' for never), when the owner was last seen, namespace ('' for none), last event's id, last log
+--          entry's id}
+local f = fields(KEYS[1], 'status', 'owner', 'queue', 'at:queued', 'queue_timeout_s', 'pod', 'namespace')
+local at, generation = now(), string_at(KEYS[2]) or ''
+local function last(stream)
+  local entries = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+  return entries[1] and entries[1][1] or '0-0'
+end
+local status = f[1]
+if not status then
+  if redis.call('EXISTS', KEYS[1]) == 0 then
+    return {text(at), generation, '', '', '0', '', '0', '0', '', '', '', '0-0', '0-0'}
+  end
+  status = 'unreadable'
+end
+local owner, queue, namespace = f[2] or '', f[3] or '', f[7] or ''
+local alive, last_seen, owner_seen = 0, 0, ''
+local workers = workers_of(queue)
+for i = 1, #workers, 2 do
+  local said = said_by(workers[i + 1])
+  if serves(said, namespace) then
+    if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then alive = alive + 1 end
+    if said.last_seen > last_seen then last_seen = said.last_seen end
+  end
+  if workers[i] == owner then owner_seen = text(said.last_seen) end
+end
+local since, limit_s = seconds(f[4]), seconds(f[5])
+local overdue = status == 'QUEUED' and (f[6] or '') == '' and queue ~= '' and since and limit_s and at >= since + limit_s
+return {text(at), generation, status, owner, owner ~= '' and tostring(redis.call('EXISTS', 'podrelay:worker:' .. owner)) or '0',
+  queue, overdue and '1' or '0', tostring(alive), last_seen > 0 and text(last_seen) or '', owner_seen, namespace, last(KEYS[3]),
+  last(KEYS[4])}

@@ -19,6 +19,7 @@ What is decided, without Redis or Airflow's services.
 
 KPO's parameters as a job.
     * ``parameters``: the table of all. A new parameter of KPO is one row here, beside the operator's signature.
+    * ``argument_values``: what users give, checked and converted by its kind; refused by the argument's name.
     * ``pod_arguments``: the pod's manifest and the job spec, made by that table.
     * ``kpo_merge``: KPO's merge of two pods; ``api_json``: Kubernetes' objects as JSON.
 

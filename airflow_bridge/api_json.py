@@ -5,7 +5,7 @@ the client would cost seconds and a dependency, so its objects are recognised by
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Protocol
@@ -69,15 +69,26 @@ def type_of(mapping: Mapping[Any, object]) -> type[Json]:
 
 
 def _object_to_json(value: object) -> Any:
+    given = fields_of(value)
+    return ApiObject({json_name: to_json(part) for json_name, part in given.items() if part is not None})
+
+
+def fields_of(value: object) -> Mapping[str, object]:
+    """Return a Kubernetes object's fields by the API's names, their values as they are.
+
+    Raises:
+        TypeError: it is no Kubernetes object.
+    """
+    if isinstance(value, Mapping):
+        return value
     names = getattr(value, "attribute_map", None)
     if isinstance(names, Mapping):
-        given = ((json_name, getattr(value, name, None)) for name, json_name in names.items())
-        return ApiObject({json_name: to_json(part) for json_name, part in given if part is not None})
+        return {json_name: getattr(value, name, None) for name, json_name in names.items()}
     for way in ("to_k8s_client_obj", "to_dict"):
         convert = getattr(value, way, None)
-        if callable(convert):
-            return to_json(convert())
-    raise TypeError(f"expected a Kubernetes object or plain data, got {type(value).__name__}: {value!r}")
+        if callable(convert) and not isinstance(value, type):
+            return fields_of(convert())
+    raise TypeError(f"expected a Kubernetes object or plain data, got {type(value).__name__}")
 
 
 def plain(value: object) -> Any:
@@ -85,17 +96,3 @@ def plain(value: object) -> Any:
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list) else value
-
-
-def objects(values: Iterable[object] | None) -> list[Json]:
-    """Translate a list of objects; None is an empty list."""
-    return [to_json(value) for value in values or ()]
-
-
-def texts(mapping: Mapping[str, object] | None) -> dict[str, str]:
-    """Make texts of all values, as labels and annotations must be; None becomes the empty text, as in KPO."""
-    return {key: "" if value is None else _text(value) for key, value in (mapping or {}).items()}
-
-
-def _text(value: object) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -212,14 +212,20 @@ class PodRelayCallback:
         """Run for each line that a container wrote."""
 
 
-Callbacks = tuple[type, ...]
+Callbacks = Sequence[type]
 
 
-def classes_of(callbacks: type | Sequence[type] | None) -> Callbacks:
-    """Read KPO's parameter ``callbacks``: nothing, one class, or a list of classes."""
-    if not callbacks:
-        return ()
-    return tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
+def classes_of(callbacks: type | Sequence[type] | None) -> list[type]:
+    """Read KPO's parameter ``callbacks``: nothing, one class, or a list of classes.
+
+    Raises:
+        ValueError: there is something without a hook among them, of which nothing would ever be called.
+    """
+    found = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
+    for each in found:
+        if not any(hasattr(each, hook) for hook in vars(PodRelayCallback) if not hook.startswith("_")):
+            raise ValueError(f"callbacks: {each!r} has none of the hooks: give a class made from PodRelayCallback")
+    return cast("list[type]", found)
 
 
 def call(callbacks: Callbacks, hook: str, **arguments: object) -> None:

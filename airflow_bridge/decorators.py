@@ -13,8 +13,8 @@ from airflow.sdk.bases.decorator import (
 from airflow.sdk.definitions.context import context_merge
 
 from airflow_bridge import script
+from airflow_bridge.argument_values import env_variables
 from airflow_bridge.operator import PodRelayOperator
-from airflow_bridge.parameters import env_variables
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +46,7 @@ class _PodRelayDecoratedOperator(DecoratedOperator, PodRelayOperator):
             pickling=pickling,
             has_arguments=bool(args or kwargs),
         )
-        self.env_vars = [*env_variables(self.env_vars), *script.variables(text, data)]
+        self.env_vars = [*env_variables("env_vars", self.env_vars), *script.variables(text, data)]
         self.cmds = script.command(returns_value=bool(self.do_xcom_push))
         return PodRelayOperator.execute(self, context)
 

@@ -668,5 +668,10 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> str:
 
 def _exit_codes(given: int | Container[int] | None) -> Container[int]:
     if given is None:
-        return ()
-    return given if isinstance(given, Container) else (given,)
+        return []
+    codes: Container[Any] = given if isinstance(given, Container) else [given]
+    if isinstance(given, str | bytes | Mapping):  # containers too, of which no exit code is a member
+        codes = [given]
+    if isinstance(codes, Iterable) and not all(type(code) is int for code in codes):
+        raise ValueError(f"skip_on_exit_code: must be an exit code or a list of them, not {given!r:.80}")
+    return codes

@@ -6,11 +6,23 @@ compares the table with the installed provider's constructor.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_bridge.api_json import Json, objects, texts, to_json
+from airflow_bridge.argument_values import (
+    api_object,
+    api_objects,
+    config_maps,
+    env_variables,
+    flag,
+    pull_secrets,
+    text,
+    texts,
+    texts_by_name,
+    unchanged,
+    whole_number,
+)
 
 #: An operator's arguments after rendering, by KPO's names: see :func:`arguments_of`.
 Arguments = Mapping[str, Any]
@@ -18,34 +30,6 @@ Arguments = Mapping[str, Any]
 
 class IgnoredParameterWarning(UserWarning):
     """A parameter was given that has no effect here."""
-
-
-class PodArgumentsError(ValueError):
-    """An argument that KPO would refuse too."""
-
-
-def unchanged(value: object) -> object:
-    """Return the value: the API takes it as it is."""
-    return value
-
-
-def env_variables(env_vars: object) -> list[Json]:
-    """Make a list of variables of ``env_vars``: a mapping of texts, or a list of objects."""
-    if isinstance(env_vars, Mapping):
-        return [{"name": name, "value": value} for name, value in env_vars.items()]
-    if isinstance(env_vars, list | tuple):
-        return objects(env_vars)
-    raise PodArgumentsError(f"env_vars: expected a dict or a list, got {type(env_vars).__name__}")
-
-
-def pull_secrets(given: str | Iterable[object]) -> list[Json]:
-    """Make a list of references of ``image_pull_secrets``: objects, or names separated by commas."""
-    return [{"name": name} for name in given.split(",")] if isinstance(given, str) else objects(given)
-
-
-def config_maps(names: Iterable[str]) -> list[Json]:
-    """Make sources of variables of ``configmaps``, which are names."""
-    return [{"configMapRef": {"name": name}} for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +40,13 @@ class PodField:
         path: where the API has the field, e.g. ``spec.hostNetwork``; ``container.…`` is the base container. Parameters
             of the same field are lists, which are joined in the table's order.
         note: for the migration page, where the meaning needs a word; empty: exactly as in KPO.
-        convert: what users give, as the API's JSON.
+        convert: makes the API's JSON of the parameter's name and what users give; refuses what is no such thing.
         empty: makes the operator's attribute where nothing is given.
     """
 
     path: str
     note: str = ""
-    convert: Callable[[Any], object] = unchanged
+    convert: Callable[[str, object], object] = unchanged
     empty: Callable[[], object] | None = None
 
 
@@ -104,49 +88,51 @@ _OBJECT, _OBJECTS = "object or dict", "objects or dicts"
 
 PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     # The pod.
-    "name": PodField("metadata.name", "the pod's name is made from it: `<name>-<hash>-<attempt>`"),
+    "name": PodField("metadata.name", "the pod's name is made from it: `<name>-<hash>-<attempt>`", convert=text),
     "namespace": PodField(
-        "metadata.namespace", "where neither task nor template says it: the connection's, then the worker's own"
+        "metadata.namespace",
+        "where neither task nor template says it: the connection's, then the worker's own",
+        convert=text,
     ),
-    "labels": PodField("metadata.labels", convert=texts, empty=dict),
-    "annotations": PodField("metadata.annotations", convert=texts, empty=dict),
-    "runtime_class_name": PodField("spec.runtimeClassName"),
-    "node_selector": PodField("spec.nodeSelector", convert=to_json, empty=dict),
-    "affinity": PodField("spec.affinity", _OBJECT, to_json, empty=dict),
-    "tolerations": PodField("spec.tolerations", _OBJECTS, objects, empty=list),
-    "init_containers": PodField("spec.initContainers", _OBJECTS, objects, empty=list),
-    "host_aliases": PodField("spec.hostAliases", _OBJECTS, objects),
+    "labels": PodField("metadata.labels", convert=texts_by_name, empty=dict),
+    "annotations": PodField("metadata.annotations", convert=texts_by_name, empty=dict),
+    "runtime_class_name": PodField("spec.runtimeClassName", convert=text),
+    "node_selector": PodField("spec.nodeSelector", convert=texts_by_name, empty=dict),
+    "affinity": PodField("spec.affinity", _OBJECT, api_object, empty=dict),
+    "tolerations": PodField("spec.tolerations", _OBJECTS, api_objects, empty=list),
+    "init_containers": PodField("spec.initContainers", _OBJECTS, api_objects, empty=list),
+    "host_aliases": PodField("spec.hostAliases", _OBJECTS, api_objects),
     "image_pull_secrets": PodField(
         "spec.imagePullSecrets", "objects, dicts or a comma-separated text", pull_secrets, empty=list
     ),
-    "service_account_name": PodField("spec.serviceAccountName"),
-    "automount_service_account_token": PodField("spec.automountServiceAccountToken"),
-    "hostnetwork": PodField("spec.hostNetwork", "refused unless the worker's [policy](policy.md) allows it"),
-    "hostname": PodField("spec.hostname"),
-    "subdomain": PodField("spec.subdomain"),
-    "security_context": PodField("spec.securityContext", _OBJECT, to_json, empty=dict),
-    "dnspolicy": PodField("spec.dnsPolicy"),
-    "dns_config": PodField("spec.dnsConfig", _OBJECT, to_json),
-    "schedulername": PodField("spec.schedulerName"),
-    "priority_class_name": PodField("spec.priorityClassName"),
-    "volumes": PodField("spec.volumes", _OBJECTS, objects, empty=list),
-    "active_deadline_seconds": PodField("spec.activeDeadlineSeconds"),
-    "termination_grace_period": PodField("spec.terminationGracePeriodSeconds"),
+    "service_account_name": PodField("spec.serviceAccountName", convert=text),
+    "automount_service_account_token": PodField("spec.automountServiceAccountToken", convert=flag),
+    "hostnetwork": PodField("spec.hostNetwork", "refused unless the worker's [policy](policy.md) allows it", flag),
+    "hostname": PodField("spec.hostname", convert=text),
+    "subdomain": PodField("spec.subdomain", convert=text),
+    "security_context": PodField("spec.securityContext", _OBJECT, api_object, empty=dict),
+    "dnspolicy": PodField("spec.dnsPolicy", convert=text),
+    "dns_config": PodField("spec.dnsConfig", _OBJECT, api_object),
+    "schedulername": PodField("spec.schedulerName", convert=text),
+    "priority_class_name": PodField("spec.priorityClassName", convert=text),
+    "volumes": PodField("spec.volumes", _OBJECTS, api_objects, empty=list),
+    "active_deadline_seconds": PodField("spec.activeDeadlineSeconds", convert=whole_number),
+    "termination_grace_period": PodField("spec.terminationGracePeriodSeconds", convert=whole_number),
     # Its base container.
-    "base_container_name": PodField("container.name"),
-    "image": PodField("container.image"),
-    "cmds": PodField("container.command", convert=list, empty=list),
-    "arguments": PodField("container.args", convert=list, empty=list),
-    "ports": PodField("container.ports", _OBJECTS, objects, empty=list),
-    "image_pull_policy": PodField("container.imagePullPolicy"),
-    "container_resources": PodField("container.resources", _OBJECT, to_json),
-    "volume_mounts": PodField("container.volumeMounts", _OBJECTS, objects, empty=list),
+    "base_container_name": PodField("container.name", convert=text),
+    "image": PodField("container.image", convert=text),
+    "cmds": PodField("container.command", convert=texts, empty=list),
+    "arguments": PodField("container.args", convert=texts, empty=list),
+    "ports": PodField("container.ports", _OBJECTS, api_objects, empty=list),
+    "image_pull_policy": PodField("container.imagePullPolicy", convert=text),
+    "container_resources": PodField("container.resources", _OBJECT, api_object),
+    "volume_mounts": PodField("container.volumeMounts", _OBJECTS, api_objects, empty=list),
     "env_vars": PodField("container.env", "dict, objects or dicts", env_variables, empty=list),
-    "pod_runtime_info_envs": PodField("container.env", _OBJECTS, objects, empty=list),
-    "env_from": PodField("container.envFrom", _OBJECTS, objects, empty=list),
+    "pod_runtime_info_envs": PodField("container.env", _OBJECTS, api_objects, empty=list),
+    "env_from": PodField("container.envFrom", _OBJECTS, api_objects, empty=list),
     "configmaps": PodField("container.envFrom", convert=config_maps, empty=list),
-    "container_security_context": PodField("container.securityContext", _OBJECT, to_json),
-    "termination_message_policy": PodField("container.terminationMessagePolicy"),
+    "container_security_context": PodField("container.securityContext", _OBJECT, api_object),
+    "termination_message_policy": PodField("container.terminationMessagePolicy", convert=text),
     # What the pod is made of besides.
     "full_pod_spec": Behaviour(_OBJECT),
     "pod_template_file": Behaviour("unknown fields are refused by the API server instead of being dropped"),

@@ -6,18 +6,33 @@ would be another job.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
-from airflow_bridge.api_json import ApiObject, Json, objects, plain, texts, to_json
+from airflow_bridge.api_json import ApiObject, Json, plain
+from airflow_bridge.argument_values import (
+    PodArgumentsError,
+    api_object,
+    api_objects,
+    members,
+    text,
+    texts,
+    texts_by_name,
+)
 from airflow_bridge.kpo_merge import reconcile_pods, without_empty
-from airflow_bridge.parameters import PARAMETERS, Arguments, JobField, PodArgumentsError, PodField
+from airflow_bridge.parameters import PARAMETERS, Arguments, JobField, PodField
 from airflow_bridge.task_identity import TaskIdentity
+from dispatcher.pod_shape import shape_problems
 
 if TYPE_CHECKING:
     from dispatcher.spec import JobSpec
+
+
+#: The parameters that are whole pods, the first over the others.
+TEMPLATES: Final = ("full_pod_spec", "pod_template_file", "pod_template_dict")
 
 
 class Secret(Protocol):
@@ -33,43 +48,55 @@ def pod_manifest(arguments: Arguments) -> Json:
     """Build the pod that KPO would ask for, without the task instance's labels.
 
     Raises:
-        PodArgumentsError: an argument has the wrong type, or the template cannot be read.
+        PodArgumentsError: an argument is no such thing as is meant, or the template cannot be read; it says which.
     """
-    try:
-        pod = reconcile_pods(_template(arguments), _own_pod(arguments))
-        for secret in arguments["secrets"]:
-            _attach_secret(pod, secret)
-    except (TypeError, AttributeError) as error:
-        raise PodArgumentsError(f"these are no Kubernetes objects: {error}") from error
+    pod = reconcile_pods(_template(arguments), _own_pod(arguments))
+    for secret in _secrets(arguments):
+        _attach_secret(pod, secret)
     metadata = pod["metadata"]
-    metadata["labels"] = texts(metadata.get("labels"))
-    metadata["annotations"] = texts(metadata.get("annotations"))
+    metadata["labels"] = texts_by_name("labels", metadata.get("labels"))
+    metadata["annotations"] = texts_by_name("annotations", metadata.get("annotations"))
     manifest: Json = plain(without_empty(pod))
     return manifest
 
 
 def _template(arguments: Arguments) -> Json:
-    full, file, given = (arguments[name] for name in ("full_pod_spec", "pod_template_file", "pod_template_dict"))
+    full, file, given = (arguments[name] for name in TEMPLATES)
     if file:
-        template = _read_template(file)
+        template = _shaped("pod_template_file", _read_template(file))
     elif given:
-        template = to_json(given)
+        template = _shaped("pod_template_dict", given)
     else:
-        return ApiObject(to_json(full)) if full else ApiObject(metadata=ApiObject())
-    return ApiObject(reconcile_pods(template, to_json(full)) if full else template)
+        return ApiObject(_shaped("full_pod_spec", full)) if full else ApiObject(metadata=ApiObject())
+    return ApiObject(reconcile_pods(template, _shaped("full_pod_spec", full)) if full else template)
 
 
-def _read_template(path: str) -> Json:
+def _shaped(name: str, value: object) -> Json:
+    """Read a pod and make sure that the merge finds lists where there must be lists."""
+    pod = api_object(name, value) or {}
+    if problems := shape_problems({"pod_template": pod}):
+        raise PodArgumentsError("; ".join(name + problem.removeprefix("pod_template") for problem in problems))
+    return pod
+
+
+def _read_template(path: object) -> Json:
     import yaml
 
+    if not isinstance(path, str | os.PathLike):
+        raise PodArgumentsError(
+            f"pod_template_file: must be a path, not {type(path).__name__}; a dict goes into pod_template_dict"
+        )
     try:
         found = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise PodArgumentsError(f"pod_template_file {path!r} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PodArgumentsError(f"pod_template_file {_shown(path)} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise PodArgumentsError(f"pod_template_file {path!r} holds no pod")
-    found = to_json(found)
-    return dict(found)
+        raise PodArgumentsError(f"pod_template_file {_shown(path)} holds no pod")
+    return found
+
+
+def _shown(path: object) -> str:
+    return repr(str(path)[:200])
 
 
 def _own_pod(arguments: Arguments) -> Json:
@@ -79,12 +106,21 @@ def _own_pod(arguments: Arguments) -> Json:
         if not isinstance(parameter, PodField):
             continue
         part, _, field = parameter.path.partition(".")
-        value = parameter.convert(arguments[name])
+        value: Any = parameter.convert(name, arguments[name])
         if value is not None:
             before = parts[part].get(field)
             parts[part][field] = value if before is None else before + value
     parts["spec"]["containers"] = [parts["container"]]
     return ApiObject(apiVersion="v1", kind="Pod", metadata=parts["metadata"], spec=parts["spec"])
+
+
+def _secrets(arguments: Arguments) -> Iterator[Secret]:
+    for i, secret in enumerate(members("secrets", arguments["secrets"], "Secret objects")):
+        if missing := [each for each in ("deploy_type", "deploy_target", "secret", "key") if not hasattr(secret, each)]:
+            raise PodArgumentsError(
+                f"secrets[{i}]: must be a Secret, not {type(secret).__name__}, which has no {', '.join(missing)}"
+            )
+        yield cast("Secret", secret)
 
 
 def _attach_secret(pod: Json, secret: Secret) -> None:
@@ -104,7 +140,7 @@ def _attach_secret(pod: Json, secret: Secret) -> None:
 
 def _secret_volume(secret: Secret) -> tuple[Json, Json]:
     source: Json = {"secretName": secret.secret}
-    items = objects(getattr(secret, "items", None) or ())
+    items = api_objects("secrets: items", getattr(secret, "items", None))
     if items:
         source["items"] = items
     digest = hashlib.sha256(repr((secret.secret, secret.deploy_target, items)).encode()).hexdigest()
@@ -112,42 +148,45 @@ def _secret_volume(secret: Secret) -> tuple[Json, Json]:
     return {"name": name, "secret": source}, {"name": name, "mountPath": secret.deploy_target, "readOnly": True}
 
 
-def normal_name(name: str | None) -> str | None:
+def normal_name(name: object) -> str | None:
     """Make a pod's name as KPO does: in lower case, with a dash for what is no letter, digit or dash.
 
     Raises:
         PodArgumentsError: it is longer than 220 characters, or has characters that Airflow's keys may not have.
     """
-    if name is None:
+    given = text("name", name)
+    if given is None:
         return None
-    if not isinstance(name, str) or len(name) > 220 or not re.fullmatch(r"[\w.-]+", name):
+    if len(given) > 220 or not re.fullmatch(r"[\w.-]+", given):
         raise PodArgumentsError(
-            f"name: must be at most 220 letters, digits, dashes, dots and underscores, got {name!r}"
+            f"name: must be at most 220 letters, digits, dashes, dots and underscores, got {given[:230]!r}"
         )
-    return re.sub(r"[^a-z0-9-]+", "-", name.lower())
+    return re.sub(r"[^a-z0-9-]+", "-", given.lower())
 
 
 def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, defaults: Arguments) -> "JobSpec":
     """Build the job spec that asks for this pod. ``defaults``: the connection's queue and namespace.
 
     Raises:
-        dispatcher.errors.InvalidSpecError: it cannot be run, e.g. it has no image.
+        dispatcher.errors.InvalidSpecError: it cannot be run, e.g. it has no image; each problem names its argument.
+        PodArgumentsError: as :func:`pod_manifest`.
     """
+    from dispatcher.errors import InvalidSpecError
     from dispatcher.names import slug
     from dispatcher.spec import parse_spec
 
     metadata = dict(manifest.get("metadata") or {})
     name, namespace = metadata.pop("name", None), metadata.pop("namespace", None)
-    labels, annotations = metadata.pop("labels", {}), metadata.pop("annotations", {})
+    labels, annotations = metadata.pop("labels", None) or {}, metadata.pop("annotations", None) or {}
     template = {**manifest, **({"metadata": metadata} if metadata else {})}
     if not metadata:
         template.pop("metadata", None)
     asked: Json = {
         "name": name or slug(identity.task_id, 63),
         "namespace": namespace or defaults.get("namespace"),
-        "queue": arguments["podrelay_queue"] or defaults["queue"],
+        "queue": text("podrelay_queue", arguments["podrelay_queue"]) or defaults["queue"],
         "key": identity.key if arguments["durable"] else None,
-        "base_container": arguments["base_container_name"],
+        "base_container": text("base_container_name", arguments["base_container_name"]),
         "pod_template": template,
         "labels": {**labels, **identity.labels},
         "volatile_labels": identity.volatile_labels,
@@ -157,22 +196,64 @@ def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, de
         **{each.field: arguments[name] for name, each in PARAMETERS.items() if isinstance(each, JobField)},
         **_logs(arguments),
     }
-    return parse_spec({**asked, **arguments["podrelay_options"]}, source=f"task {identity.task_id}")
+    options = arguments["podrelay_options"]
+    if not isinstance(options, Mapping):
+        raise PodArgumentsError(f"podrelay_options: must be a dict of fields of the job spec, not {options!r:.60}")
+    try:
+        return parse_spec({**asked, **options}, source=f"task {identity.task_id}")
+    except InvalidSpecError as error:
+        raise InvalidSpecError([_with_argument(each, arguments) for each in error.problems], error.source) from None
+
+
+def _with_argument(problem: str, arguments: Arguments) -> str:
+    """Name the task's arguments of which a problem of the spec tells: its path is the job's, not the user's."""
+    path = re.match(r"[^:\s]*", problem)[0]  # type: ignore[index]  # it matches in any case
+    if path.partition(".")[0] in arguments["podrelay_options"]:
+        return f"podrelay_options: {problem}"
+    owners = [name for name, its in _PATHS.items() if re.match(re.escape(its) + r"(?![\w])", path)]
+    if path.startswith(("pod_template", "labels", "annotations")):
+        owners += TEMPLATES
+    given = [name for name in owners if arguments[name]]
+    return f"{problem} (comes from {' or '.join(given)})" if given and given != [path] else problem
+
+
+def _path_in_spec(parameter: PodField | JobField) -> str:
+    if isinstance(parameter, JobField):
+        return parameter.field
+    part, _, field = parameter.path.partition(".")
+    return {"metadata": field, "spec": f"pod_template.spec.{field}"}.get(
+        part, f"pod_template.spec.containers[0].{field}"
+    )
+
+
+#: Where the job spec has what an argument gives.
+_PATHS: Final = {
+    **{name: _path_in_spec(each) for name, each in PARAMETERS.items() if isinstance(each, PodField | JobField)},
+    "podrelay_queue": "queue",
+    "base_container_name": "base_container",
+    "container_logs": "container_logs",
+    "init_container_logs": "init_container_logs",
+    "secrets": "pod_template.spec.volumes",
+}
 
 
 def _logs(arguments: Arguments) -> Json:
-    init = _containers(arguments["init_container_logs"]) or ()
+    init = _containers("init_container_logs", arguments) or ()
     if not arguments["get_logs"]:
         # KPO shows the init containers' log even so.
         return {"container_logs": (), "init_container_logs": init} if init else {"get_logs": False}
-    wanted = _containers(arguments["container_logs"])
+    wanted = _containers("container_logs", arguments)
     is_default = wanted == (arguments["base_container_name"],)
     return {"container_logs": None if is_default else wanted, "init_container_logs": init}
 
 
-def _containers(wanted: Literal[True] | str | Iterable[str] | None) -> Literal["all"] | tuple[str, ...] | None:
-    if wanted is True:
-        return "all"
-    if isinstance(wanted, str):
-        return (wanted,)
-    return tuple(wanted) if wanted else None
+def _containers(name: str, arguments: Arguments) -> Literal["all"] | tuple[str, ...] | None:
+    match arguments[name]:
+        case True:
+            return "all"
+        case str() as one:
+            return (one,)
+        case set() | frozenset() as some:
+            return tuple(sorted(texts(name, list(some)))) or None
+        case wanted:
+            return tuple(texts(name, wanted or None)) or None

@@ -92,16 +92,20 @@ class TaskIdentity:
 
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"{self.deployment}: {self.dag_id}.{self.task_id}{mapped} of {self.run_id}"
+        text = f"{self.deployment}: {self.dag_id}.{self.task_id}{mapped} of {self.run_id}"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def safe_label_value(text: str) -> str:
-    """Make a valid label value as KPO does: what had to be changed or cut ends with a hash of the original."""
+    """Make a valid label value as KPO does: what had to be changed or cut ends with a hash of the original.
+
+    Where nothing of it may stay, it is the hash alone: KPO's begins with a dash then, which Kubernetes refuses.
+    """
     safe = re.sub(r"^[^a-z0-9A-Z]*|[^a-zA-Z0-9_\-\.]|[^a-z0-9A-Z]*$", "", text)
     if len(safe) <= MAX_LABEL_LENGTH and safe == text:
         return safe
-    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:9]
-    return safe[: MAX_LABEL_LENGTH - len(digest) - 1] + "-" + digest
+    digest = hashlib.md5(text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest()[:9]
+    return f"{safe[: MAX_LABEL_LENGTH - len(digest) - 1]}-{digest}".removeprefix("-")
 
 
 def was_cancelled_for_an_earlier_try(result: "JobResult", spec: "JobSpec", try_number: int) -> bool:

@@ -54,6 +54,16 @@ def test_the_sample_dags_tasks_end_as_they_should(real_run: TaskRun, task_log: T
     assert "Responsible: the image." in str(failure.value)
 
 
+def test_a_task_whose_ids_have_no_ascii_letters_runs_and_its_pod_is_found_by_label(
+    real_run: TaskRun, task_log: TaskLog, installation: Installation
+) -> None:
+    real_run.ti.dag_id, real_run.ti.task_id = "отчёт", "日報"
+    real_run.execute(**PYTHON, arguments=["print('hello')"], name=None)
+    assert task_log.containers_lines() == ["[base] hello"]
+    (pod,) = pods_of(installation, real_run)
+    assert (pod["labels"]["dag_id"], pod["labels"]["task_id"]) == (safe_label_value("отчёт"), safe_label_value("日報"))
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_three_hundred_kilobytes_of_return_value(deferrable: bool, real_run: TaskRun) -> None:
     code = "import json, os; json.dump({'x': 'y' * 300_000}, open('/airflow/xcom/return.json', 'w')); print('done')"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_bridge.hook import ResolvedConnection
     from dispatcher.aio import AsyncDispatcher
     from dispatcher.events import Cursor
+    from dispatcher.redis_endpoint import RedisEndpoint
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ class SharedClient:
                 await asyncio.sleep(KEEP_CURSORS_S)
                 await self._write_cursors()
         finally:
-            _this_loop().clients.pop(self.dispatcher.settings.redis_url.get_secret_value(), None)
+            _this_loop().clients.pop(self.dispatcher.settings.redis, None)
             await self.dispatcher.__aexit__(None, None, None)
 
     async def _write_cursors(self) -> None:
@@ -91,10 +92,10 @@ class SharedClient:
 
 
 class _LoopState:
-    """What the triggers of one event loop share: clients by URL, resolved connections by id."""
+    """What the triggers of one event loop share: clients by where they lead, resolved connections by id."""
 
     def __init__(self) -> None:
-        self.clients: dict[str, asyncio.Task[SharedClient]] = {}
+        self.clients: dict[RedisEndpoint, asyncio.Task[SharedClient]] = {}
         self.connections: dict[str, tuple[float, asyncio.Task[ResolvedConnection]]] = {}
 
 
@@ -114,11 +115,11 @@ async def borrowed_client(conn_id: str) -> "AsyncIterator[SharedClient]":
         dispatcher.errors.SettingsError: it cannot be used.
     """
     connection = await _resolved(conn_id)
-    url = connection.settings.redis_url.get_secret_value()
+    endpoint = connection.settings.redis
     clients = _this_loop().clients
-    opening = clients.get(url)
+    opening = clients.get(endpoint)
     if opening is None:
-        opening = clients[url] = _in_own_context(_open(connection))
+        opening = clients[endpoint] = _in_own_context(_open(connection))
     client = await asyncio.shield(opening)
     client.borrow()
     try:

@@ -11,12 +11,14 @@ From the top, each knowing only what is below it:
 ``multiplexer``                           many followed jobs on two connections, under ``aio``
 ``reader``                                one followed job: what Redis' answers mean, when it is over
 ``channel_reader``, ``replies``           entries into updates, in order; what both clients make of replies
-``connection``                            the one module that speaks to redis-py
+``connection``, ``async_pool``            the two modules that speak to redis-py
 ``steps``, ``dead_letter``                the atomic steps in Redis, as values
 ``script``, ``lua/``                      their scripts, and the call of one
 ``channel``                               how log entries and events look in a job's two streams
 ``record``, ``message``                   the job's record; the message that asks a worker to launch it
 ``settings``, ``service_links``           PODRELAY_* variables, and those that Kubernetes sets for Services
+``redis_endpoint``, ``redis_url``         where Redis is, and as whom; the one reader of its URL
+``redis_server``                          what its INFO tells: whether it can be used
 ``spec``, ``pod_shape``                   what a caller asks for
 ``events``, ``cursor``                    what a caller gets: updates, the log, the result; a place in it
 ``status``, ``names``                     statuses and failure reasons; keys, labels, annotations

@@ -44,15 +44,15 @@ class AsyncDispatcher:
 
     def __init__(self, settings: ClientSettings | None = None) -> None:
         self.settings = settings or ClientSettings.from_environment()
-        self._url = self.settings.redis_url.get_secret_value()
+        self._where = self.settings.redis.shown
         limits = {"timeout_s": self.settings.redis_timeout_s, "retries": self.settings.redis_retries}
         # One connection for every command: none of them blocks.
-        self._redis = connection.connect_async(self._url, max_connections=1, **limits)  # type: ignore[arg-type]
+        self._redis = connection.connect_async(self.settings.redis, max_connections=1, **limits)  # type: ignore[arg-type]
         # The bell connection is read all the time; its end is noticed by PING (see Multiplexer), never retried within.
         self._bells = connection.connect_async(
-            self._url, timeout_s=self.settings.redis_timeout_s, retries=0, max_connections=1
+            self.settings.redis, timeout_s=self.settings.redis_timeout_s, retries=0, max_connections=1
         )
-        self._multiplexer = Multiplexer(self._redis, self._bells, self._url, ping_s=self.settings.redis_timeout_s)
+        self._multiplexer = Multiplexer(self._redis, self._bells, self._where, ping_s=self.settings.redis_timeout_s)
 
     async def __aenter__(self) -> Self:
         await self._multiplexer.__aenter__()
@@ -65,7 +65,7 @@ class AsyncDispatcher:
 
     async def now(self) -> float:
         """Return Redis' time (seconds since the epoch): the one clock of an installation."""
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             seconds, microseconds = await self._redis.time()
         return seconds + microseconds / 1e6
 
@@ -76,7 +76,7 @@ class AsyncDispatcher:
             InvalidSpecError: the spec is too large.
             JobIdTakenError: its id was submitted before with another spec, or to another queue.
         """
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             return await connection.run_async(self._redis, steps.submit(spec))
 
     def follow(self, job_id: str, cursor: Cursor | None = None) -> AsyncGenerator[JobUpdate, None]:
@@ -109,7 +109,7 @@ class AsyncDispatcher:
         Raises:
             JobUnknownError: there is no such job.
         """
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             outcome = await connection.run_async(self._redis, steps.cancel(job_id, by))
         return checked_cancel(job_id, outcome)
 
@@ -120,7 +120,7 @@ class AsyncDispatcher:
             JobUnknownError: there is no such job.
             PodrelayError: it has not ended.
         """
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             outcome = await connection.run_async(self._redis, steps.acknowledge(job_id))
         check_acknowledged(job_id, outcome)
 
@@ -130,7 +130,7 @@ class AsyncDispatcher:
         Raises:
             JobUnknownError: there is no such job.
         """
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             record = await connection.run_async(self._redis, steps.read_record(job_id))
         if record is None:
             raise JobUnknownError(job_id)
@@ -138,7 +138,7 @@ class AsyncDispatcher:
 
     async def find(self, key: str) -> str | None:
         """Return the id of the job that the key stands for, whether it has ended or not; None where there is none."""
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             found: Any = await self._redis.get(names.key(key))
         return job_id_of(found)
 
@@ -148,7 +148,7 @@ class AsyncDispatcher:
         At most ``limit`` active ones of each queue, then as many that have ended.
         """
         records: list[JobRecord] = []
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             indexes = indexes_of([queue] if queue else await self.queues())
             present = await self._existing(indexes)
             for index in filter(present.__contains__, indexes):
@@ -162,14 +162,14 @@ class AsyncDispatcher:
 
     async def queues(self) -> "Sequence[str]":
         """List every queue that was ever used."""
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             found: Any = await self._redis.smembers(names.queues())
         return sorted({*(x.decode("utf-8", "backslashreplace") for x in found), self.settings.queue})
 
     async def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
         """List the workers of a queue (default: of all queues), the last seen first; dead ones are included."""
         views: list[WorkerView] = []
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             listed = {names.workers(name): name for name in ([queue] if queue else await self.queues())}
             present = await self._existing(list(listed))
             for key in filter(present.__contains__, listed):
@@ -191,14 +191,14 @@ class AsyncDispatcher:
         """
         if not cursors:
             return
-        async with connection.translated_async(self._url), self._redis.pipeline(transaction=False) as pipe:
+        async with connection.translated_async(self._where), self._redis.pipeline(transaction=False) as pipe:
             for (job_id, reader), cursor in cursors.items():
                 pipe.set(names.cursor(job_id, reader), cursor.encode(), ex=math.ceil(keep_s))
             await pipe.execute()
 
     async def place(self, job_id: str, reader: str) -> Cursor | None:
         """Return this reader's cursor; None where none was kept, or none that can be read: begin at the beginning."""
-        async with connection.translated_async(self._url):
+        async with connection.translated_async(self._where):
             kept: Any = await self._redis.get(names.cursor(job_id, reader))
         try:
             return Cursor.decode(kept.decode()) if kept else None

@@ -54,11 +54,13 @@ class Dispatcher:
 
     def __init__(self, settings: ClientSettings | None = None) -> None:
         self.settings = settings or ClientSettings.from_environment()
-        self._url = self.settings.redis_url.get_secret_value()
+        self._where = self.settings.redis.shown
         limits = {"retries": self.settings.redis_retries}
-        self._redis = connection.connect(self._url, timeout_s=self.settings.redis_timeout_s, **limits)
+        self._redis = connection.connect(self.settings.redis, timeout_s=self.settings.redis_timeout_s, **limits)
         # A blocking read is answered after BLOCK_S at the latest; only then does the reply's own limit begin.
-        self._reads = connection.connect(self._url, timeout_s=BLOCK_S + self.settings.redis_timeout_s, **limits)
+        self._reads = connection.connect(
+            self.settings.redis, timeout_s=BLOCK_S + self.settings.redis_timeout_s, **limits
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -73,12 +75,16 @@ class Dispatcher:
 
     def ping(self) -> None:
         """Check that Redis answers."""
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             self._redis.ping()
+
+    def danger(self) -> str | None:
+        """Say what is wrong with a Redis that answers and may lose jobs; None where nothing is, or it tells nothing."""
+        return connection.danger_of(self._redis)
 
     def now(self) -> float:
         """Return Redis' time (seconds since the epoch): the one clock of an installation."""
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             seconds, microseconds = self._redis.time()
         return seconds + microseconds / 1e6
 
@@ -89,7 +95,7 @@ class Dispatcher:
             InvalidSpecError: the spec is too large.
             JobIdTakenError: its id was submitted before with another spec, or to another queue.
         """
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             return connection.run(self._redis, steps.submit(spec))
 
     def follow(self, job_id: str, cursor: Cursor | None = None) -> Iterator[JobUpdate]:
@@ -113,7 +119,7 @@ class Dispatcher:
             JobUnknownError: there is no such job.
         """
         reader = JobReader(job_id, cursor)
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             present = connection.run(self._redis, steps.presence(job_id))
         check_known(job_id, present, None)
         reader.start(present)
@@ -145,7 +151,7 @@ class Dispatcher:
         asked, events, log = reader.position, names.events(reader.job_id), names.log(reader.job_id)
         keys: dict[Any, Any] = {events: asked.event_id, log: asked.log_id}
         redis = self._reads if block_s else self._redis
-        with connection.translated(self._url), redis.pipeline(transaction=False) as pipe:
+        with connection.translated(self._where), redis.pipeline(transaction=False) as pipe:
             pipe.xread(keys, count=READ_COUNT, block=math.ceil(block_s * 1000) or None)
             pipe.get(names.GENERATION)
             raw, generation = pipe.execute(raise_on_error=False)
@@ -157,7 +163,7 @@ class Dispatcher:
         return reader.on_read(asked, found.get(events.encode(), []), found.get(log.encode(), []), generation=now)
 
     def _look(self, job_id: str) -> Presence:
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             present = connection.run(self._redis, steps.presence(job_id))
             if (step := after_look(job_id, present)) is not None:
                 connection.run(self._redis, step)
@@ -188,7 +194,7 @@ class Dispatcher:
         Raises:
             JobUnknownError: there is no such job.
         """
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             outcome = connection.run(self._redis, steps.cancel(job_id, by))
         return checked_cancel(job_id, outcome)
 
@@ -199,7 +205,7 @@ class Dispatcher:
             JobUnknownError: there is no such job.
             PodrelayError: it has not ended.
         """
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             outcome = connection.run(self._redis, steps.acknowledge(job_id))
         check_acknowledged(job_id, outcome)
 
@@ -209,7 +215,7 @@ class Dispatcher:
         Raises:
             JobUnknownError: there is no such job.
         """
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             record = connection.run(self._redis, steps.read_record(job_id))
         if record is None:
             raise JobUnknownError(job_id)
@@ -217,7 +223,7 @@ class Dispatcher:
 
     def find(self, key: str) -> str | None:
         """Return the id of the job that the key stands for, whether it has ended or not; None where there is none."""
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             found: Any = self._redis.get(names.key(key))
         return job_id_of(found)
 
@@ -227,7 +233,7 @@ class Dispatcher:
         At most ``limit`` active ones of each queue, then as many that have ended.
         """
         found: list[JobRecord] = []
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             indexes = indexes_of([queue] if queue else self.queues())
             present = self._existing(indexes)
             for index in filter(present.__contains__, indexes):
@@ -241,14 +247,14 @@ class Dispatcher:
 
     def queues(self) -> "Sequence[str]":
         """List every queue that was ever used."""
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             found: Any = self._redis.smembers(names.queues())
         return sorted({*(x.decode("utf-8", "backslashreplace") for x in found), self.settings.queue})
 
     def workers(self, queue: str | None = None) -> "Sequence[WorkerView]":
         """List the workers of a queue (default: of all queues), the last seen first; dead ones are included."""
         views: list[WorkerView] = []
-        with connection.translated(self._url):
+        with connection.translated(self._where):
             listed = {names.workers(name): name for name in ([queue] if queue else self.queues())}
             present = self._existing(list(listed))
             for key in filter(present.__contains__, listed):

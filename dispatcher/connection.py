@@ -1,29 +1,36 @@
-"""The one module that speaks to redis-py: makes connections, carries out steps, translates errors.
+"""The door to redis-py: makes connections, carries out steps, translates errors.
 
 redis-py's defaults do not fit: RESP3 has other reply shapes, ``socket_timeout`` (5 s) would break a blocking read, and
 without one a half-open connection would hang for ever. Retries within a call are bounded, jittered and set here only;
-they are safe because every step that is sent twice has the effect of one.
+they are safe because every step that is sent twice has the effect of one. (What redis-py itself does wrong is made up
+for in :mod:`dispatcher.async_pool`.)
 """
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.connection
 import redis.asyncio.retry
 import redis.backoff
+import redis.connection
 import redis.exceptions
 import redis.retry
 
-from dispatcher.errors import PodrelayError, RedisUnavailableError, SettingsError
+from dispatcher.async_pool import PubSub, WaitingPool
+from dispatcher.errors import PodrelayError, RedisUnavailableError
 from dispatcher.record import decode_generation
+from dispatcher.redis_endpoint import RedisEndpoint
+from dispatcher.redis_server import UNKNOWN, Server, judge_server
+from dispatcher.redis_url import RedisAddress, mask_url, parse_redis_url
 from dispatcher.script import Step, script_sha, script_text
-from dispatcher.settings import mask_url
 
 T = TypeVar("T")
+log = logging.getLogger("podrelay.redis")
 
 #: What says that Redis is away, loading, read-only after a failover, or full: worth another try, now or later.
 UNAVAILABLE = (
@@ -41,140 +48,187 @@ UNAVAILABLE = (
 REFUSED = (redis.exceptions.RedisError, OSError)
 
 
-def _options(timeout_s: float) -> dict[str, Any]:
-    return {
-        "protocol": 2,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "socket_keepalive": True,
-        "health_check_interval": 0,
-        "decode_responses": False,
-        "client_name": "podrelay",
-    }
+class WrongServerError(redis.exceptions.ResponseError):
+    """A server that podrelay can never use."""
 
 
-def _backoff() -> redis.backoff.ExponentialWithJitterBackoff:
-    return redis.backoff.ExponentialWithJitterBackoff(base=0.1, cap=2)
-
-
-def connect(url: str, *, timeout_s: float, retries: int) -> "redis.Redis":
+def connect(endpoint: RedisEndpoint | str, *, timeout_s: float, retries: int) -> "redis.Redis":
     """Make a synchronous client (nothing is sent yet).
 
     ``timeout_s`` bounds each reply, ``retries`` counts the tries after the first.
     A blocking read needs a client whose ``timeout_s`` is longer than its BLOCK.
     """
-    return redis.Redis.from_url(
-        url, retry=redis.retry.Retry(_backoff(), retries), retry_on_error=list(UNAVAILABLE), **_options(timeout_s)
+    endpoint = _endpoint(endpoint)
+    pool = redis.ConnectionPool(
+        connection_class=_connection_class(redis.connection, endpoint.address),
+        retry=redis.retry.Retry(_backoff(), retries),
+        retry_on_error=list(UNAVAILABLE),
+        redis_connect_func=FirstLook(endpoint).look,
+        **_options(endpoint, timeout_s),
     )
+    return redis.Redis.from_pool(pool)
 
 
-def check_url(url: str) -> None:
-    """Make sure that a client can be made of the URL. Sends nothing.
-
-    Raises:
-        SettingsError: it cannot, or it means something else than it says.
-    """
-    try:
-        database = urlsplit(url).path.strip("/") if not url.startswith("unix:") else ""
-        if database and not database.isdecimal():
-            raise ValueError(f"the database must be a number, found {database[:20]!r}")
-        with connect(url, timeout_s=1, retries=0) as client:
-            client.connection_pool.make_connection()
-    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-        raise SettingsError(f"PODRELAY_REDIS_URL: {mask_url(url)}: {error}") from None
-
-
-def connect_async(url: str, *, timeout_s: float, retries: int, max_connections: int = 8) -> "redis.asyncio.Redis":
+def connect_async(
+    endpoint: RedisEndpoint | str, *, timeout_s: float, retries: int, max_connections: int = 8
+) -> "redis.asyncio.Redis":
     """Make an asynchronous client. Callers wait for a free connection when all ``max_connections`` are in use."""
-    pool = _WaitingPool.from_url(
-        url,
+    endpoint = _endpoint(endpoint)
+    pool = WaitingPool(
+        connection_class=_connection_class(redis.asyncio.connection, endpoint.address),
         max_connections=max_connections,
         retry=redis.asyncio.retry.Retry(_backoff(), retries),
         retry_on_error=list(UNAVAILABLE),
-        **_options(timeout_s),
+        redis_connect_func=FirstLook(endpoint).look_async,
+        **_options(endpoint, timeout_s),
     )
     return redis.asyncio.Redis.from_pool(pool)
 
 
-class _Cancellable:
-    """A mixin for redis-py's connections that makes a write cancellable.
+def broker_options(endpoint: RedisEndpoint, *, timeout_s: float) -> dict[str, Any]:
+    """Return what a connection pool of kombu's is made of: the same connections as all others."""
+    made_of = _connection_class(redis.connection, endpoint.address)
+    look = FirstLook(endpoint).look
+    return {"connection_class": made_of, "redis_connect_func": look, **_options(endpoint, timeout_s)}
 
-    They write through ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that comes as the write
-    ends (gh-86296): the cancelled task would go on.
+
+def _endpoint(given: RedisEndpoint | str) -> RedisEndpoint:
+    return RedisEndpoint(parse_redis_url(given)) if isinstance(given, str) else given
+
+
+def _connection_class(door: Any, address: RedisAddress) -> Any:
+    if address.socket_path is not None:
+        return door.UnixDomainSocketConnection
+    return door.Connection if address.tls is None else door.SSLConnection
+
+
+def _options(endpoint: RedisEndpoint, timeout_s: float) -> dict[str, Any]:
+    """Return what every connection is made of. redis-py sees no URL, and none of its defaults decides."""
+    return {
+        "protocol": 2,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "health_check_interval": 0,
+        "decode_responses": False,
+        "client_name": "podrelay",
+        "db": endpoint.address.database,
+        "credential_provider": _Account(endpoint),
+        **_where(endpoint.address),
+    }
+
+
+def _where(address: RedisAddress) -> dict[str, Any]:
+    if address.socket_path is not None:
+        return {"path": address.socket_path}
+    where: dict[str, Any] = {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if (tls := address.tls) is not None:
+        where |= {
+            "ssl_cert_reqs": "required" if tls.is_verified else "none",
+            "ssl_check_hostname": tls.checks_hostname,
+            "ssl_ca_certs": tls.ca_file,
+            "ssl_certfile": tls.cert_file,
+            "ssl_keyfile": tls.key_file,
+            "ssl_password": tls.key_password or "",  # without one OpenSSL asks the terminal
+        }
+    return where
+
+
+class _Account(redis.CredentialProvider):
+    """Who a new connection says it is."""
+
+    def __init__(self, endpoint: RedisEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def get_credentials(self) -> Any:
+        return self._endpoint.account()
+
+    async def get_credentials_async(self) -> Any:
+        return self._endpoint.account()
+
+
+class FirstLook:
+    """Looks at the server on a pool's first connection: whether podrelay can use it, and what may lose jobs.
+
+    A server that does not let us ask is used.
+
+    Attributes:
+        server: what was found; None before.
     """
 
-    socket_timeout: float | None
+    def __init__(self, endpoint: RedisEndpoint) -> None:
+        self._endpoint = endpoint
+        self.server: Server | None = None
 
-    async def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
-        if not self.is_connected:
-            await self.connect_check_health(check_health=False)
-        if check_health:
-            await self.check_health()
+    def look(self, connection: Any) -> None:
+        """Prepare a new connection, and look where nobody has."""
+        self._begin(connection)
+        connection.on_connect()
+        if self.server is None:
+            connection.send_command("INFO", check_health=False)
+            with _unknown_if_refused() as found:
+                found.append(connection.read_response())
+            self._end(found)
+
+    async def look_async(self, connection: Any) -> None:
+        """Do as :meth:`look`. Cancelled, it leaves no reply for whoever takes the connection next."""
+        self._begin(connection)
         try:
-            async with asyncio.timeout(self.socket_timeout):
-                await self._send_packed_command([command] if isinstance(command, bytes) else command)
-        except TimeoutError:
-            await self.disconnect(nowait=True)
-            raise redis.exceptions.TimeoutError("Timeout writing to socket") from None
-        except OSError as error:
-            await self.disconnect(nowait=True)
-            raise redis.exceptions.ConnectionError(f"Error while writing to socket: {error}") from error
+            await connection.on_connect()
+            if self.server is None:
+                await connection.send_command("INFO", check_health=False)
+                with _unknown_if_refused() as found:
+                    found.append(await connection.read_response())
+                self._end(found)
         except BaseException:
-            await self.disconnect(nowait=True)
+            await connection.disconnect(nowait=True)
+            raise
+
+    def _begin(self, connection: Any) -> None:
+        # CLIENT SETINFO would be one more right to give, and two round trips. (Before redis-py 7.2: two names.)
+        connection.driver_info = connection.lib_name = connection.lib_version = None
+        if (tls := self._endpoint.address.tls) is not None and tls.weakness:
+            _warn_once(f"Redis at {self._endpoint.shown} is not verified, {tls.weakness}")
+
+    def _end(self, found: list[Any]) -> None:
+        """Judge what was found.
+
+        Raises:
+            WrongServerError: podrelay can never use the server.
+            redis.exceptions.ReadOnlyError: it cannot be used now.
+        """
+        server = judge_server(found[0].decode("utf-8", "replace")) if found else UNKNOWN
+        if server.refusal:
+            raise WrongServerError(server.refusal)
+        if server.absence:
+            raise redis.exceptions.ReadOnlyError(server.absence)
+        if server.danger:
+            _warn_once(f"{server.danger}, at {self._endpoint.shown}")
+        self.server = server
+
+
+@contextmanager
+def _unknown_if_refused() -> Iterator[list[Any]]:
+    """Take a refusal for no answer, where Redis itself is there."""
+    try:
+        yield []
+    except redis.exceptions.ResponseError as error:
+        if isinstance(error, UNAVAILABLE):
             raise
 
 
-class _WaitingPool(redis.asyncio.ConnectionPool):
-    """A pool whose callers wait for a free connection, in order, and may be cancelled at any point.
-
-    redis-py's own ``BlockingConnectionPool`` waits on an ``asyncio.Condition``, which before Python 3.13 loses a
-    wake-up when the woken task is cancelled in that moment: everybody else then waits for ever (gh-112202).
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        made_of = kwargs.pop("connection_class", redis.asyncio.Connection)
-        kwargs["connection_class"] = type(made_of.__name__, (_Cancellable, made_of), {})
-        super().__init__(*args, **kwargs)
-        self._free = asyncio.Semaphore(self.max_connections)
-
-    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
-        await self._free.acquire()
-        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
-        try:
-            await self.ensure_connection(connection)
-        except BaseException:
-            await self.release(connection)
-            raise
-        return connection
-
-    async def release(self, connection: Any) -> None:
-        # Nothing is awaited here, so that a cancellation cannot come between.
-        self._in_use_connections.remove(connection)
-        self._available_connections.append(connection)
-        self._free.release()
+@lru_cache(maxsize=64)
+def _warn_once(words: str) -> None:
+    log.warning("%s", words)
 
 
-class PubSub(redis.asyncio.client.PubSub):
-    """A Pub/Sub connection that ends when it breaks; whoever listens begins anew on another.
+def danger_of(client: "redis.Redis") -> str | None:
+    """Return what was seen of a server that may lose jobs; None where nothing was, or nothing could be asked yet."""
+    look: Any = client.connection_pool.connection_kwargs["redis_connect_func"]
+    return look.__self__.server.danger if look.__self__.server else None
 
-    redis-py's own connects again within any call. The task that listens and one that subscribes may do so at once, and
-    one of the two sockets leaks.
-    """
 
-    async def connect(self) -> None:
-        """Connect, the first time only."""
-        if self.connection is None:
-            await super().connect()  # type: ignore[no-untyped-call]
-        await self.check_health()
-
-    async def check_health(self) -> None:
-        """Raise where the connection is lost, instead of connecting again."""
-        own: Any = self.connection
-        if not own.is_connected:
-            raise redis.exceptions.ConnectionError("the Pub/Sub connection is lost")
-
-    async def _reconnect(self, conn: Any, *_: Any, **__: Any) -> None:
-        await conn.disconnect(nowait=True)
+def _backoff() -> redis.backoff.ExponentialWithJitterBackoff:
+    return redis.backoff.ExponentialWithJitterBackoff(base=0.1, cap=2)
 
 
 def pubsub(client: "redis.asyncio.Redis") -> PubSub:

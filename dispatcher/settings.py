@@ -5,18 +5,22 @@ ourselves and stop with the nearest known name.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dispatcher.errors import SettingsError
+from dispatcher.redis_endpoint import RedisEndpoint, check_tls_files, read_url_file
+from dispatcher.redis_url import parse_redis_url
 from dispatcher.service_links import is_service_link
 from dispatcher.spec import QueueName, nearest
 
 PREFIX = "PODRELAY_"
+
+#: The path of a file; a variable that is set and empty is a mistake.
+FilePath = Annotated[str, StringConstraints(min_length=1)]
 
 #: Variables that another part of podrelay reads: the worker, the compose file, the tests. They have the same prefix, as
 #: users' manifests have these names, so a client in the same environment must know them from misspelled ones. A test
@@ -68,17 +72,34 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    redis_url_file: FilePath | None = None  #: holds the URL, and is read for each new connection
+    redis_ca_file: FilePath | None = None  #: whom to believe, for a rediss:// URL that names none
+    redis_cert_file: FilePath | None = None  #: what to show a server that asks for a certificate
+    redis_key_file: FilePath | None = None  #: its key, where it is a file of its own
     queue: QueueName = "default"
     installation: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "podrelay"
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5
     redis_retries: Annotated[int, Field(ge=0)] = 3
 
-    @field_validator("redis_url")
-    @classmethod
-    def _known_scheme(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must be a URL that begins with redis://, rediss:// or unix://")
-        return value
+    _redis: RedisEndpoint = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _find_redis(self) -> Self:
+        if self.redis_url_file is None:
+            try:
+                address = parse_redis_url(self.redis_url.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"PODRELAY_REDIS_URL: {error}") from None
+        elif "redis_url" in self.model_fields_set:
+            raise ValueError("PODRELAY_REDIS_URL and PODRELAY_REDIS_URL_FILE are both set: one of them must go")
+        else:
+            address = read_url_file(self.redis_url_file)
+        if self.redis_key_file and not self.redis_cert_file:
+            raise ValueError("PODRELAY_REDIS_KEY_FILE needs PODRELAY_REDIS_CERT_FILE")
+        files = {"ca": self.redis_ca_file, "cert": self.redis_cert_file, "key": self.redis_key_file}
+        given = {f"{name}_file": path for name, path in files.items()}
+        self._redis = RedisEndpoint(address.with_files(**given), self.redis_url_file)
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -105,27 +126,52 @@ class ClientSettings(BaseSettings):
             if name.startswith(PREFIX) and name.upper() not in known and not is_service_link(name, value):
                 raise SettingsError(f"{name}: no such setting{nearest(name, known)}")
         given = {k: v for k, v in overrides.items() if v is not None}
+        if "redis_url" in given:
+            given["redis_url_file"] = None
         try:
-            return cls(**given)
+            settings = cls(**given)
+            settings._check_tls(is_url_given="redis_url" in given)
         except ValidationError as error:
             raise SettingsError("; ".join(_problem(e) for e in error.errors())) from None
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        return settings
+
+    def _check_tls(self, *, is_url_given: bool) -> None:
+        """Make sure that TLS has what it needs, and that nobody believes in one that there is not.
+
+        A URL that is given may be another server's than those that the environment's files are for.
+        """
+        of_settings = {"ssl_ca_certs": self.redis_ca_file, "ssl_certfile": self.redis_cert_file}
+        tls = self._redis.address.tls
+        if tls is not None:
+            files = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.cert_file}
+            check_tls_files(tls, named=lambda option: _named(option, of_settings[option] == files[option]))
+        elif not is_url_given:
+            for option, path in of_settings.items():
+                if path is not None:
+                    raise ValueError(f"{_named(option, True)} is set, and Redis' URL does not begin with rediss://")
+
+    @property
+    def redis(self) -> RedisEndpoint:
+        """Where Redis is, and as whom."""
+        return self._redis
 
     @property
     def masked_redis_url(self) -> str:
         """The URL of Redis as it may be shown."""
-        return mask_url(self.redis_url.get_secret_value())
+        return self._redis.shown
+
+
+def _named(option: str, is_setting: bool) -> str:
+    """Say where the file of a URL's option was named."""
+    names = {"ssl_ca_certs": "PODRELAY_REDIS_CA_FILE", "ssl_certfile": "PODRELAY_REDIS_CERT_FILE"}
+    return names[option] if is_setting else f"PODRELAY_REDIS_URL: option {option}"
 
 
 def _problem(error: Any) -> str:
-    name, found = f"{PREFIX}{str(error['loc'][0]).upper()}", error["input"]
-    shown = "" if "URL" in name else f", found {found!r}"
-    return f"{name}: {error['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def mask_url(url: str) -> str:
-    """Replace the URL's password by ``***``, for messages and logs.
-
-    Also one with ``/``, ``#`` or ``@`` in it, which makes the URL unusable.
-    """
-    masked = re.sub(r"(?<=://)([^:/?#@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:  # about several settings, which it names
+        return message
+    name = f"{PREFIX}{str(error['loc'][0]).upper()}"
+    return f"{name}: {message}" if "URL" in name else f"{name}: {message}, found {error['input']!r}"

@@ -27,7 +27,8 @@ from dispatcher.client import Dispatcher
 from dispatcher.errors import PodrelayError
 from dispatcher.events import Ended, JobResult, JobUpdate, LogChunk
 from dispatcher.record import JobRecord
-from dispatcher.settings import ClientSettings, mask_url
+from dispatcher.redis_url import mask_url
+from dispatcher.settings import ClientSettings
 from dispatcher.status import FailureReason, Status
 
 DAG_ID = "kubernetes_sample"

@@ -13,7 +13,7 @@ from celery.exceptions import WorkerShutdown
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from dispatcher import connection, names
+from dispatcher import names
 from dispatcher.errors import PodrelayError, SettingsError
 from dispatcher.message import MESSAGE_BUCKETS
 from worker.exit_status import FAILED, ExitStatus, exit_status_for, print_line
@@ -36,10 +36,9 @@ def _end(status: ExitStatus) -> NoReturn:
 def _settings() -> WorkerSettings:
     try:
         settings = WorkerSettings.from_environment()
-        connection.check_url(settings.redis_url.get_secret_value())
         policy_of(settings, frozenset())
     except SettingsError as error:
-        _end(exit_status_for(error, redis_url=""))
+        _end(exit_status_for(error, redis=""))
     return settings
 
 
@@ -50,7 +49,7 @@ dead_letters = DeadLetters(settings)
 def configuration(settings: WorkerSettings) -> dict[str, Any]:
     """Celery's configuration: one queue, no results, no remote control, and limits that a half-open Redis calls for."""
     return {
-        "broker_url": settings.redis_url.get_secret_value(),
+        "broker_url": settings.redis.shown,  # to be named in the log; kombu's own reading of it is not used
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
@@ -61,10 +60,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
             "visibility_timeout": 30,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # Without a limit a half-open connection hangs the worker for ever, deaf to SIGTERM.
-            "socket_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 5,
+            "endpoint": settings.redis,
         },
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -85,7 +81,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.queue.consumer:Transport"
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss", "unix"), "worker.queue.consumer:Transport"))
 # Celery would print words for a terminal amid the log, also where that is JSON.
 celery_worker.safe_say = lambda *_: None
 app = Celery("podrelay", set_as_current=False)
@@ -147,7 +143,7 @@ class SupervisorStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 sender.exitcode = 0
                 return
             failure = PodrelayError("the worker failed: its log says why")
-        status = exit_status_for(failure, redis_url=settings.redis_url.get_secret_value())
+        status = exit_status_for(failure, redis=settings.redis.shown)
         if status.is_defect:
             log.critical("the worker failed", exc_info=failure)
         print_line(status)

@@ -6,7 +6,7 @@ Whoever starts workers again looks at the code; whoever reads its output looks f
 import sys
 from dataclasses import dataclass
 
-import redis.exceptions
+from redis.exceptions import RedisError
 
 from dispatcher import connection
 from dispatcher.errors import PodrelayError, SettingsError
@@ -26,17 +26,17 @@ class ExitStatus:
     is_defect: bool = False
 
 
-def exit_status_for(error: BaseException, *, redis_url: str) -> ExitStatus:
+def exit_status_for(error: BaseException, *, redis: str) -> ExitStatus:
     """Return the exit code, and the line that says why and holds no secret."""
     match error:
         case BaseExceptionGroup():
-            return exit_status_for(error.exceptions[0], redis_url=redis_url)
+            return exit_status_for(error.exceptions[0], redis=redis)
         case SettingsError():
             return ExitStatus(BAD_SETTINGS, _one_line(str(error)))
         case PodrelayError() | ClusterUnavailableError():
             return ExitStatus(FAILED, _one_line(str(error)))
-        case redis.exceptions.RedisError():
-            return ExitStatus(FAILED, _one_line(str(connection.unavailable(redis_url, error))))
+        case RedisError():
+            return ExitStatus(FAILED, _one_line(str(connection.unavailable(redis, error))))
     return ExitStatus(FAILED, _one_line(f"the worker failed: {type(error).__name__}: {error}"), is_defect=True)
 
 

@@ -51,7 +51,7 @@ async def connect(settings: WorkerSettings) -> AsyncIterator[tuple[Store, Cluste
     """
     async with AsyncExitStack() as stack:
         client = connection.connect_async(
-            settings.redis_url.get_secret_value(),
+            settings.redis,
             timeout_s=settings.redis_timeout_s,
             retries=settings.redis_retries,
             max_connections=16,
@@ -126,6 +126,7 @@ class WorkerLoop:
 
         Raises:
             redis.exceptions.AuthenticationError: Redis does not take the password.
+            connection.WrongServerError: podrelay can never use this server.
         """
         if not await self._take_lease(self._heartbeat):
             return
@@ -153,9 +154,9 @@ class WorkerLoop:
         while not self._draining.is_set():
             try:
                 await heartbeat.first()
-            except AuthenticationError:
+            except (AuthenticationError, connection.WrongServerError):
                 raise
-            except Exception as error:  # noqa: BLE001 only a wrong password is nothing to wait for
+            except Exception as error:  # noqa: BLE001 only these two are nothing to wait for
                 if back_off.since is None:
                     why = str(error) or type(error).__name__
                     log.warning("Redis unavailable, waiting to start", redis=self.settings.masked_redis_url, why=why)

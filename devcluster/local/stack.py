@@ -91,6 +91,7 @@ def start_local_stack(
     if cluster is not None:
         cluster_url = cluster.wait_until_ready(READY_WITHIN_S).rpartition(" ")[2]
     env = {**os.environ, **(worker_env or {}), "PODRELAY_REDIS_URL": redis_url, "KUBECONFIG": kubeconfig}
+    env.pop("PODRELAY_REDIS_URL_FILE", None)
     worker = processes.start("worker", ["worker"], env, ready="worker ready")
     worker.wait_until_ready(READY_WITHIN_S)
     return LocalStack(redis_url, kubeconfig, binary, cluster_url, (worker, cluster) if cluster else (worker,))

@@ -55,7 +55,7 @@ def environment(*, redis_url: str, redis_binary: str | None, kubeconfig: str, cl
 
     They name what was started here. A Redis without a binary and a cluster without a URL were there already.
     """
-    from dispatcher.settings import mask_url
+    from dispatcher.redis_url import mask_url
 
     lines = [
         f"# Redis: {f'embedded ({redis_binary}), gone at the end' if redis_binary else mask_url(redis_url)}",

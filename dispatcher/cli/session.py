@@ -34,9 +34,10 @@ def settings(**flags: Any) -> "ClientSettings":
 
 
 def redis_url_given() -> str | None:
-    """Return the Redis URL that was chosen by flag or variable; None where only the default is left."""
-    found: str | None = _overrides.get("redis_url") or os.environ.get("PODRELAY_REDIS_URL")
-    return found
+    """Return the Redis URL that was chosen by flag, variable or file; None where only the default is left."""
+    known = settings()
+    is_chosen = known.model_fields_set & {"redis_url", "redis_url_file"}
+    return known.redis.address.url if is_chosen else None
 
 
 @contextmanager
@@ -45,12 +46,7 @@ def dispatcher(**flags: Any) -> Iterator["Dispatcher"]:
     with reported_errors():
         from dispatcher.client import Dispatcher
 
-        known = settings(**flags)
-        try:
-            client = Dispatcher(known)
-        except ValueError as error:  # redis-py's word on a URL that is none
-            fail(f"PODRELAY_REDIS_URL: {known.masked_redis_url}: {error}", ExitCode.BAD_INPUT)
-        with client:
+        with Dispatcher(settings(**flags)) as client:
             yield client
 
 

@@ -32,8 +32,14 @@ def raw(redis_url: str) -> Iterator["redis.Redis"]:
 def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     monkeypatch.setitem(TRANSPORT_ALIASES, "redis", "worker.queue.consumer:Transport")
     monkeypatch.setattr(transport, "_transport_cache", {})  # kombu keeps what another test has had it resolve
-    use_dead_letters(DeadLetters(ClientSettings.from_environment({}, redis_url=redis_url, queue="gpu")))
-    options = {"global_keyprefix": names.CELERY_PREFIX, "priority_steps": [0, 3, 6, 9], "visibility_timeout": 0}
+    settings = ClientSettings.from_environment({}, redis_url=redis_url, queue="gpu")
+    use_dead_letters(DeadLetters(settings))
+    options = {
+        "endpoint": settings.redis,
+        "global_keyprefix": names.CELERY_PREFIX,
+        "priority_steps": [0, 3, 6, 9],
+        "visibility_timeout": 0,
+    }
     with Connection(redis_url, transport_options=options) as connection:
         yield connection
 

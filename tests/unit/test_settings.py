@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import SettingsError
-from dispatcher.settings import PREFIX, READ_ELSEWHERE, ClientSettings, mask_url
+from dispatcher.redis_url import mask_url
+from dispatcher.settings import PREFIX, READ_ELSEWHERE, ClientSettings
 from tests.docs.pages import ROOT, page
 from worker.settings import WorkerSettings
 

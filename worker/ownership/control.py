@@ -45,7 +45,7 @@ class Control:
         """Listen for ever."""
         settings = self._ctx.settings
         client = connection.connect_async(
-            settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=0, max_connections=1
+            settings.redis, timeout_s=settings.redis_timeout_s, retries=0, max_connections=1
         )
         back_off = Backoff(longest_s=5.0)
         try:

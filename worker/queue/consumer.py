@@ -173,6 +173,24 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
     Message = Message
 
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return what kombu makes its connections of: not what it reads of a URL, but what all others are made of."""
+        channel = self
+        # Without a limit a half-open connection would hang the worker for ever, deaf to SIGTERM.
+        options = connection.broker_options(self.connection.client.transport_options["endpoint"], timeout_s=5)
+        made_of: Any = options["connection_class"]
+
+        class Polled(made_of):  # type: ignore[misc]
+            """A connection that the poller forgets when it is lost."""
+
+            def disconnect(self, *arguments: Any, **named: Any) -> None:
+                super().disconnect(*arguments, **named)
+                if channel._registered:
+                    channel._on_connection_disconnect(self)
+
+        options |= {"health_check_interval": 5, "max_connections": self.max_connections}
+        return {**options, "connection_class": Polled} if asynchronous else options
+
     def _brpop_read(self, **options: Any) -> bool:
         try:
             popped = self._popped(options)
@@ -208,7 +226,12 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Treats every refusal of Redis as a lost connection: Celery connects again instead of ending the process."""
 
     Channel = Channel
+    can_parse_url = True
     connection_errors = (*kombu_redis.Transport.connection_errors, *connection.REFUSED)
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """Return the address for the log: as it was given, with its password masked already."""
+        return uri
 
     def _reject_inbound_message(self, raw_message: Launch) -> None:
         """Put back a message that was on its way when the queue was paused."""

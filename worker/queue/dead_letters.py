@@ -18,7 +18,7 @@ class DeadLetters:
     def __init__(self, settings: ClientSettings) -> None:
         self._queue = settings.queue
         self._client = connection.connect(
-            settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s, retries=settings.redis_retries
+            settings.redis, timeout_s=settings.redis_timeout_s, retries=settings.redis_retries
         )
 
     def put(self, message: bytes, refusal: Refusal) -> None:

@@ -134,7 +134,7 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "container_security_context": PodField("container.securityContext", _OBJECT, api_object),
     "termination_message_policy": PodField("container.terminationMessagePolicy", convert=text),
     # What the pod is made of besides.
-    "full_pod_spec": Behaviour(_OBJECT),
+    "full_pod_spec": Behaviour(f"{_OBJECT}; more containers than one: see *What differs*"),
     "pod_template_file": Behaviour("unknown fields are refused by the API server instead of being dropped"),
     "pod_template_dict": Behaviour("as `pod_template_file`"),
     "secrets": Behaviour(
@@ -154,7 +154,7 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     ),
     "reattach_on_restart": Behaviour("as `durable`"),
     "get_logs": Behaviour("False keeps the log out of Redis; the link *Pod log* leads to the site's own log store"),
-    "container_logs": Behaviour(),
+    "container_logs": Behaviour("also while deferred, where KPO shows the base container's log alone"),
     "init_container_logs": Behaviour(),
     # The task.
     "deferrable": Behaviour(),

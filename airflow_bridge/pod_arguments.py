@@ -196,11 +196,13 @@ def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, de
         **{each.field: arguments[name] for name, each in PARAMETERS.items() if isinstance(each, JobField)},
         **_logs(arguments),
     }
-    options = arguments["podrelay_options"]
+    options, source = arguments["podrelay_options"], f"task {identity.task_id}"
     if not isinstance(options, Mapping):
         raise PodArgumentsError(f"podrelay_options: must be a dict of fields of the job spec, not {options!r:.60}")
     try:
-        return parse_spec({**asked, **options}, source=f"task {identity.task_id}")
+        spec = parse_spec({**asked, **options}, source=source)
+        ends = _end(spec)
+        return parse_spec({**asked, **ends, **options}, source=source) if ends else spec
     except InvalidSpecError as error:
         raise InvalidSpecError([_with_argument(each, arguments) for each in error.problems], error.source) from None
 
@@ -245,6 +247,24 @@ def _logs(arguments: Arguments) -> Json:
     wanted = _containers("container_logs", arguments)
     is_default = wanted == (arguments["base_container_name"],)
     return {"container_logs": None if is_default else wanted, "init_container_logs": init}
+
+
+def _end(spec: "JobSpec") -> Json:
+    """Say when the job ends where its pod has more containers than base: when KPO's task does, and as it does.
+
+    KPO waits for the pod's end, and fails where any plain container failed. Where it reads an XCom it looks at the base
+    container alone, once it has followed the logs that it is asked for to their ends. (Its exception for Istio depends
+    on what admission adds to the pod, so the worker knows it: :mod:`worker.rules.job_end`.)
+    """
+    template = (spec.pod_template or {}).get("spec") or {}
+    containers = (*(template.get("containers") or ()), *spec.containers)
+    others = {container["name"] for container in containers} - {spec.base_container}
+    if not others:
+        return {}  # nothing that an older worker does not know
+    if not spec.return_value:
+        return {"end_when": "all"}
+    is_followed = spec.get_logs and (spec.container_logs == "all" or others <= set(spec.container_logs or ()))
+    return {"end_when": "all", "fail_on": "base"} if is_followed else {}
 
 
 def _containers(name: str, arguments: Arguments) -> Literal["all"] | tuple[str, ...] | None:

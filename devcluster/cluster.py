@@ -14,10 +14,10 @@ import resource
 import secrets
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -193,6 +193,13 @@ class PocketCluster:
 
     def allow(self, verb: str, resource: str, namespace: str = "") -> None:
         self.faults.denied.discard((verb, resource, namespace))
+
+    def grant(self, namespace: str, rules: Iterable[Mapping[str, Any]]) -> None:
+        """Have RBAC allow, from now on, only what was granted: the rules of a Role in its namespace."""
+        granted = {
+            (verb, resource, namespace) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]
+        }
+        self.faults.granted = (self.faults.granted or set()) | granted
 
     def outage(self, seconds: float) -> None:
         """Answer 503 for a while and cut all streams; pods go on."""

@@ -23,6 +23,8 @@ class Faults:
     def __init__(self) -> None:
         #: Verbs, resources (``pods/log``) and namespaces ("" for all) that RBAC allows nobody.
         self.denied: set[tuple[str, str, str]] = set()
+        #: What RBAC allows, in the same words; None: everything.
+        self.granted: set[tuple[str, str, str]] | None = None
         self._out_until = 0.0
         self._lost_replies: dict[tuple[str, str], int] = {}
         self._proxy_until = 0.0
@@ -30,6 +32,8 @@ class Faults:
 
     def is_denied(self, verb: str, resource: str, namespace: str) -> bool:
         """Return whether RBAC denies it."""
+        if self.granted is not None and (verb, resource, namespace) not in self.granted:
+            return True
         return not self.denied.isdisjoint({(verb, resource, ""), (verb, resource, namespace)})
 
     def begin_outage(self, seconds: float) -> None:

@@ -66,7 +66,7 @@ class ApiServer:
         if (request.content_length or 0) > _MOST_REQUEST_BYTES:
             raise request_too_large(_MOST_REQUEST_BYTES)
         verb = _verb(request, target)
-        self._journal.request(verb, target.label)
+        self._journal.request(verb, target.label, target.namespace)
         self._check_allowed(request, verb, target)
         if verb in ("list", "watch"):
             return await self._list_or_watch(request, target)

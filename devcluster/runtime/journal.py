@@ -52,6 +52,7 @@ class Journal:
     def __init__(self) -> None:
         self.pods: dict[str, JournalEntry] = {}
         self.requests: dict[str, int] = {}
+        self.asked: set[tuple[str, str, str]] = set()  #: verb, resource and namespace of each request
 
     def pod_created(self, pod: Json) -> JournalEntry:
         metadata = pod["metadata"]
@@ -66,6 +67,7 @@ class Journal:
         self.pods[entry.uid] = entry
         return entry
 
-    def request(self, verb: str, resource: str) -> None:
+    def request(self, verb: str, resource: str, namespace: str) -> None:
+        self.asked.add((verb, resource, namespace))
         key = f"{verb} {resource}"
         self.requests[key] = self.requests.get(key, 0) + 1

@@ -1,6 +1,7 @@
 """What is deployed: images named in one place, no more rights than the README says, a compose file that adds up."""
 
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import yaml
 
 from dispatcher.settings import READ_ELSEWHERE
 from dispatcher.version import VERSION
-from tests.docs.pages import ROOT, page, section
+from tests.docs.pages import ROOT, blocks, page, section
+from tests.support.manifests import Rendered, render
+from worker.rules.pod_security import Level, findings
 from worker.settings import WorkerSettings
 
 
@@ -39,7 +42,17 @@ def test_the_dockerfile_names_its_base_by_variable_only() -> None:
     assert re.findall(r"^FROM (\S+)", text, re.M) == ["${PODRELAY_PYTHON_IMAGE}"] * 2
     # A bare `docker build` must work too; its default is the one of .env.
     assert f"\nARG PODRELAY_PYTHON_IMAGE={images()['PODRELAY_PYTHON_IMAGE']}\n" in text
-    assert list(compose()["services"]["worker"]["build"]["args"]) == ["PODRELAY_PYTHON_IMAGE"]
+    assert next(iter(compose()["services"]["worker"]["build"]["args"])) == "PODRELAY_PYTHON_IMAGE"
+
+
+def test_an_image_can_be_built_behind_a_mirror_and_its_ca_and_names_none() -> None:
+    stages = page("deploy/Dockerfile").split("\nFROM ")
+    asked = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "BUILD_CA"]
+    assert [name for name in re.findall(r"^ARG (\w+)$", stages[1], re.M)] == asked, "without a value"
+    arguments = compose()["services"]["worker"]["build"]["args"]
+    assert {name: arguments[name] for name in asked} == dict.fromkeys(asked), "taken from the environment"
+    assert stages[1].index("ARG BUILD_CA") < stages[1].index("pip install"), "before the first download"
+    assert not any(name in stages[2] for name in asked), "the image has nothing of it"
 
 
 def test_images_bear_the_version_of_the_code_as_tag_and_label() -> None:
@@ -90,27 +103,85 @@ def test_the_worker_calls_the_api_server_by_a_name_that_its_certificate_holds() 
     assert services["worker"]["depends_on"].keys() == {"redis", "k3s"}
 
 
-def test_a_worker_s_role_is_exactly_what_the_readme_says() -> None:
-    documents = list(yaml.safe_load_all(page("deploy/rbac.yaml")))
-    assert [document["kind"] for document in documents] == ["ServiceAccount", "Role", "RoleBinding"]
-    rules = {(*r["apiGroups"], *r["resources"]): set(r["verbs"]) for r in documents[1]["rules"]}
+@pytest.fixture
+def deployed() -> Rendered:
+    return render(ROOT / "deploy")
+
+
+def test_a_worker_s_role_is_exactly_what_the_readme_says(deployed: Rendered) -> None:
+    rules = {(*r["apiGroups"], *r["resources"]): set(r["verbs"]) for r in deployed.one("Role")["rules"]}
     told = " ".join(section(page("README.md"), "## In production").split())
     (told,) = re.findall(r"all that a worker may do: (.*?);", told)
     assert rules == {("", what): set(verbs.split(", ")) for what, verbs in re.findall(r"([\w/]+) \((.*?)\)", told)}
     assert {what for _, what in rules} == {"pods", "pods/log", "events"}
+    assert not deployed.of_kind("ClusterRole") + deployed.of_kind("ClusterRoleBinding")
 
 
-def test_the_deployment_sets_only_variables_that_a_worker_reads() -> None:
-    deployment = yaml.safe_load(page("deploy/deployment.yaml"))
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+def test_every_subject_is_an_account_that_is_there(deployed: Rendered) -> None:
+    accounts = [found["metadata"] for found in deployed.of_kind("ServiceAccount")]
+    for binding in deployed.of_kind("RoleBinding"):
+        for subject in binding["subjects"]:
+            assert {"name": subject["name"], "namespace": subject["namespace"]} in accounts
+        assert binding["metadata"] in [role["metadata"] for role in deployed.of_kind("Role")]
+
+
+def test_jobs_run_where_the_worker_has_its_rights_and_neither_lives_nor_keeps_its_secret(deployed: Rendered) -> None:
+    settings = WorkerSettings.from_environment({}, **deployed.settings)
+    own = deployed.pod["metadata"]["namespace"]
+    assert own not in settings.namespaces
+    assert set(settings.namespaces) == {role["metadata"]["namespace"] for role in deployed.of_kind("Role")}
+    assert settings.default_namespace in settings.namespaces
+    assert all(found["metadata"]["namespace"] for found in deployed.objects if found["kind"] != "Namespace")
+    created = page("docs/operations.md").partition("create secret")[0].rpartition("kubectl ")[2]
+    assert created == f"-n {own} "
+
+
+def test_namespaces_ask_of_pods_what_they_pass(deployed: Rendered) -> None:
+    levels = {
+        found["metadata"]["name"]: found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        for found in deployed.of_kind("Namespace")
+    }
+    settings = WorkerSettings.from_environment({}, **deployed.settings)
+    assert levels[deployed.pod["metadata"]["namespace"]] == "restricted"
+    assert list(findings(deployed.pod, Level.RESTRICTED)) == []
+    assert {levels[name] for name in settings.namespaces} == {settings.pod_security}, "what one allows, both do"
+
+
+def test_jobs_that_name_no_account_have_no_token(deployed: Rendered) -> None:
+    tokens = {
+        found["metadata"]["namespace"]: found["automountServiceAccountToken"]
+        for found in deployed.of_kind("ServiceAccount")
+        if found["metadata"]["name"] == "default"
+    }
+    settings = WorkerSettings.from_environment({}, **deployed.settings)
+    assert tokens == dict.fromkeys(settings.namespaces, False)
+
+
+def test_the_recipe_for_a_further_namespace_gives_the_worker_the_same_rights_there(deployed: Rendered) -> None:
+    (recipe,) = [block for block in blocks(page("docs/operations.md"), "sh") if "team-a" in block]
+    (script,) = re.findall(r"sed '(.*)' deploy/rbac.yaml", recipe)
+    made = subprocess.run(["sed", script, ROOT / "deploy/rbac.yaml"], capture_output=True, text=True, check=True).stdout
+    role, binding = yaml.safe_load_all(made)
+    assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "team-a")
+    assert role["rules"] == deployed.one("Role")["rules"]
+    assert (binding["kind"], binding["metadata"]["namespace"]) == ("RoleBinding", "team-a")
+    assert binding["subjects"] == deployed.one("RoleBinding")["subjects"]
+
+
+def test_the_deployment_sets_only_variables_that_a_worker_reads(deployed: Rendered) -> None:
+    spec = deployed.pod["spec"]
+    (container,) = spec["containers"]
     known = {f"PODRELAY_{name.upper()}" for name in WorkerSettings.model_fields}
     assert {variable["name"] for variable in container["env"]} <= known
+    assert spec["enableServiceLinks"] is False
     assert "livenessProbe" not in container, "a worker without Redis still follows its pods"
+    assert "startupProbe" not in container, "one that waits for Redis to start must not be killed"
+    assert container["readinessProbe"]["periodSeconds"] <= 10
 
 
-def test_every_manifest_is_deployed_and_the_image_is_named_once() -> None:
+def test_every_manifest_is_deployed_and_the_image_is_named_once(deployed: Rendered) -> None:
     kustomization = yaml.safe_load(page("deploy/kustomization.yaml"))
     files = {path.name for path in (ROOT / "deploy").glob("*.yaml")} - {"kustomization.yaml"}
     assert set(kustomization["resources"]) == files
-    (image,) = kustomization["images"]
-    assert f"{image['newName']}:{image['newTag']}" == images()["PODRELAY_IMAGE"]
+    (container,) = deployed.pod["spec"]["containers"]
+    assert container["image"] == images()["PODRELAY_IMAGE"]

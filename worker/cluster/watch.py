@@ -101,8 +101,9 @@ class PodWatch:
         """Note that the namespace is not served; logged once, not with every try."""
         if error.message != self.refusal:
             log.error(
-                "namespace not served: the API server does not show its pods. Give the worker's service account the "
-                "Role of deploy/rbac.yaml there, or take it out of PODRELAY_NAMESPACES",
+                "namespace not served: the API server does not show its pods. Put the Role and the RoleBinding of "
+                "deploy/rbac.yaml there (its subject with the worker's own namespace), or take it out of "
+                "PODRELAY_NAMESPACES",
                 namespace=self.namespace,
                 status=error.status,
                 why=error.message,

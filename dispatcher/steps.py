@@ -435,7 +435,10 @@ class ExpireOutcome(StrEnum):
 
 
 def expire(job_id: str, queue: str) -> Step[ExpireOutcome]:
-    """End a job that waits beyond its queue timeout. Its result says what it last waited for."""
+    """End a job that waits beyond its queue timeout, or in a namespace that no live worker is to serve.
+
+    Its result says what it last waited for.
+    """
 
     def ended(reason: FailureReason, message: str) -> tuple[str, str]:
         result = JobResult(job_id=job_id, status=Status.FAILED, reason=reason, message=message)
@@ -455,6 +458,11 @@ def expire(job_id: str, queue: str) -> Step[ExpireOutcome]:
                 FailureReason.QUOTA_TIMEOUT,
                 "the namespace's resource quota left no room within the queue timeout@last@: raise the quota, wait for "
                 "other pods to end, or raise queue_timeout_s",
+            ),
+            *ended(
+                FailureReason.INVALID_SPEC,
+                f"no worker of queue {queue!r} serves namespace '@namespace@'; those that are alive serve: @served@. "
+                "Correct the namespace or the queue, or have a worker serve it (PODRELAY_NAMESPACES)",
             ),
         ),
         lambda reply: ExpireOutcome(_text(reply)),
@@ -524,9 +532,9 @@ def _decode_row(r: Sequence[str]) -> SurveyRow:
 class Presence:
     """Who is there to work on a job. Times in seconds of Redis' clock.
 
-    ``status`` None: it has no record. ``is_overdue``: it waits beyond its queue timeout; anybody may end it then
+    ``status`` None: it has no record. ``is_overdue``: it waits beyond one of its limits; anybody may end it then
     (:func:`expire`). ``workers_alive`` counts those that serve the job's queue and ``namespace`` ('' where it names
-    none).
+    none). ``unserved_until``: none of the live ones is to serve the namespace, and so long the job waits for one.
     """
 
     at: float
@@ -542,6 +550,7 @@ class Presence:
     namespace: str
     last_event_id: str
     last_log_id: str
+    unserved_until: float | None = None
 
     @property
     def is_final(self) -> bool:
@@ -573,6 +582,7 @@ def presence(job_id: str) -> Step[Presence]:
             namespace=r[10],
             last_event_id=r[11],
             last_log_id=r[12],
+            unserved_until=float(r[13]) if r[13] else None,
         )
 
     keys = (names.job(job_id), names.GENERATION, names.events(job_id), names.log(job_id))

@@ -33,22 +33,18 @@ although_full()
 local unserved = 'no worker serves namespace '
 local namespace = (found[4] or '') ~= '' and found[4] or ARGV[7]
 if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true) then
-  local workers = workers_of(found[5])
-  local detail, refused = unserved .. namespace, nil
-  for i = 1, #workers, 2 do
-    if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
-      local said = said_by(workers[i + 1])
-      if serves(said, namespace) then
-        -- The message that told of the job may have come here only.
-        local offer = {offered = ARGV[1], namespace = namespace}
-        redis.call('PUBLISH', 'podrelay:queue:' .. found[5] .. ':control', cjson.encode(offer))
-        return {'not_served'}
-      end
-      local why = said.refused[namespace]
-      refused = refused or type(why) == 'string' and why
-    end
+  local at, detail = now(), unserved .. namespace
+  local can = prospect(found[5], namespace, at)
+  if can.awaited then redis.call('HDEL', KEYS[1], 'unserved_until') end
+  if can.serves then
+    offer(found[5], ARGV[1], namespace)
+    return {'not_served'}
   end
-  if refused then detail = detail .. ': ' .. refused end
+  -- A job that names no namespace cannot have named a wrong one.
+  if not can.awaited and found[1] == 'QUEUED' and (found[4] or '') ~= '' then
+    redis.call('HSETNX', KEYS[1], 'unserved_until', text(at + UNSERVED_S))
+  end
+  if can.refused then detail = detail .. ': ' .. can.refused end
   if found[1] == 'QUEUED' and found[6] ~= detail then
     redis.call('HSET', KEYS[1], 'detail', detail)
     local event = cjson.decode(ARGV[6])
@@ -58,6 +54,7 @@ if namespace ~= '' and not string.find(ARGV[5], ' ' .. namespace .. ' ', 1, true
   return {'not_served'}
 end
 if string.find(found[6] or '', unserved, 1, true) == 1 then redis.call('HDEL', KEYS[1], 'detail') end
+redis.call('HDEL', KEYS[1], 'unserved_until')
 
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'at:claimed', text(now()))

@@ -102,6 +102,51 @@ local function workers_of(queue)
   local found = redis.pcall('HGETALL', 'podrelay:queue:' .. queue .. ':workers')
   return found.err and {} or found
 end
+-- What a job in this namespace can expect of its queue's workers. `serves`: one that is alive would take it; `refused`:
+-- one is to serve it, and this is why it cannot (false: none is); `awaited`: one is to serve it, or did within the last
+-- hour and may come back; `alive`: how many there are, and `others` what these are to serve.
+local SERVED_LATELY_S = 3600
+local function prospect(queue, namespace, at)
+  local found = {serves = false, refused = false, awaited = false, alive = 0, others = {}}
+  local workers, listed = workers_of(queue), {}
+  local function note(name)
+    if type(name) == 'string' and not listed[name] and #found.others < 1000 then
+      listed[name] = true
+      found.others[#found.others + 1] = name
+    end
+  end
+  for i = 1, #workers, 2 do
+    local said = said_by(workers[i + 1])
+    local why, has = said.refused[namespace], serves(said, namespace)
+    if (has or why ~= nil) and at < said.last_seen + SERVED_LATELY_S then found.awaited = true end
+    if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
+      found.alive = found.alive + 1
+      found.serves = found.serves or has
+      if why ~= nil then found.awaited = true end
+      found.refused = found.refused or type(why) == 'string' and why
+      for _, name in ipairs(said.namespaces) do note(name) end
+      for name in pairs(said.refused) do note(name) end
+    end
+  end
+  found.awaited = found.awaited or found.serves
+  table.sort(found.others)
+  return found
+end
+-- Tell the queue's workers of a job that only some of them serve: its message may have come to another.
+local function offer(queue, job_id, namespace)
+  local told = cjson.encode({offered = job_id, namespace = namespace})
+  redis.call('PUBLISH', 'podrelay:queue:' .. queue .. ':control', told)
+end
+-- How long a job waits in a namespace that none of its queue's live workers is to serve: a worker that has just been told
+-- to serve it may be starting. The time at which that is over stands in the record's field unserved_until.
+local UNSERVED_S = 30
+-- Whether a job waits beyond one of its limits, so that anybody may end it (expire.lua).
+local function is_overdue(at, status, owner, pod, queued_at, queue_timeout_s, unserved_until)
+  if status ~= 'QUEUED' or (pod or '') ~= '' then return false end
+  local since, limit_s, until_at = seconds(queued_at), seconds(queue_timeout_s), seconds(unserved_until)
+  if since and limit_s and at >= since + limit_s then return true end
+  return (owner or '') == '' and until_at and at >= until_at or false
+end
 -- Before the first write of a step that tells or ends what there is already: it must be possible in a full Redis too.
 -- That refuses what may need memory only until a script has written: a first write that needs none opens the way.
 local function although_full() redis.call('DEL', 'podrelay:nothing') end

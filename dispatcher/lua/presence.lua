@@ -3,8 +3,8 @@
 -- Returns {time, generation, status ('' when unknown, 'unreadable' where the record tells none), owner, owner's lease
 --          lives, queue, overdue in its queue, workers alive that serve the job's queue and namespace, when any was last
 --          seen ('' for never), when the owner was last seen, namespace ('' for none), last event's id, last log
---          entry's id}
-local f = fields(KEYS[1], 'status', 'owner', 'queue', 'at:queued', 'queue_timeout_s', 'pod', 'namespace')
+--          entry's id, until when it waits in a namespace that nobody is to serve ('' where that is not so)}
+local f = fields(KEYS[1], 'status', 'owner', 'queue', 'at:queued', 'queue_timeout_s', 'pod', 'namespace', 'unserved_until')
 local at, generation = now(), string_at(KEYS[2]) or ''
 local function last(stream)
   local entries = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
@@ -13,7 +13,7 @@ end
 local status = f[1]
 if not status then
   if redis.call('EXISTS', KEYS[1]) == 0 then
-    return {text(at), generation, '', '', '0', '', '0', '0', '', '', '', '0-0', '0-0'}
+    return {text(at), generation, '', '', '0', '', '0', '0', '', '', '', '0-0', '0-0', ''}
   end
   status = 'unreadable'
 end
@@ -28,8 +28,8 @@ for i = 1, #workers, 2 do
   end
   if workers[i] == owner then owner_seen = text(said.last_seen) end
 end
-local since, limit_s = seconds(f[4]), seconds(f[5])
-local overdue = status == 'QUEUED' and (f[6] or '') == '' and queue ~= '' and since and limit_s and at >= since + limit_s
+local overdue = queue ~= '' and is_overdue(at, status, owner, f[6], f[4], f[5], f[8])
+local unserved = status == 'QUEUED' and owner == '' and seconds(f[8])
 return {text(at), generation, status, owner, owner ~= '' and tostring(redis.call('EXISTS', 'podrelay:worker:' .. owner)) or '0',
   queue, overdue and '1' or '0', tostring(alive), last_seen > 0 and text(last_seen) or '', owner_seen, namespace, last(KEYS[3]),
-  last(KEYS[4])}
+  last(KEYS[4]), unserved and text(unserved) or ''}

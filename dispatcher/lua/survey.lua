@@ -5,7 +5,7 @@
 --          when its owner last renewed, epoch, who asked to cancel, namespace, attempt, pod uid, overdue ('1', '0'),
 --          the owner's last step, the field that this version cannot read ('' where it can read all these)}, ...
 local NAMES = {'status', 'owner', 'epoch', 'cancel_by', 'namespace', 'attempt', 'pod_uid', 'at:queued', 'queue_timeout_s',
-  'last_step', 'queue', 'intent', 'intent_reason'}
+  'last_step', 'queue', 'intent', 'intent_reason', 'unserved_until'}
 local alive, seen, rows, at = {}, {}, {}, now()
 local function strange_in(job, f)
   if not f[1] then return redis.call('EXISTS', job) == 1 and 'status' or '' end
@@ -25,9 +25,7 @@ for i = 1, #listed, 2 do
     local info = fields(KEYS[2], owner)[1]
     seen[owner] = info and text(said_by(info).last_seen) or ''
   end
-  local since, limit_s = seconds(f[8]), seconds(f[9])
-  local waits = f[1] == 'QUEUED' and (f[7] or '') == '' and strange == '' and since and limit_s
-  local overdue = waits and at >= since + limit_s
+  local overdue = strange == '' and is_overdue(at, f[1], owner, f[7], f[8], f[9], f[14])
   rows[#rows + 1] = {listed[i], text(seconds(listed[i + 1]) or 0), f[1] or '', owner, alive[owner] or '0', seen[owner] or '',
     is_count(f[3] or '') and f[3] or '0', f[4] or '', f[5] or '', is_count(f[6] or '') and f[6] or '0', f[7] or '',
     overdue and '1' or '0', f[10] or '', strange}

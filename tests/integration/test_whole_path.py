@@ -144,6 +144,23 @@ def test_a_namespace_that_no_worker_serves_is_told_and_waited_for(client: Dispat
     assert client.result(spec.id, 60).reason is FailureReason.QUEUE_TIMEOUT
 
 
+def test_a_namespace_that_no_live_worker_is_to_serve_fails_the_job_with_those_that_are(
+    installation: Installation, client: Dispatcher
+) -> None:
+    spec = python("pass", namespace="defualt")
+    client.submit(spec)
+    with redis.Redis.from_url(installation.redis_url) as server:
+        for heard in client.follow(spec.id):
+            if getattr(heard.event, "detail", "") == "no worker serves namespace defualt":
+                given_s = float(server.hget(names.job(spec.id), "unserved_until")) - client.now()  # type: ignore[arg-type]
+                assert 0 < given_s <= 30
+                server.hset(names.job(spec.id), "unserved_until", "1.0")  # its time is over
+    result = client.result(spec.id)
+    assert result.reason is FailureReason.INVALID_SPEC
+    assert "no worker of queue 'default' serves namespace 'defualt'" in result.message
+    assert "those that are alive serve: default, full." in result.message
+
+
 def test_a_running_job_that_is_cancelled_leaves_no_pod_and_says_who_asked(
     installation: Installation, client: Dispatcher
 ) -> None:

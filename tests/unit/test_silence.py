@@ -57,6 +57,12 @@ def test_it_is_told_when_a_worker_was_last_seen() -> None:
     assert "for namespace 'team-a'" in explain(found(workers_alive=0, namespace="team-a")).text  # type: ignore[union-attr]
 
 
+def test_a_namespace_that_nobody_is_to_serve_is_told_with_when_the_job_fails() -> None:
+    told = explain(found(workers_alive=0, namespace="prodd", unserved_until=1026.0))
+    assert told is not None
+    assert "no worker of queue 'gpu' serves namespace 'prodd'; the job fails in 26 s" in told.text
+
+
 def test_each_kind_is_told_once_until_it_is_over() -> None:
     watch = SilenceWatch()
     alone, lost, fine = found(workers_alive=0), found(owner="w1"), found()

@@ -81,8 +81,17 @@ def test_expire_repeats_what_the_job_last_waited_for(store: RedisDriver, wait: s
     overdue(store, job_id)
     store.run(steps.expire(job_id, "default"))
     told = store.record(job_id).result.message
-    assert f"within the queue timeout (it last said: {detail}): " in told if detail else "timeout: " in told
+    waited_for = f"it last said: {detail}" if detail else "live workers of the queue: 1; none has taken it"
+    assert f"within the queue timeout ({waited_for}): " in told
     assert decode_event(store.events(job_id)[-1][1][b"e"]).result.message == told
+
+
+def test_expire_says_that_no_worker_was_alive(store: RedisDriver) -> None:
+    job_id = store.submit().job_id
+    overdue(store, job_id)
+    store.run(steps.expire(job_id, "default"))
+    told = store.record(job_id).result.message
+    assert "within the queue timeout (no worker is alive on the queue): check that a worker serves" in told
 
 
 def test_expire_leaves_an_owned_job_to_be_forgotten_by_its_owner(store: RedisDriver) -> None:

@@ -216,7 +216,7 @@ class PodRelayOperator(BaseOperator):
         self.log_url: str | None = None
         self._connection: ResolvedConnection | None = None
         self._job_id: str | None = None
-        self._asked_id: str | None = None  #: the job's, should the submit's answer be lost
+        self._asked: JobSpec | None = None  #: should the submit's answer be lost
         self._is_following = False
         self._is_killed = False
         self._has_ended = False  #: the job
@@ -384,9 +384,10 @@ class PodRelayOperator(BaseOperator):
     def _job_without_a_try(self, context: "Context") -> str | None:
         """Find the task's job where the try does not know it: an earlier try's, or the submit's answer was lost."""
         if not self.durable:
-            return self._asked_id
+            return self._asked.id if self._asked else None
         with self._client() as dispatcher:
-            return dispatcher.find(self._identity(context).key)
+            key = self._asked.key if self._asked else self._identity(context).key
+            return dispatcher.find(key or "", self._asked.queue if self._asked else self.podrelay_queue)
 
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
         """Submit the job, or attach to that of an earlier try; return the pod's manifest."""
@@ -405,7 +406,7 @@ class PodRelayOperator(BaseOperator):
     def _submit_spec(self, dispatcher: "Dispatcher", context: "Context", spec: "JobSpec") -> None:
         from dispatcher.steps import SubmitOutcome
 
-        self._has_ended, self._job_id, self._asked_id = False, None, spec.id
+        self._has_ended, self._job_id, self._asked = False, None, spec
         submitted = dispatcher.submit(spec)
         self._job_id = submitted.job_id
         self.raise_if_killed()

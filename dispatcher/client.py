@@ -29,7 +29,6 @@ from dispatcher.replies import (
     check_acknowledged,
     checked_cancel,
     indexes_of,
-    job_id_of,
     last_seen_first,
     lease_keys,
     worker_view,
@@ -221,11 +220,13 @@ class Dispatcher:
             raise JobUnknownError(job_id)
         return record
 
-    def find(self, key: str) -> str | None:
-        """Return the id of the job that the key stands for, whether it has ended or not; None where there is none."""
+    def find(self, key: str, queue: str | None = None) -> str | None:
+        """Return the id of the job that the key stands for in a queue (default: the settings' one).
+
+        The job may have ended. None where there is none.
+        """
         with connection.translated(self._where):
-            found: Any = self._redis.get(names.key(key))
-        return job_id_of(found)
+            return connection.run(self._redis, steps.find(key, queue or self.settings.queue))
 
     def list(self, queue: str | None = None, *, limit: int = 100) -> "Sequence[JobRecord]":
         """List the newest jobs of a queue (default: of all queues).

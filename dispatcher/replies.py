@@ -6,7 +6,7 @@ from typing import Any
 
 from dispatcher import names
 from dispatcher.errors import JobUnknownError, PodrelayError
-from dispatcher.record import MAX_SECONDS, decode_worker, is_job_id
+from dispatcher.record import MAX_SECONDS, decode_worker
 from dispatcher.steps import AcknowledgeOutcome, CancelOutcome
 
 #: Records per script: it must not hold up the server.
@@ -43,12 +43,6 @@ def worker_view(queue: str, incarnation: bytes, text: bytes, *, is_alive: bool) 
     is_time = isinstance(seen, int | float) and 0 <= seen < MAX_SECONDS
     seen_at = float(seen) if is_time else 0.0  # type: ignore[arg-type]
     return WorkerView(incarnation.decode("utf-8", "backslashreplace"), queue, is_alive, seen_at, info)
-
-
-def job_id_of(found: bytes | None) -> str | None:
-    """Read the job id that stands under a key; None where there is none, or something else."""
-    text = "" if found is None else found.decode("utf-8", "backslashreplace")
-    return text if is_job_id(text) else None
 
 
 def last_seen_first(view: WorkerView) -> tuple[bool, float]:

@@ -174,6 +174,15 @@ def claim(
     )
 
 
+def find(key: str, queue: str) -> Step[str | None]:
+    """Find the job that the queue's key stands for; None where there is none."""
+    return Step("find", (names.key(key),), (queue, key), lambda reply: _job_id(_text(reply)))
+
+
+def _job_id(text: str) -> str | None:
+    return text if is_job_id(text) else None
+
+
 def read_record(job_id: str) -> Step[JobRecord | None]:
     """Read the job's record; None where there is none."""
     return Step("read_record", (names.job(job_id),), (), lambda reply: _decode_whole(job_id, reply[0]))

@@ -120,8 +120,7 @@ def test_a_keys_job_is_found_also_when_it_has_ended(dispatcher: Dispatcher, real
     assert (dispatcher.find("report"), dispatcher.find("another")) == (job_id, None)
     run_job(real_store, job_id)
     assert dispatcher.find("report") == job_id
-    real_store.client.set(names.key("report"), "no job's id\n")
-    assert dispatcher.find("report") is None
+    assert dispatcher.find("report", "another-queue") is None
 
 
 def test_cancel_and_acknowledge(dispatcher: Dispatcher, real_store: RedisDriver) -> None:

@@ -56,6 +56,14 @@ def test_a_key_that_was_first_used_on_another_queue_is_free_on_this_one(store: R
     assert store.record(foreign.id).cancel_requested_by is None
 
 
+def test_a_key_is_found_within_its_queue(store: RedisDriver) -> None:
+    foreign, mine = a_job("evil"), a_job()
+    for spec in (foreign, mine):
+        running(store, spec)
+    found = [store.run(steps.find("airflow/prod/report", queue)) for queue in ("evil", "default", "third")]
+    assert found == [foreign.id, mine.id, None]
+
+
 def test_each_entry_of_a_key_is_kept_as_long_as_its_job(store: RedisDriver) -> None:
     foreign, mine = a_job("evil", retention_s=1000), a_job(retention_s=500)
     worker = running(store, foreign)

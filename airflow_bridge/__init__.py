@@ -9,7 +9,8 @@ What Airflow and DAGs load by name. Their paths stay: they are in users' DAGs an
     * ``decorators``: ``@task.podrelay`` and ``@task.podrelay_cmd``; ``script`` is what their container runs.
     * ``operator``: the task, sync or deferred: submit or attach, follow, finish.
     * ``trigger``: follows a deferred task's job in the triggerer; ``trigger_event`` is what it fires.
-    * ``hook``: the connection; ``links``: the link to a log kept elsewhere; ``callbacks``: KPO's hooks.
+    * ``hook``: the connection; ``connection_fields`` is what its fields mean.
+    * ``links``: the link to a log kept elsewhere; ``callbacks``: KPO's hooks.
 
 What is decided, without Redis or Airflow's services.
     * ``outcome``: how a job's result ends the task; ``leaving``: what becomes of a job that its try leaves.

@@ -4,9 +4,9 @@ The Redis URL is all that Airflow holds. Task and triggerer read it each for its
 arguments, and its password is masked in logs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from dispatcher.client import Dispatcher
+    from dispatcher.client import Dispatcher, WorkerView
+    from dispatcher.redis_url import RedisAddress
     from dispatcher.settings import ClientSettings
 
 DEFAULT_CONNECTION = "podrelay_default"
@@ -37,50 +38,38 @@ class ResolvedConnection:
         return {"queue": self.settings.queue, "namespace": self.namespace}
 
 
-def redis_url(connection: "Connection") -> str:
-    """Make a connection's Redis URL: ``redis_url`` in extra, or of host, port, login, password and schema.
-
-    ``schema`` is the database's number; ``tls`` in extra makes it ``rediss://``.
-    """
-    extra = connection.extra_dejson
-    if extra.get("redis_url"):
-        return str(extra["redis_url"])
-    user = quote(connection.login or "", safe="")
-    password = f":{quote(connection.password, safe='')}" if connection.password else ""
-    account = f"{user}{password}@" if user or password else ""
-    scheme = "rediss" if _is_true(extra.get("tls")) else "redis"
-    return f"{scheme}://{account}{connection.host or '127.0.0.1'}:{connection.port or 6379}/{connection.schema or 0}"
-
-
-def _is_true(value: object) -> bool:
-    return str(value).strip().lower() in {"true", "1", "yes", "on"}
-
-
 def resolved(connection: "Connection") -> ResolvedConnection:
     """Read and check a connection.
 
     Raises:
         dispatcher.errors.SettingsError: a value cannot be used.
     """
+    from airflow_bridge.connection_fields import read_connection
+    from dispatcher.errors import SettingsError
+    from dispatcher.redis_endpoint import check_tls_files
     from dispatcher.settings import ClientSettings
 
-    url = redis_url(connection)
-    _mask(urlsplit(url).password)
-    extra = connection.extra_dejson
-    settings = ClientSettings.from_environment(redis_url=url, queue=extra.get("queue") or None)
-    return ResolvedConnection(settings, extra.get("deployment") or _deployment(), extra.get("namespace") or None)
+    try:
+        fields = read_connection(connection)
+        if fields.address.tls is not None:
+            check_tls_files(fields.address.tls, named=lambda option: f"extra {option}")
+    except ValueError as error:
+        raise SettingsError(f"connection {connection.conn_id!r}: {error}") from None
+    _mask(fields.address)
+    settings = ClientSettings.from_environment(redis_url=fields.address.url, queue=fields.queue)
+    return ResolvedConnection(settings, fields.deployment or _deployment(), fields.namespace)
 
 
 def resolved_from_environment() -> ResolvedConnection | None:
-    """Read ``PODRELAY_REDIS_URL``, for want of a connection; None where it is not set."""
+    """Read where the environment says that Redis is, for want of a connection; None where it says nothing."""
     import os
 
     from dispatcher.settings import ClientSettings
 
-    if not os.environ.get("PODRELAY_REDIS_URL"):
+    if not any(os.environ.get(name) for name in ("PODRELAY_REDIS_URL", "PODRELAY_REDIS_URL_FILE")):
         return None
     settings = ClientSettings.from_environment()
-    _mask(urlsplit(settings.redis_url.get_secret_value()).password)
+    _mask(settings.redis.address)
     return ResolvedConnection(settings, _deployment(), None)
 
 
@@ -90,11 +79,13 @@ def _deployment() -> str:
     return str(conf.get("podrelay", "deployment", fallback=DEFAULT_DEPLOYMENT))
 
 
-def _mask(password: str | None) -> None:
-    if password:
-        from airflow.sdk.log import mask_secret
+def _mask(address: "RedisAddress") -> None:
+    """Have Airflow mask what is secret in an address."""
+    from airflow.sdk.log import mask_secret
 
-        mask_secret(password)
+    for secret in (address.password, address.tls and address.tls.key_password):
+        if secret:
+            mask_secret(secret)
 
 
 class PodRelayHook(BaseHook):
@@ -110,10 +101,11 @@ class PodRelayHook(BaseHook):
         self.podrelay_conn_id = podrelay_conn_id
 
     def resolve(self) -> ResolvedConnection:
-        """Read the connection, or ``PODRELAY_REDIS_URL`` where there is none.
+        """Read the connection; for want of the default one, what the environment says.
 
         Raises:
-            AirflowNotFoundException: there is none, nor ``PODRELAY_REDIS_URL``.
+            AirflowNotFoundException: there is none.
+            dispatcher.errors.SettingsError: it cannot be used.
         """
         try:
             connection = self.get_connection(self.podrelay_conn_id)
@@ -130,12 +122,13 @@ class PodRelayHook(BaseHook):
         return resolved(connection)
 
     def _without_connection(self) -> ResolvedConnection:
+        """Take the environment's Redis for the default connection: another id means another one, and was misspelled."""
+        what = f"connection {self.podrelay_conn_id!r} is not defined: add one of type podrelay (Redis' address)"
+        if self.podrelay_conn_id != DEFAULT_CONNECTION:
+            raise AirflowNotFoundException(f"{what}; PODRELAY_REDIS_URL stands in for {DEFAULT_CONNECTION!r} only")
         connection = resolved_from_environment()
         if connection is None:
-            raise AirflowNotFoundException(
-                f"connection {self.podrelay_conn_id!r} is not defined: add one of type podrelay (Redis' address), or "
-                "set PODRELAY_REDIS_URL"
-            )
+            raise AirflowNotFoundException(f"{what}, or set PODRELAY_REDIS_URL")
         return connection
 
     def get_conn(self) -> "Dispatcher":
@@ -153,10 +146,27 @@ class PodRelayHook(BaseHook):
             with self.get_conn() as dispatcher:
                 dispatcher.ping()
                 workers = dispatcher.workers(connection.settings.queue)
+                danger = dispatcher.danger()
         except PodrelayError as error:
             return False, str(error)
-        alive = [worker.incarnation for worker in workers if worker.is_alive]
-        at = f"Redis at {connection.settings.masked_redis_url} answers; queue {connection.settings.queue!r}"
-        if not alive:
-            return True, f"{at} has no live worker: tasks will wait until one is there"
-        return True, f"{at} is served by {len(alive)} worker(s): {', '.join(sorted(alive)[:5])}"
+        is_fine, told = _served([worker for worker in workers if worker.is_alive], connection)
+        return is_fine, f"{told}. Beware: {danger}" if danger else told
+
+
+def _served(alive: "Sequence[WorkerView]", connection: ResolvedConnection) -> tuple[bool, str]:
+    """Say whether jobs of this connection would run."""
+    at = f"Redis at {connection.settings.masked_redis_url} answers; queue {connection.settings.queue!r}"
+    if not alive:
+        return True, f"{at} has no live worker: tasks will wait until one is there"
+    served = sorted({str(name) for worker in alive for name in _namespaces(worker)})
+    if connection.namespace is not None and connection.namespace not in served:
+        return (
+            False,
+            f"{at}: no worker serves namespace {connection.namespace!r}, but {', '.join(served[:10]) or 'none'}",
+        )
+    return True, f"{at} is served by {len(alive)} worker(s): {', '.join(sorted(x.incarnation for x in alive)[:5])}"
+
+
+def _namespaces(worker: "WorkerView") -> list[Any]:
+    said = worker.info.get("namespaces")
+    return said if isinstance(said, list) else []

@@ -65,7 +65,10 @@ def _connection_type() -> dict[str, object]:
             "tls": {
                 "label": "TLS",
                 "schema": {"type": ["boolean", "null"]},
-                "description": "Connect to Redis over TLS (rediss://).",
+                "description": (
+                    "Connect to Redis over TLS (rediss://). The extra fields ssl_ca_certs, ssl_certfile, ssl_keyfile "
+                    "name files on each machine; else PODRELAY_REDIS_CA_FILE and its like count."
+                ),
             },
             "redis_url": {
                 "label": "Redis URL",
@@ -76,7 +79,7 @@ def _connection_type() -> dict[str, object]:
         "ui-field-behaviour": {
             "hidden-fields": [],
             "relabeling": {
-                "host": "Redis host",
+                "host": "Redis host, or a socket's path",
                 "port": "Redis port",
                 "login": "Redis user",
                 "password": "Redis password",

@@ -133,7 +133,7 @@ def parse_redis_url(text: str) -> RedisAddress:
         found = RedisAddress(socket_path=_socket_path(place, path), database=options.get("db", 0))
     else:
         host, port = _host_and_port(place)
-        tls = _tls(options) if scheme == "rediss" else None
+        tls = read_tls(options) if scheme == "rediss" else None
         found = RedisAddress(host=host, port=port, database=_database(path, options), tls=tls)
     return replace(found, user=user, password=password)
 
@@ -208,15 +208,25 @@ def read_verification(text: str) -> bool:
     raise ValueError(f"must be required, optional or none (or CERT_REQUIRED …), found {text[:20]!a}")
 
 
-def read_path(text: str) -> str:
-    """Read the path of a file.
+def read_tls(options: Mapping[str, Any]) -> Tls:
+    """Put together what options (``ssl_…``, each read already) say of TLS.
 
     Raises:
-        ValueError: it is relative, and would mean something else in each directory.
+        ValueError: they contradict one another.
     """
-    if not text.startswith("/"):
-        raise ValueError("must be an absolute path")
-    return text
+    is_verified = options.get("ssl_cert_reqs", True)
+    if not is_verified and options.get("ssl_check_hostname"):
+        raise ValueError("ssl_check_hostname=true needs ssl_cert_reqs=required")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ValueError("option ssl_keyfile needs ssl_certfile")
+    return Tls(
+        is_verified=is_verified,
+        checks_hostname=is_verified and options.get("ssl_check_hostname", True),
+        ca_file=options.get("ssl_ca_certs"),
+        cert_file=options.get("ssl_certfile"),
+        key_file=options.get("ssl_keyfile"),
+        key_password=options.get("ssl_password"),
+    )
 
 
 #: What a URL's query may say.
@@ -226,9 +236,9 @@ _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "password": str,
     "ssl_cert_reqs": read_verification,
     "ssl_check_hostname": read_flag,
-    "ssl_ca_certs": read_path,
-    "ssl_certfile": read_path,
-    "ssl_keyfile": read_path,
+    "ssl_ca_certs": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
     "ssl_password": str,
 }
 #: What redis-py or kombu take, and podrelay says in another place.
@@ -359,22 +369,6 @@ def _socket_path(place: str, path: str) -> str:
     if len(found.encode()) > MAX_SOCKET_PATH_BYTES:
         raise ValueError(f"the socket's path is longer than {MAX_SOCKET_PATH_BYTES} bytes")
     return found
-
-
-def _tls(options: Mapping[str, Any]) -> Tls:
-    is_verified = options.get("ssl_cert_reqs", True)
-    if not is_verified and options.get("ssl_check_hostname"):
-        raise ValueError("ssl_check_hostname=true needs ssl_cert_reqs=required")
-    if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        raise ValueError("option ssl_keyfile needs ssl_certfile")
-    return Tls(
-        is_verified=is_verified,
-        checks_hostname=is_verified and options.get("ssl_check_hostname", True),
-        ca_file=options.get("ssl_ca_certs"),
-        cert_file=options.get("ssl_certfile"),
-        key_file=options.get("ssl_keyfile"),
-        key_password=options.get("ssl_password"),
-    )
 
 
 def mask_url(url: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from dispatcher.bounded_json import loads_bounded
 from dispatcher.cursor import Cursor as Cursor
-from dispatcher.status import FailureReason, Status
+from dispatcher.status import Blame, FailureReason, Status
 
 
 class _Wire(BaseModel):
@@ -93,6 +93,7 @@ class JobResult(_Wire):
     status: Status
     reason: FailureReason | None = None
     message: str = ""  #: for a person: what happened and what to do next
+    responsible: Blame | None = None  #: who can mend it, where the worker knows more than the reason alone tells
     exit_code: int | None = None
     return_value: Any = None
     return_value_outcome: ReturnValueOutcome = ReturnValueOutcome.NOT_ASKED

@@ -177,6 +177,25 @@ def test_an_image_that_cannot_be_pulled_is_told_once_although_the_kubelet_takes_
     assert told[0].startswith("container base: ErrImagePull: failed to pull")
 
 
+@pytest.mark.parametrize("with_takeovers", [False, True])
+def test_a_long_message_of_a_pull_is_the_same_by_turns_although_it_is_cut(with_takeovers: bool) -> None:
+    pods = [copy.deepcopy(step.pod) for step in steps("image-pull-failure")[4:7]]
+    for pod in pods:
+        waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"]
+        waiting["message"] += " mirror" * 400
+    assert len(tellings(JobController(spec_of(image_pull_grace_s=600)), pods * 2, with_takeovers=with_takeovers)) == 1
+
+
+def test_a_back_off_that_does_not_repeat_why_is_no_news() -> None:
+    """Kubelets before Kubernetes 1.31."""
+    first, back_off = (copy.deepcopy(step.pod) for step in steps("image-pull-failure")[4:6])
+    waiting = back_off["status"]["containerStatuses"][0]["state"]["waiting"]
+    waiting["message"] = 'Back-off pulling image "registry.invalid/no/such:image"'
+    told = tellings(JobController(spec_of(image_pull_grace_s=600)), [first, back_off] * 3)
+    assert len(told) == 1
+    assert told[0].startswith("container base: ErrImagePull: failed to pull")
+
+
 def test_an_image_whose_trouble_changes_is_told_again() -> None:
     first = steps("image-pull-failure")[4].pod
     second = copy.deepcopy(first)
@@ -187,7 +206,7 @@ def test_an_image_whose_trouble_changes_is_told_again() -> None:
 def test_nobody_says_pulling_of_an_image_that_may_be_there() -> None:
     verdict = JobController(spec_of()).see(scheduled_after(0, step=3), 1)
     assert isinstance(verdict, Starting)
-    assert verdict.detail == "preparing image and container"
+    assert verdict.detail == "creating containers"
 
 
 def test_what_is_quoted_has_an_end_and_one_line() -> None:

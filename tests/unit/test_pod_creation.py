@@ -22,10 +22,38 @@ def recorded_refusal(situation: str) -> ClusterRefusedError:
     return ClusterRefusedError(line["status"], line["body"])
 
 
+def forbidden(why: str) -> ClusterRefusedError:
+    return refused(403, "Forbidden", f'pods "x" is forbidden: {why}')
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "says"),
     [
-        (recorded_refusal("refused-404-namespace"), FailureReason.INVALID_SPEC, "create it, or name another one"),
+        (
+            recorded_refusal("refused-404-namespace"),
+            FailureReason.INVALID_SPEC,
+            "Create the namespace, or name another one.",
+        ),
+        (
+            refused(403, "Forbidden", 'pods "x" is forbidden: no PriorityClass with name p was found'),
+            FailureReason.INVALID_SPEC,
+            "Name a priority class",
+        ),
+        (
+            refused(403, "Forbidden", 'pods "x" is forbidden: pod rejected: RuntimeClass "k" not found'),
+            FailureReason.INVALID_SPEC,
+            "Name a runtime class",
+        ),
+        (
+            refused(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot'),
+            FailureReason.POLICY,
+            "security contexts",
+        ),
+        (
+            refused(422, "Invalid", "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
+            FailureReason.POLICY,
+            "Mend what the message names",
+        ),
         (recorded_refusal("refused-403-service-account"), FailureReason.INVALID_SPEC, "Create the service account"),
         (recorded_refusal("refused-403-terminating-namespace"), FailureReason.CLUSTER_ERROR, "is being deleted"),
         (recorded_refusal("refused-422-invalid"), FailureReason.INVALID_SPEC, "less than or equal to cpu limit"),

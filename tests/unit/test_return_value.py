@@ -35,8 +35,8 @@ def test_a_value_arrives_as_it_was_written(value: Any, end: bytes) -> None:
     [
         (b"podrelay-return-value missing\n", ReturnValueOutcome.MISSING, "wrote no return value"),
         (b"podrelay-return-value too-large 9999999\n", ReturnValueOutcome.TOO_LARGE, "9999999 bytes"),
-        (b"podrelay-return-value 9999999 00\n", ReturnValueOutcome.TOO_LARGE, "Store the data elsewhere"),
-        (b"podrelay-return-value unreadable\n", ReturnValueOutcome.TRUNCATED, "chmod"),
+        (b"podrelay-return-value 9999999 00\n", ReturnValueOutcome.TOO_LARGE, "at most 1048576"),
+        (b"podrelay-return-value unreadable\n", ReturnValueOutcome.TRUNCATED, "may not read"),
         (b"", ReturnValueOutcome.TRUNCATED, "before it could print"),
         (b"podrelay-return", ReturnValueOutcome.TRUNCATED, "before it could print"),
         (b"podrelay-return-value what\n", ReturnValueOutcome.TRUNCATED, "damaged"),

@@ -5,9 +5,10 @@ decides, and whoever gets 409 looks whose pod it is.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from dispatcher import names
 from dispatcher.errors import InvalidSpecError
@@ -17,6 +18,7 @@ from worker.cluster.client import ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.cluster.pod_json import observe
 from worker.context import Context
+from worker.rules.causes import advised
 from worker.rules.manifest import manifest, namespace_of
 from worker.rules.policy import refusal as policy_refusal
 from worker.rules.policy import violations
@@ -168,7 +170,7 @@ async def _adopt(ctx: Context, record: JobRecord, attempt: int, pod: Observation
         return await _take_over_key(ctx, record, attempt, pod)
     whose = f"installation {pod.installation!r}, job {pod.job_id!r}, attempt {pod.attempt}"
     text = f"pod {pod.name!r} in namespace {pod.namespace!r} exists and is not this attempt's ({whose})"
-    return Refused(FailureReason.CLUSTER_ERROR, f"{text}. Find out who made it and delete it.")
+    return _refused(FailureReason.CLUSTER_ERROR, text)
 
 
 async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Observation) -> Launched | Later:
@@ -186,36 +188,45 @@ async def _take_over_key(ctx: Context, record: JobRecord, attempt: int, pod: Obs
     return Later(WaitReason.API_SERVER, f"pod {pod.name} of the same key has gone")
 
 
+#: What a pod may name and must be there for its admission.
+_NOT_THERE: Final = re.compile(r"serviceaccount|PriorityClass|RuntimeClass", re.IGNORECASE)
+
+
+def _refused(reason: FailureReason, said: str) -> Refused:
+    return Refused(reason, advised(reason, said))
+
+
 def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
     """Return what the API server's refusal of a create means. ``sent_bytes``: how large the pod was, as JSON."""
     said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
     if error.is_too_large:
         text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"
-        return Refused(FailureReason.INVALID_SPEC, text)
+        return _refused(FailureReason.INVALID_SPEC, text)
     if error.is_from_webhook:
-        return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+        return _refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
     match error.reason:
         case "NotFound":
-            text = f"namespace {namespace!r} does not exist: create it, or name another one in the spec"
-            return Refused(FailureReason.INVALID_SPEC, f"{text} ({said})")
+            return _refused(FailureReason.INVALID_SPEC, f"namespace {namespace!r} does not exist ({said})")
         case "Forbidden":
             return _forbidden(error, namespace, said)
         case "Unauthorized":  # a policy's word: refused credentials are no refusal of a pod
-            return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+            return _refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
         case _:
-            return Refused(FailureReason.INVALID_SPEC, f"the API server refused the pod: {said}")
+            is_policy = "ValidatingAdmissionPolicy" in said
+            reason = FailureReason.POLICY if is_policy else FailureReason.INVALID_SPEC
+            return _refused(reason, f"the API server refused the pod: {said}")
 
 
 def _forbidden(error: ClusterRefusedError, namespace: str, said: str) -> Refused | Later:
     if error.is_quota_exceeded:
         return Later(WaitReason.QUOTA, f"waiting for quota in namespace {namespace}: {error.message}", error)
     if "is being terminated" in said:
-        return Refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
+        return _refused(FailureReason.CLUSTER_ERROR, f"namespace {namespace!r} is being deleted: {said}")
     if "cannot create resource" in said:
         text = "the worker's service account may not create pods: give it the Role of deploy/rbac.yaml"
         return Later(WaitReason.API_SERVER, f"{text} ({said})", error)
     if "not yet ready to handle request" in said:  # admission of an API server that has just started
         return Later(WaitReason.API_SERVER, f"the API server does not take the pod yet: {said}", error)
-    if "serviceaccount" in said:
-        return Refused(FailureReason.INVALID_SPEC, f"{said}. Create the service account, or name another one.")
-    return Refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")
+    if _NOT_THERE.search(said):
+        return _refused(FailureReason.INVALID_SPEC, f"the API server refused the pod: {said}")
+    return _refused(FailureReason.POLICY, f"the cluster's admission refused the pod: {said}")

@@ -11,6 +11,7 @@ from worker.cluster.client import Cluster, ClusterRefusedError, ClusterUnavailab
 from worker.cluster.observation import Observation, container_ends
 from worker.cluster.pod_json import text_of
 from worker.jobs.return_value import ReturnValue
+from worker.rules.causes import advised, cause_of, explained
 from worker.rules.failures import BACKGROUND_WARNINGS, quoted
 from worker.rules.verdict import AttemptEnded
 
@@ -65,12 +66,16 @@ def make_result(
     """Make the job's result; a return value that cannot be used fails a job that has succeeded."""
     status, reason, message = ended.status, ended.reason, ended.message
     if status is Status.SUCCEEDED and return_value.outcome in _UNUSABLE:
-        status, reason, message = Status.FAILED, FailureReason.RETURN_VALUE, return_value.message
+        status, reason = Status.FAILED, FailureReason.RETURN_VALUE
+        message = advised(reason, return_value.message)
+    if reason is not None:
+        message = explained(reason, message, warnings)
     return JobResult(
         job_id=record.job_id,
         status=status,
         reason=reason,
         message=message,
+        responsible=cause_of(reason, message).responsible if reason else None,
         exit_code=ended.exit_code,
         return_value=return_value.value,
         return_value_outcome=return_value.outcome,

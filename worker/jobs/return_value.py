@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from dispatcher import names
-from dispatcher.bounded_json import MAX_DEPTH, loads_bounded
+from dispatcher.bounded_json import loads_bounded
 from dispatcher.events import ReturnValueOutcome
 from worker.cluster.client import Backoff, Cluster, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.pod_json import observe
@@ -44,7 +44,7 @@ def parse_return_value(log: bytes) -> tuple[ReturnValueOutcome, Any, str]:
         case [b"missing"]:
             return ReturnValueOutcome.MISSING, None, f"the job wrote no return value ({_FILE} is missing or empty)"
         case [b"unreadable"]:
-            return _truncated(f"the sidecar may not read {_FILE}: make it readable for all (chmod a+r)")
+            return _truncated(f"the sidecar may not read {_FILE}")
         case [b"too-large", size]:
             return _too_large(size.decode(errors="replace"))
         case [size, digest] if size.isdigit():
@@ -64,9 +64,7 @@ def _content(content: bytes, size: int, digest: str) -> tuple[ReturnValueOutcome
         # Also what is JSON and nobody could read again: readers of the result stop at 200 levels.
         value = loads_bounded(content, max_bytes=names.MAX_RETURN_VALUE_BYTES)
     except ValueError as error:
-        text = f"the return value is not JSON that can be read: {error}."
-        advice = f"Write JSON (UTF-8, at most {MAX_DEPTH} levels deep, finite numbers) to {_FILE}."
-        return ReturnValueOutcome.NOT_JSON, None, f"{text} {advice}"
+        return ReturnValueOutcome.NOT_JSON, None, f"the return value is not JSON that can be read: {error}"
     return ReturnValueOutcome.PRESENT, value, ""
 
 
@@ -76,10 +74,7 @@ def _truncated(why: str) -> tuple[ReturnValueOutcome, None, str]:
 
 def _too_large(size: str) -> tuple[ReturnValueOutcome, None, str]:
     limit = names.MAX_RETURN_VALUE_BYTES
-    text = (
-        f"the return value is too large: {size} bytes, at most {limit}. Store the data elsewhere and return its place."
-    )
-    return ReturnValueOutcome.TOO_LARGE, None, text
+    return ReturnValueOutcome.TOO_LARGE, None, f"the return value is too large: {size} bytes, at most {limit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,5 +7,6 @@
   waiting, ``running`` those on the run, ``job_end`` which containers' ends count, ``failures`` why a pod ended or
   cannot start, ``history`` what only earlier observations told, ``waiting`` what the pod waits for, in words.
 - ``retry`` decides whether another attempt follows, ``backoff_limit`` how often our own code may fail at a job.
+- ``causes`` says of a failure who can mend it and how: ``cause_table`` is the table of that.
 - ``slow_pods`` lists pods that are deleted and do not go.
 """

@@ -11,6 +11,7 @@ from typing import Final
 
 from dispatcher.status import FailureReason
 from worker.cluster.observation import START_ERRORS, STATUS_UNKNOWN, Container, Disruption, Observation
+from worker.rules.causes import advised
 
 #: The longest text taken over from a container or the cluster.
 MAX_QUOTED_CHARS: Final = 1000
@@ -33,9 +34,14 @@ class StartProblem:
 
 
 _IMAGE_NEVER: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-_IMAGE_MAY_HEAL: Final = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"}
-)
+_IMAGE: Final = _IMAGE_NEVER | {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+}
+_BACK_OFF: Final = re.compile(r'Back-off pulling image "[^"]*": (\w+): ')
 _CONFIG: Final = frozenset({"CreateContainerConfigError"})
 _START: Final = frozenset({"CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError"})
 
@@ -64,54 +70,43 @@ _DISRUPTIONS: Final = {
 #: reports the containers' end before the pod goes).
 _OF_LOST_NODES: Final = frozenset({"DeletionByPodGC", "DeletionByTaintManager"})
 
-_ADVICE: Final = {
-    FailureReason.RUN_TIMEOUT: "raise the time limit (active_deadline_s) or make the job shorter",
-    FailureReason.EVICTED: "submit it again; if it happens often, ask for the memory and disk it uses",
-    FailureReason.PREEMPTED: "others of higher priority took its place: submit it again, or raise its priority",
-    FailureReason.NODE_LOST: "its node stopped answering: submit it again",
-}
-
 
 def start_problem(container: Container) -> StartProblem | None:
     """Return why this waiting container may never start; None where nothing is wrong so far."""
-    said = quoted(container.message) or container.reason
     match container.reason:
-        case reason if reason in _IMAGE_NEVER:
-            return StartProblem(_image(container, said), may_heal=False)
-        case reason if reason in _IMAGE_MAY_HEAL:
-            return StartProblem(_image(container, said), may_heal=True)
+        case reason if reason in _IMAGE:
+            text = f"image of container {container.name!r}: {waiting_words(container)}"
+            return StartProblem(_advised(FailureReason.IMAGE_PULL, text), may_heal=reason not in _IMAGE_NEVER)
         case reason if reason in _CONFIG:
-            text = (
-                f"container {container.name!r} cannot be configured: {said}. Create what is missing or mend the spec."
-            )
-            return StartProblem(Failure(FailureReason.CONFIG_ERROR, text), may_heal=True)
+            text = f"container {container.name!r} cannot be configured: {quoted(container.message) or reason}"
+            return StartProblem(_advised(FailureReason.CONFIG_ERROR, text), may_heal=True)
         case reason if reason in _START:
             return StartProblem(start_error(container), may_heal=True)
     return None
 
 
-def _image(container: Container, said: str) -> Failure:
-    advice = {
-        "InvalidImageName": "Mend the image's name.",
-        "ErrImageNeverPull": "Put the image on the node, or use another image_pull_policy.",
-    }.get(container.reason, "Check the image's name and tag, image_pull_secrets, and that nodes reach the registry.")
-    text = f"image of container {container.name!r}: {container.reason}: {said}. {advice}"
-    return Failure(FailureReason.IMAGE_PULL, text)
+def _advised(reason: FailureReason, said: str) -> Failure:
+    return Failure(reason, advised(reason, said))
+
+
+def waiting_words(container: Container) -> str:
+    """Return why a container waits, ``reason: message``; a failed pull in the same words whoever tells it.
+
+    Of such a pull the kubelet says by turns ErrImagePull and ImagePullBackOff, which repeats the other.
+    """
+    reason, message = container.reason, container.message
+    if reason == "ImagePullBackOff" and (found := _BACK_OFF.match(message)):
+        reason, message = found[1], message[found.end() :]
+    return f"{reason}: {quoted(message)}".removesuffix(": ")
 
 
 def start_error(container: Container) -> Failure:
     """Describe a container that was created and whose process could not be started."""
-    said = runtime_error(container.message) or container.reason
-    if "not found" in said or "no such file" in said:
-        advice = "The image has no such command: check command and args, or use another image."
-    elif "permission denied" in said:
-        advice = (
-            "The command is not executable for the container's user: check its mode, or start it by an interpreter."
-        )
-    else:
-        advice = "Check command, working_dir, mounts and the security context."
-    text = f"container {container.name!r} could not be started: {said}. {advice}"
-    return Failure(FailureReason.START_ERROR, text)
+    return _advised(FailureReason.START_ERROR, _start_error(container))
+
+
+def _start_error(container: Container) -> str:
+    return f"container {container.name!r} could not be started: {runtime_error(container.message) or container.reason}"
 
 
 def runtime_error(message: str) -> str:
@@ -123,19 +118,26 @@ def runtime_error(message: str) -> str:
 
 def exit_failure(container: Container) -> Failure | None:
     """Return the failure that a terminated container means by itself; None where it exited with 0."""
+    if (found := _exit(container)) is None:
+        return None
+    reason, said = found
+    return _advised(reason, said)
+
+
+def _exit(container: Container) -> tuple[FailureReason, str] | None:
+    """Return reason and words, without what to do."""
     if container.exit_code == 0:
         return None
+    name = repr(container.name)
     if container.reason in START_ERRORS and not container.has_started:
-        return start_error(container)
+        return FailureReason.START_ERROR, _start_error(container)
     if container.reason == STATUS_UNKNOWN:
-        text = f"the node lost container {container.name!r} (was it rebooted?): {quoted(container.message)}"
-        return Failure(FailureReason.NODE_LOST, f"{text}. Submit the job again.")
+        text = f"the node lost container {name} (was it rebooted?): {quoted(container.message)}"
+        return FailureReason.NODE_LOST, text
     if container.reason == "OOMKilled":
-        text = f"container {container.name!r} used more memory than its limit and was killed"
-        return Failure(FailureReason.OOM_KILLED, f"{text}. Raise resources.limits.memory, or use less.")
+        return FailureReason.OOM_KILLED, f"container {name} used more memory than its limit and was killed"
     said = quoted(container.message)
-    text = f"container {container.name!r} {describe_exit(container)}" + (f": {said}" if said else "")
-    return Failure(FailureReason.EXIT_CODE, f"{text}. See its log.")
+    return FailureReason.EXIT_CODE, f"container {name} {describe_exit(container)}" + (f": {said}" if said else "")
 
 
 def first_termination(container: Container) -> Container | None:
@@ -164,7 +166,7 @@ def restarted(pod: Observation) -> Failure | None:
     what = f"container {', '.join(again)} was" if again else "all containers of the pod are to be"
     by = f"by {pod.restart_rules}" if pod.restart_rules else "by the cluster: the pod does not say by which rule"
     text = f"{what} started again {by}; a job is one run of its pod, so that nothing is run twice unseen"
-    return Failure(FailureReason.CLUSTER_ERROR, f"{text}. Have whoever runs the cluster find out why.")
+    return _advised(FailureReason.CLUSTER_ERROR, text)
 
 
 def may_restart(pod: Observation) -> Failure | None:
@@ -175,8 +177,7 @@ def may_restart(pod: Observation) -> Failure | None:
     if not pod.restart_rules:
         return None
     text = f"the pod may run more than once: {pod.restart_rules}; a job is one run of its pod"
-    advice = "Where the spec does not ask for it, admission has added it: have podrelay's pods exempted from that."
-    return Failure(FailureReason.POLICY, f"{text}. {advice}")
+    return _advised(FailureReason.POLICY, text)
 
 
 def describe_exit(container: Container) -> str:
@@ -191,9 +192,8 @@ def describe_exit(container: Container) -> str:
 
 def init_failure(container: Container) -> Failure:
     """Describe a failed init container: the base container never starts."""
-    failure = exit_failure(container)
-    said = failure.message if failure else ""
-    return Failure(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
+    _, said = _exit(container) or (None, "")
+    return _advised(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
 
 
 def disrupted(disruption: Disruption) -> Failure:
@@ -202,8 +202,7 @@ def disrupted(disruption: Disruption) -> Failure:
         reason, who = FailureReason.PREEMPTED, "Kueue"
     else:
         reason, who = _DISRUPTIONS.get(disruption.reason, FailureReason.EVICTED), "the cluster"
-    text = f"{who} ended the pod: {quoted(disruption.reason)}: {quoted(disruption.message)}"
-    return Failure(reason, f"{text}. What to do: {_ADVICE[reason]}.")
+    return _advised(reason, f"{who} ended the pod: {quoted(disruption.reason)}: {quoted(disruption.message)}")
 
 
 def unreachable_node(pod: Observation) -> str | None:
@@ -234,7 +233,7 @@ def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure
 def node_lost(node: str) -> Failure:
     """Describe a pod that is, or was, to be deleted and whose node never reported how its containers ended."""
     text = f"node {node!r} does not answer, or is gone: the pod was to be deleted and never reported its end"
-    return Failure(FailureReason.NODE_LOST, f"{text}. It may still run there. Submit the job again.")
+    return _advised(FailureReason.NODE_LOST, f"{text}. It may still run there")
 
 
 def by_status_reason(observation: Observation) -> Failure | None:
@@ -242,15 +241,13 @@ def by_status_reason(observation: Observation) -> Failure | None:
     reason = _STATUS_REASONS.get(observation.reason)
     if reason is None:
         return None
-    said = quoted(observation.message)
-    return Failure(reason, f"the cluster ended the pod: {observation.reason}: {said}. What to do: {_ADVICE[reason]}.")
+    return _advised(reason, f"the cluster ended the pod: {observation.reason}: {quoted(observation.message)}")
 
 
 def rejected(observation: Observation) -> Failure:
     """Describe a pod that its node refused (OutOfcpu, NodeAffinity …): its base container never had a state."""
     said = ": ".join(x for x in (observation.reason, quoted(observation.message)) if x) or observation.phase
-    text = f"node {observation.node!r} refused the pod: {said}. It may be accepted elsewhere: submit it again."
-    return Failure(FailureReason.CLUSTER_ERROR, text)
+    return _advised(FailureReason.CLUSTER_ERROR, f"node {observation.node!r} refused the pod: {said}")
 
 
 def quoted(text: str) -> str:

@@ -15,6 +15,7 @@ from dispatcher.record import DeletionIntent, JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
 from worker.cluster.observation import Container, Observation
+from worker.rules.causes import advised
 from worker.rules.failures import (
     Failure,
     by_status_reason,
@@ -288,8 +289,8 @@ def _cancelled_by(record: JobRecord) -> str:
 
 
 def _deleted(namespace: str | None) -> Failure:
-    text = f"the pod was deleted, and not by podrelay. Find out who deletes pods in namespace {namespace!r}"
-    return Failure(FailureReason.POD_DELETED, f"{text} (kubectl, a drain, a cleaner), then submit the job again.")
+    text = f"the pod was deleted in namespace {namespace!r}, and not by podrelay"
+    return Failure(FailureReason.POD_DELETED, advised(FailureReason.POD_DELETED, text))
 
 
 def _lost(pod: Observation) -> Failure:

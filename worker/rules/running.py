@@ -2,6 +2,7 @@
 
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
+from worker.rules.causes import advised
 from worker.rules.job_end import progress_detail
 from worker.rules.startup import start_limit
 from worker.rules.verdict import DeletePod, Facts, Running, Starting
@@ -30,8 +31,7 @@ def _run_limit(facts: Facts) -> float | DeletePod | None:
         what = f"the job ran longer than run_timeout_s ({limit_s:g} s; {detail})"
         if not detail:
             what = f"the base container ran longer than run_timeout_s ({limit_s:g} s)"
-        text = f"{what}. Raise it or make the job shorter."
-        return DeletePod(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, text)
+        return DeletePod(DeletionIntent.FAILED, FailureReason.RUN_TIMEOUT, advised(FailureReason.RUN_TIMEOUT, what))
     return (facts.now if since is None else since) + limit_s
 
 

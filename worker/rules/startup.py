@@ -5,10 +5,8 @@ from typing import Final
 from dispatcher.record import DeletionIntent
 from dispatcher.status import FailureReason, Status
 from worker.cluster.observation import Container, Observation
-from worker.rules.failures import (
-    Failure,
-    start_problem,
-)
+from worker.rules.causes import advised
+from worker.rules.failures import Failure, start_problem
 from worker.rules.history import blocking_container
 from worker.rules.verdict import DeletePod, Facts, Starting
 from worker.rules.waiting import is_worth_reporting, scheduling_detail, waiting_detail
@@ -65,17 +63,17 @@ def _unscheduled(facts: Facts, detail: str) -> Starting | DeletePod:
         schedule_at = _starting_since(facts) + spec.schedule_timeout_s
     if facts.now >= schedule_at:
         text = f"no node took the pod within schedule_timeout_s ({spec.schedule_timeout_s:g} s): {said}"
-        return DeletePod(DeletionIntent.FAILED, FailureReason.UNSCHEDULABLE, f"{text}. {_room(facts.pod)}")
+        return _too_late(facts.pod, FailureReason.UNSCHEDULABLE, text)
     if facts.now >= queue_at:
         text = f"no node took the pod within queue_timeout_s ({spec.queue_timeout_s:g} s, counted from submit): {said}"
-        return DeletePod(DeletionIntent.FAILED, FailureReason.QUEUE_TIMEOUT, f"{text}. {_room(facts.pod)}")
+        return _too_late(facts.pod, FailureReason.QUEUE_TIMEOUT, text)
     return Starting(detail, min(schedule_at, queue_at))
 
 
-def _room(pod: Observation) -> str:
-    if pod.scheduling.reason == "SchedulingGated":
-        return "Find out why whoever set the gate does not lift it (a quota in a queue of Kueue?), or raise the limit."
-    return "Ask for less, mend node_selector, affinity and tolerations, add nodes, or raise the limit."
+def _too_late(pod: Observation, reason: FailureReason, said: str) -> DeletePod:
+    if pod.scheduling.reason == "SchedulingGated" and "gate" not in said:
+        said = f"{said} (SchedulingGated)"
+    return DeletePod(DeletionIntent.FAILED, reason, advised(reason, said))
 
 
 def _problem_limit(facts: Facts, waits: Container) -> tuple[Failure | None, float]:
@@ -96,5 +94,4 @@ def _start_timeout(facts: Facts, waits: Container) -> Failure:
     is_other = waits.kind == "main" and waits.name != facts.base.name
     what = f"container {waits.name!r}" if is_other else "the base container"
     text = f"{what} did not start within startup_timeout_s ({limit_s:g} s, counted from its node): {detail}"
-    advice = "See the pod's warnings (a volume, secret or network that is missing?), or raise the limit."
-    return Failure(FailureReason.START_TIMEOUT, f"{text}. {advice}")
+    return Failure(FailureReason.START_TIMEOUT, advised(FailureReason.START_TIMEOUT, text))

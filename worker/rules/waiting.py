@@ -8,14 +8,14 @@ import re
 from typing import Final
 
 from worker.cluster.observation import Container, Observation, Scheduling
-from worker.rules.failures import quoted, start_problem
+from worker.rules.failures import quoted, start_problem, waiting_words
 
 #: How many kinds of trouble of one pod are told; a message with random letters in it would be new for ever.
 MAX_KINDS: Final = 16
 
 _WAITS_FOR_A_NODE: Final = "unscheduled"
-#: The kubelet's two ways to say the same, by turns.
-_BACK_OFF: Final = re.compile(r"(ImagePullBackOff: Back-off pulling image \S+: )?ErrImagePull: ")
+#: What a kubelet says of a failed pull that does not repeat why (before Kubernetes 1.31).
+_BARE_BACK_OFF: Final = re.compile(r'ImagePullBackOff: Back-off pulling image "[^"]*"$')
 
 
 def waiting_detail(pod: Observation, waits: Container) -> str:
@@ -24,7 +24,7 @@ def waiting_detail(pod: Observation, waits: Container) -> str:
         said = scheduling_detail(pod.scheduling)
         return f"{_WAITS_FOR_A_NODE}: {said}" if pod.scheduling.reason else "waiting to be scheduled"
     if waits.state == "waiting" and start_problem(waits) is not None:
-        return f"container {waits.name}: {waits.reason}: {quoted(waits.message)}".removesuffix(": ")
+        return f"container {waits.name}: {waiting_words(waits)}"
     if not pod.is_sandbox_ready and not any(c.has_started for c in pod.containers):
         return "preparing volumes and network"
     match waits.kind:
@@ -34,8 +34,8 @@ def waiting_detail(pod: Observation, waits: Container) -> str:
         case "sidecar":
             return f"sidecar {waits.name}"
         case "main":
-            # ContainerCreating: the kubelet does not say in the pod whether it pulls.
-            return "preparing image and container"
+            # Kubernetes' word; whether an image is pulled for that, the pod does not say.
+            return "creating containers"
 
 
 def scheduling_detail(scheduling: Scheduling) -> str:
@@ -44,8 +44,8 @@ def scheduling_detail(scheduling: Scheduling) -> str:
 
 
 def kind(detail: str) -> str:
-    """Return the detail without its numbers and the kubelet's two wordings: the same for all variations of it."""
-    return re.sub(r"\d+", "#", _BACK_OFF.sub("", detail))
+    """Return the detail without its numbers: the same for all variations of it."""
+    return re.sub(r"\d+", "#", detail)
 
 
 def is_worth_reporting(detail: str, *, reported: str, kinds: frozenset[str]) -> bool:
@@ -53,7 +53,10 @@ def is_worth_reporting(detail: str, *, reported: str, kinds: frozenset[str]) -> 
 
     See :class:`worker.rules.history.PodHistory`; nobody knows them after a takeover.
     """
-    if detail.partition(": ")[0] != reported.partition(": ")[0]:
+    what = detail.partition(": ")[0]
+    if what != reported.partition(": ")[0]:
         return True
+    if _BARE_BACK_OFF.search(detail) and any(known.startswith(f"{what}: Err") for known in (reported, *kinds)):
+        return False
     found = kind(detail)
     return found != kind(reported) and found not in kinds and len(kinds) < MAX_KINDS

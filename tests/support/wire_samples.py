@@ -14,7 +14,7 @@ from dispatcher.events import (
     StatusChanged,
 )
 from dispatcher.record import Checkpoint
-from dispatcher.status import FailureReason, Status
+from dispatcher.status import Blame, FailureReason, Status
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -63,6 +63,15 @@ EVENTS = {
     "event-status-plain.json": StatusChanged(status=Status.QUEUED),
     "event-notice.json": Notice(level="warning", text="worker w2 took over from w1"),
     "event-ended.json": Ended(result=RESULT, log_end="5-1"),
+    "event-ended-responsible.json": Ended(
+        result=JobResult(
+            job_id="job-1",
+            status=Status.FAILED,
+            reason=FailureReason.START_TIMEOUT,
+            message='secret "db" not found. Create the secret.',
+            responsible=Blame.SPEC,
+        )
+    ),
     "event-ended-plain.json": Ended(result=JobResult(job_id="job-1", status=Status.SUCCEEDED)),
 }
 

@@ -4,7 +4,7 @@ import pytest
 
 from dispatcher.events import ClusterEvent
 from dispatcher.status import Blame, FailureReason
-from worker.rules.cause_table import CAUSES, Cause
+from worker.rules.cause_table import CAUSES, FailureCause
 from worker.rules.causes import advised, cause_of, explained
 
 CODE, SPEC, IMAGE = Blame.USER_CODE, Blame.SPEC, Blame.IMAGE
@@ -173,7 +173,7 @@ SAID = [
 ]
 
 
-def told(row: tuple[str, str, Blame, str]) -> Cause:
+def told(row: tuple[str, str, Blame, str]) -> FailureCause:
     return cause_of(FailureReason(row[0]), row[1])
 
 

@@ -13,7 +13,7 @@ from dispatcher.status import Blame, FailureReason
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class FailureCause:
     """One cause of a failure.
 
     Attributes:
@@ -52,258 +52,272 @@ _NODES_VOLUME: Final = "Find out why the volume cannot be attached or mounted: o
 #: The first of a reason that is found counts; the last of each reason takes all that is left.
 CAUSES: Final = (
     # The code, or what the image has as its command
-    Cause(_R.EXIT_CODE, r"code 127\b", _CODE, "A shell's word for a command that is not there: see its log."),
-    Cause(_R.EXIT_CODE, r"code 126\b", _CODE, "A shell's word for a command that is not executable: see its log."),
-    Cause(
+    FailureCause(_R.EXIT_CODE, r"code 127\b", _CODE, "A shell's word for a command that is not there: see its log."),
+    FailureCause(
+        _R.EXIT_CODE, r"code 126\b", _CODE, "A shell's word for a command that is not executable: see its log."
+    ),
+    FailureCause(
         _R.EXIT_CODE,
         r"SIGKILL",
         _CODE,
         "It was killed from outside: by a probe, by its node for want of memory, or by the code itself. See its log.",
     ),
-    Cause(_R.EXIT_CODE, r"SIG(SEGV|BUS|ILL|FPE|ABRT)", _CODE, "Native code crashed: see its log."),
-    Cause(_R.EXIT_CODE, "", _CODE, "See its log."),
-    Cause(_R.OOM_KILLED, "", _CODE, _MEMORY),
-    Cause(_R.INIT_FAILED, r"more memory than", _SPEC, _MEMORY),
-    Cause(_R.INIT_FAILED, r"executable file not found|no such file", _IMAGE, _COMMAND),
-    Cause(_R.INIT_FAILED, r"could not be started", _IMAGE, "Check its command, mounts and security context."),
-    Cause(_R.INIT_FAILED, "", _CODE, "See its log."),
-    Cause(_R.CONTAINER_FAILED, r"more memory than", _SPEC, _MEMORY),
-    Cause(_R.CONTAINER_FAILED, "", _CODE, "See its log."),
+    FailureCause(_R.EXIT_CODE, r"SIG(SEGV|BUS|ILL|FPE|ABRT)", _CODE, "Native code crashed: see its log."),
+    FailureCause(_R.EXIT_CODE, "", _CODE, "See its log."),
+    FailureCause(_R.OOM_KILLED, "", _CODE, _MEMORY),
+    FailureCause(_R.INIT_FAILED, r"more memory than", _SPEC, _MEMORY),
+    FailureCause(_R.INIT_FAILED, r"executable file not found|no such file", _IMAGE, _COMMAND),
+    FailureCause(_R.INIT_FAILED, r"could not be started", _IMAGE, "Check its command, mounts and security context."),
+    FailureCause(_R.INIT_FAILED, "", _CODE, "See its log."),
+    FailureCause(_R.CONTAINER_FAILED, r"more memory than", _SPEC, _MEMORY),
+    FailureCause(_R.CONTAINER_FAILED, "", _CODE, "See its log."),
     # The return value
-    Cause(
+    FailureCause(
         _R.RETURN_VALUE,
         r"\b(NaN|-?Infinity)\b",
         _CODE,
         "JSON has no NaN and no Infinity: write null or a text instead (in Python, allow_nan=False shows where).",
     ),
-    Cause(_R.RETURN_VALUE, r"too large", _CODE, "Store the data elsewhere and return its place."),
-    Cause(_R.RETURN_VALUE, r"may not read", _CODE, "Make the file readable for all (chmod a+r)."),
-    Cause(_R.RETURN_VALUE, r"file changed", _CODE, "Write the file once, and run the job again."),
-    Cause(_R.RETURN_VALUE, r"did not arrive", _CLUSTER, "Run the job again."),
-    Cause(_R.RETURN_VALUE, "", _CODE, "Write JSON (UTF-8, finite numbers) to /airflow/xcom/return.json."),
+    FailureCause(_R.RETURN_VALUE, r"too large", _CODE, "Store the data elsewhere and return its place."),
+    FailureCause(_R.RETURN_VALUE, r"may not read", _CODE, "Make the file readable for all (chmod a+r)."),
+    FailureCause(_R.RETURN_VALUE, r"file changed", _CODE, "Write the file once, and run the job again."),
+    FailureCause(_R.RETURN_VALUE, r"did not arrive", _CLUSTER, "Run the job again."),
+    FailureCause(_R.RETURN_VALUE, "", _CODE, "Write JSON (UTF-8, finite numbers) to /airflow/xcom/return.json."),
     # To start a process
-    Cause(
+    FailureCause(
         _R.START_ERROR,
         r"argument list too long",
         _SPEC,
         "Command, arguments and variables are too long together: hand data over as a file (config map, volume).",
     ),
-    Cause(
+    FailureCause(
         _R.START_ERROR,
         r"exec format error",
         _IMAGE,
         "The image is for another CPU than the node's, or its script has no #! line.",
     ),
-    Cause(
+    FailureCause(
         _R.START_ERROR,
         r"error mounting|to rootfs|subpath|failed to create .* mount",
         _SPEC,
         "Check volume_mounts: paths and sub-paths, and that a file is not mounted over a directory.",
     ),
-    Cause(_R.START_ERROR, r"chdir|\bcwd\b|working directory", _SPEC, "There is no such directory: mend working_dir."),
-    Cause(
+    FailureCause(
+        _R.START_ERROR, r"chdir|\bcwd\b|working directory", _SPEC, "There is no such directory: mend working_dir."
+    ),
+    FailureCause(
         _R.START_ERROR,
         r"unable to find user|no users found|unable to find group|no matching entries in (passwd|group)",
         _SPEC,
         "The image has no such user: give run_as_user as a number.",
     ),
-    Cause(_R.START_ERROR, r"no command specified", _IMAGE, "The image has no command of its own: give one."),
-    Cause(_R.START_ERROR, r"permission denied|operation not permitted", _IMAGE, _NOT_EXECUTABLE),
-    Cause(_R.START_ERROR, r"not found|no such file", _IMAGE, _COMMAND),
-    Cause(_R.START_ERROR, "", _IMAGE, "Check command, working_dir, mounts and the security context."),
+    FailureCause(_R.START_ERROR, r"no command specified", _IMAGE, "The image has no command of its own: give one."),
+    FailureCause(_R.START_ERROR, r"permission denied|operation not permitted", _IMAGE, _NOT_EXECUTABLE),
+    FailureCause(_R.START_ERROR, r"not found|no such file", _IMAGE, _COMMAND),
+    FailureCause(_R.START_ERROR, "", _IMAGE, "Check command, working_dir, mounts and the security context."),
     # To pull an image
-    Cause(_R.IMAGE_PULL, r"InvalidImageName", _SPEC, "Mend the image's name."),
-    Cause(
+    FailureCause(_R.IMAGE_PULL, r"InvalidImageName", _SPEC, "Mend the image's name."),
+    FailureCause(
         _R.IMAGE_PULL,
         r"ErrImageNeverPull",
         _SPEC,
         "Put the image on the node, or use another image_pull_policy.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"image pull secrets",
         _SPEC,
         "Create the pull secret in the pod's namespace, or mend image_pull_secrets.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"too ?many ?requests|rate limit|\b429\b",
         _CLUSTER,
         "The registry limits pulls: try later, pull with credentials (image_pull_secrets), or from a mirror.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"x509|certificate|HTTP response to HTTPS",
         _CLUSTER,
         "Nodes do not trust how the registry shows itself: have those who run the cluster mend that.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"no such host|dial tcp|connection refused|connection reset|unreachable|time-?out|timed out|deadline exceeded|"
         r"\bEOF\b|server misbehaving|RegistryUnavailable",
         _CLUSTER,
         "Nodes do not reach the registry: check its name in the image, and that nodes may connect to it.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"may require (authorization|.docker login)",
         _IMAGE,
         "There is no such image, or it is private: check its name, and image_pull_secrets.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"unauthorized|authorization failed|authentication|credentials|denied|forbidden|\b40[13]\b",
         _SPEC,
         "The registry does not let the pod have it: check image_pull_secrets, and what their user may pull.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         r"no match for platform|no matching manifest",
         _IMAGE,
         "The image is not made for the node's CPU: build it for that, or choose other nodes (node_selector).",
     ),
-    Cause(_R.IMAGE_PULL, r"no space left", _CLUSTER, "The node's disk is full: ask those who run the cluster."),
-    Cause(_R.IMAGE_PULL, r"Signature", _POLICY, "The cluster takes only signed images: sign it, or use another."),
-    Cause(
+    FailureCause(_R.IMAGE_PULL, r"no space left", _CLUSTER, "The node's disk is full: ask those who run the cluster."),
+    FailureCause(
+        _R.IMAGE_PULL, r"Signature", _POLICY, "The cluster takes only signed images: sign it, or use another."
+    ),
+    FailureCause(
         _R.IMAGE_PULL,
         r"not found|manifest unknown|does not exist",
         _IMAGE,
         "There is no such image: check its name and tag.",
     ),
-    Cause(
+    FailureCause(
         _R.IMAGE_PULL,
         "",
         _IMAGE,
         "Check the image's name and tag, image_pull_secrets, and that nodes reach the registry.",
     ),
     # To configure a container
-    Cause(_R.CONFIG_ERROR, r"couldn't find key|non-existent .*key", _SPEC, _KEY),
-    Cause(_R.CONFIG_ERROR, r"secret .*not found", _SPEC, _SECRET),
-    Cause(_R.CONFIG_ERROR, r"configmap .*not found", _SPEC, _CONFIG_MAP),
-    Cause(
+    FailureCause(_R.CONFIG_ERROR, r"couldn't find key|non-existent .*key", _SPEC, _KEY),
+    FailureCause(_R.CONFIG_ERROR, r"secret .*not found", _SPEC, _SECRET),
+    FailureCause(_R.CONFIG_ERROR, r"configmap .*not found", _SPEC, _CONFIG_MAP),
+    FailureCause(
         _R.CONFIG_ERROR,
         r"run ?as ?(non)?root|non-numeric user",
         _SPEC,
         "Give run_as_user as a number other than 0, or use an image whose USER is one.",
     ),
-    Cause(_R.CONFIG_ERROR, "", _SPEC, "Create what is missing or mend the spec."),
+    FailureCause(_R.CONFIG_ERROR, "", _SPEC, "Create what is missing or mend the spec."),
     # To find a node, and to start on it
-    Cause(
+    FailureCause(
         _R.UNSCHEDULABLE,
         r"persistentvolumeclaim .*(not found|does ?n.t exist)",
         _SPEC,
         "Create the claim in the pod's namespace, or mend its name.",
     ),
-    Cause(_R.UNSCHEDULABLE, r"unbound .*PersistentVolumeClaim|volume node affinity", _CLUSTER, _NODES_VOLUME),
-    Cause(_R.UNSCHEDULABLE, r"SchedulingGated|scheduling gate|\bgated?\b", _CLUSTER, _GATE),
-    Cause(_R.UNSCHEDULABLE, "", _CLUSTER, _ROOM),
-    Cause(_R.START_TIMEOUT, r"couldn't find key|non-existent .*key", _SPEC, _KEY),
-    Cause(_R.START_TIMEOUT, r"secret .*not found", _SPEC, _SECRET),
-    Cause(_R.START_TIMEOUT, r"configmap .*not found", _SPEC, _CONFIG_MAP),
-    Cause(_R.START_TIMEOUT, r"attach|mount|volume .*(fail|unable)", _CLUSTER, _NODES_VOLUME),
-    Cause(
+    FailureCause(_R.UNSCHEDULABLE, r"unbound .*PersistentVolumeClaim|volume node affinity", _CLUSTER, _NODES_VOLUME),
+    FailureCause(_R.UNSCHEDULABLE, r"SchedulingGated|scheduling gate|\bgated?\b", _CLUSTER, _GATE),
+    FailureCause(_R.UNSCHEDULABLE, "", _CLUSTER, _ROOM),
+    FailureCause(_R.START_TIMEOUT, r"couldn't find key|non-existent .*key", _SPEC, _KEY),
+    FailureCause(_R.START_TIMEOUT, r"secret .*not found", _SPEC, _SECRET),
+    FailureCause(_R.START_TIMEOUT, r"configmap .*not found", _SPEC, _CONFIG_MAP),
+    FailureCause(_R.START_TIMEOUT, r"attach|mount|volume .*(fail|unable)", _CLUSTER, _NODES_VOLUME),
+    FailureCause(
         _R.START_TIMEOUT,
         r"sandbox|\bCNI\b|network (plugin|is not ready)",
         _CLUSTER,
         "The node cannot make the pod's network: have those who run the cluster mend that.",
     ),
-    Cause(_R.START_TIMEOUT, r": init container", _CODE, "Find out what it waits for, or raise startup_timeout_s."),
-    Cause(_R.START_TIMEOUT, r": sidecar", _CODE, "Find out why it does not start, or raise startup_timeout_s."),
-    Cause(
+    FailureCause(
+        _R.START_TIMEOUT, r": init container", _CODE, "Find out what it waits for, or raise startup_timeout_s."
+    ),
+    FailureCause(_R.START_TIMEOUT, r": sidecar", _CODE, "Find out why it does not start, or raise startup_timeout_s."),
+    FailureCause(
         _R.START_TIMEOUT,
         r"creating containers",
         _LIMIT,
         "Raise startup_timeout_s; a large image takes its time where a node does not have it yet.",
     ),
-    Cause(_R.START_TIMEOUT, "", _LIMIT, "Find out what it waited for (volumes, network), or raise startup_timeout_s."),
+    FailureCause(
+        _R.START_TIMEOUT, "", _LIMIT, "Find out what it waited for (volumes, network), or raise startup_timeout_s."
+    ),
     # Limits
-    Cause(_R.RUN_TIMEOUT, r"DeadlineExceeded", _LIMIT, "Raise active_deadline_s or make the job shorter."),
-    Cause(_R.RUN_TIMEOUT, "", _LIMIT, "Raise run_timeout_s or make the job shorter."),
-    Cause(_R.QUEUE_TIMEOUT, r"SchedulingGated|scheduling gate|\bgated?\b", _CLUSTER, _GATE),
-    Cause(_R.QUEUE_TIMEOUT, r"no node took the pod", _CLUSTER, _ROOM),
-    Cause(_R.QUEUE_TIMEOUT, "", _CLUSTER, ""),
-    Cause(_R.QUOTA_TIMEOUT, "", _CLUSTER, ""),
+    FailureCause(_R.RUN_TIMEOUT, r"DeadlineExceeded", _LIMIT, "Raise active_deadline_s or make the job shorter."),
+    FailureCause(_R.RUN_TIMEOUT, "", _LIMIT, "Raise run_timeout_s or make the job shorter."),
+    FailureCause(_R.QUEUE_TIMEOUT, r"SchedulingGated|scheduling gate|\bgated?\b", _CLUSTER, _GATE),
+    FailureCause(_R.QUEUE_TIMEOUT, r"no node took the pod", _CLUSTER, _ROOM),
+    FailureCause(_R.QUEUE_TIMEOUT, "", _CLUSTER, ""),
+    FailureCause(_R.QUOTA_TIMEOUT, "", _CLUSTER, ""),
     # The cluster ended it
-    Cause(
+    FailureCause(
         _R.EVICTED,
         r"ephemeral|disk|storage",
         _SPEC,
         "It, or the node, used up the node's disk: write to a volume, or ask for ephemeral-storage. Submit it again.",
     ),
-    Cause(
+    FailureCause(
         _R.EVICTED,
         r"low on resource: memory|memory was low",
         _SPEC,
         "The node had no memory left: ask for what the job uses (resources.requests.memory). Submit it again.",
     ),
-    Cause(
+    FailureCause(
         _R.EVICTED, r"Eviction|TaintManager", _CLUSTER, "Its node was emptied (an update, a drain): submit it again."
     ),
-    Cause(_R.EVICTED, "", _CLUSTER, "Submit it again; if it happens often, ask for what it uses (resources.requests)."),
-    Cause(
+    FailureCause(
+        _R.EVICTED, "", _CLUSTER, "Submit it again; if it happens often, ask for what it uses (resources.requests)."
+    ),
+    FailureCause(
         _R.PREEMPTED,
         "",
         _CLUSTER,
         "Others of higher priority took its place: submit it again, or raise its priority.",
     ),
-    Cause(_R.NODE_LOST, r"lost container", _CLUSTER, "Submit the job again."),
-    Cause(_R.NODE_LOST, "", _CLUSTER, "Its node stopped answering: submit it again."),
-    Cause(
+    FailureCause(_R.NODE_LOST, r"lost container", _CLUSTER, "Submit the job again."),
+    FailureCause(_R.NODE_LOST, "", _CLUSTER, "Its node stopped answering: submit it again."),
+    FailureCause(
         _R.POD_DELETED,
         "",
         _CLUSTER,
         "Find out who deletes pods there (kubectl, a drain, a cleaner), then submit the job again.",
     ),
     # Who may have such a pod
-    Cause(_R.POLICY, r"the worker's policy", _POLICY, ""),
-    Cause(
+    FailureCause(_R.POLICY, r"the worker's policy", _POLICY, ""),
+    FailureCause(
         _R.POLICY,
         r"violates PodSecurity",
         _SPEC,
         "Set in the security contexts what the message names, or use a namespace whose level allows the pod.",
     ),
-    Cause(
+    FailureCause(
         _R.POLICY,
         r"failed quota|must specify",
         _SPEC,
         "Give the requests and limits that the namespace's quota names.",
     ),
-    Cause(
+    FailureCause(
         _R.POLICY,
         r"(maximum|minimum) \S+ usage per|limit to request ratio",
         _SPEC,
         "Ask for what the namespace's LimitRange allows.",
     ),
-    Cause(
+    FailureCause(
         _R.POLICY,
         r"may run more than once",
         _POLICY,
         "Where the spec does not ask for it, admission has added it: have podrelay's pods exempted from that.",
     ),
-    Cause(
+    FailureCause(
         _R.POLICY,
         "",
         _POLICY,
         "Mend what the message names, or ask those who run the cluster which pods its admission allows.",
     ),
     # What is asked for cannot be
-    Cause(_R.INVALID_SPEC, r"PriorityClass", _SPEC, "Name a priority class that the cluster has, or create it."),
-    Cause(_R.INVALID_SPEC, r"RuntimeClass", _SPEC, "Name a runtime class that the cluster has, or create it."),
-    Cause(_R.INVALID_SPEC, r"service ?account", _SPEC, "Create the service account, or name another one."),
-    Cause(_R.INVALID_SPEC, r"namespace .*does not exist", _SPEC, "Create the namespace, or name another one."),
-    Cause(
+    FailureCause(_R.INVALID_SPEC, r"PriorityClass", _SPEC, "Name a priority class that the cluster has, or create it."),
+    FailureCause(_R.INVALID_SPEC, r"RuntimeClass", _SPEC, "Name a runtime class that the cluster has, or create it."),
+    FailureCause(_R.INVALID_SPEC, r"service ?account", _SPEC, "Create the service account, or name another one."),
+    FailureCause(_R.INVALID_SPEC, r"namespace .*does not exist", _SPEC, "Create the namespace, or name another one."),
+    FailureCause(
         _R.INVALID_SPEC,
         r"too large",
         _SPEC,
         "Make it smaller: hand large data over as a file (a config map, a volume), not in arguments or variables.",
     ),
-    Cause(_R.INVALID_SPEC, r"this worker cannot read the spec", _SPEC, "Mend it, or upgrade the workers."),
-    Cause(_R.INVALID_SPEC, "", _SPEC, "Mend the spec: the message says where."),
+    FailureCause(_R.INVALID_SPEC, r"this worker cannot read the spec", _SPEC, "Mend it, or upgrade the workers."),
+    FailureCause(_R.INVALID_SPEC, "", _SPEC, "Mend the spec: the message says where."),
     # The rest
-    Cause(_R.CLUSTER_ERROR, r"started again", _CLUSTER, "Have whoever runs the cluster find out why."),
-    Cause(_R.CLUSTER_ERROR, r"is not this attempt's", _CLUSTER, "Find out who made it and delete it."),
-    Cause(_R.CLUSTER_ERROR, r"refused the pod", _CLUSTER, "It may be accepted elsewhere: submit it again."),
-    Cause(_R.CLUSTER_ERROR, r"is being deleted", _CLUSTER, "Use another namespace, or wait until it is made anew."),
-    Cause(_R.CLUSTER_ERROR, "", _CLUSTER, _AGAIN),
-    Cause(_R.GAVE_UP, "", _CLUSTER, _AGAIN),
+    FailureCause(_R.CLUSTER_ERROR, r"started again", _CLUSTER, "Have whoever runs the cluster find out why."),
+    FailureCause(_R.CLUSTER_ERROR, r"is not this attempt's", _CLUSTER, "Find out who made it and delete it."),
+    FailureCause(_R.CLUSTER_ERROR, r"refused the pod", _CLUSTER, "It may be accepted elsewhere: submit it again."),
+    FailureCause(
+        _R.CLUSTER_ERROR, r"is being deleted", _CLUSTER, "Use another namespace, or wait until it is made anew."
+    ),
+    FailureCause(_R.CLUSTER_ERROR, "", _CLUSTER, _AGAIN),
+    FailureCause(_R.GAVE_UP, "", _CLUSTER, _AGAIN),
 )

@@ -6,10 +6,10 @@ from typing import Final
 
 from dispatcher.events import ClusterEvent
 from dispatcher.status import FailureReason
-from worker.rules.cause_table import CAUSES, Cause
+from worker.rules.cause_table import CAUSES, FailureCause
 
 
-def cause_of(reason: FailureReason, said: str) -> Cause:
+def cause_of(reason: FailureReason, said: str) -> FailureCause:
     """Return the cause of a failure for which this was said, also where it was said with its advice."""
     return next(cause for cause in CAUSES if cause.reason is reason and cause.pattern.search(said))
 

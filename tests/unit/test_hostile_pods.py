@@ -19,8 +19,14 @@ from tests.support.recordings import SITUATIONS, steps
 from worker.cluster.observation import Observation, container_ends
 from worker.cluster.pod_json import UnreadablePodError, observe
 from worker.rules.history import PodHistory
+from worker.rules.job_end import told_beside
 from worker.rules.judge import judge
 
+#: As most jobs are, and one that waits for its other containers.
+SIDE = {"name": "side", "image": "x"}
+SPECS = (JobSpec(id="j", image="x"), JobSpec(id="j", image="x", containers=(SIDE,), end_when="all", run_timeout_s=1))
+
+WAITING = steps("plain-sidecar-keeps-running")[4].pod
 PODS = [step.pod for situation in SITUATIONS for step in steps(situation)[-3:]]
 
 
@@ -30,17 +36,24 @@ def look(pod: Any) -> Observation | None:
         found = observe(pod)
     except UnreadablePodError:
         return None
-    spec = JobSpec(id="j", image="x")
-    record = JobRecord("j", spec, spec.digest, Status.STARTING, attempt=1, reached={"queued": 0.0, "starting": 1.0})
-    judge(spec, record, found, 2.0, seen=PodHistory())
-    judge(spec, record, None, 9e9, seen=PodHistory().after(found, "base", 1.0))
+    for spec in SPECS:
+        record = JobRecord("j", spec, spec.digest, Status.STARTING, attempt=1, reached={"queued": 0.0, "starting": 1.0})
+        judge(spec, record, found, 2.0, seen=PodHistory())
+        judge(spec, record, None, 9e9, seen=PodHistory().after(found, "base", 1.0))
+        told_beside(spec, found, has_failed=False)
     JobResult(job_id="j", status=Status.FAILED, containers=container_ends(found)).model_dump_json()
     return found
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk)[:30])
 def test_junk_in_any_place_of_a_pod_costs_only_what_it_stands_for(junk: Any) -> None:
-    for pod in (PODS[0], PODS[-1], steps("evicted-through-api")[-1].pod, steps("native-sidecar-return-value")[-2].pod):
+    for pod in (
+        PODS[0],
+        PODS[-1],
+        steps("evicted-through-api")[-1].pod,
+        steps("native-sidecar-return-value")[-2].pod,
+        WAITING,
+    ):
         for path in places(pod):
             look(replaced(pod, path, junk))
 

@@ -490,12 +490,12 @@ class PodRelayOperator(BaseOperator):
                 dispatcher.acknowledge(result.job_id)
                 self._write(lines)
                 return value
-            case TaskSkip(message):
+            case TaskSkip(message, xcoms):
+                self._push(context, xcoms)
                 self._acknowledge_failure(dispatcher, result.job_id)
                 raise AirflowSkipException(message)
             case TaskFailure(message, lines, xcoms):
-                for key, value in xcoms.items():
-                    context["ti"].xcom_push(key=key, value=value)
+                self._push(context, xcoms)
                 self._write(lines)
                 self._acknowledge_failure(dispatcher, result.job_id)
                 raise PodRelayFailure(message, result)
@@ -517,6 +517,10 @@ class PodRelayOperator(BaseOperator):
         if pod.metadata.name:
             context["ti"].xcom_push(key="pod_name", value=pod.metadata.name)
             context["ti"].xcom_push(key="pod_namespace", value=pod.metadata.namespace)
+
+    def _push(self, context: "Context", xcoms: Mapping[str, object]) -> None:
+        for key, value in xcoms.items():
+            context["ti"].xcom_push(key=key, value=value)
 
     def _write(self, lines: "Iterable[Line]") -> None:
         for line in lines:

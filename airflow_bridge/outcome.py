@@ -7,7 +7,7 @@ whatever its exit code.
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
@@ -41,6 +41,14 @@ _ADVICE: dict[Blame, str] = {
 }
 
 
+#: Outcomes of a return value that is there and cannot be used.
+_UNUSABLE = {
+    "not_json": "it is not JSON that can be read",
+    "too_large": "it is too large",
+    "truncated": "it did not arrive whole",
+}
+
+
 class PodRelayFailure(AirflowException):
     """The job failed or was cancelled. ``result``: all that is known of it."""
 
@@ -59,9 +67,10 @@ class TaskSuccess:
 
 @dataclass(frozen=True, slots=True)
 class TaskSkip:
-    """The task is skipped."""
+    """The task is skipped. ``xcoms``: a return value that its container wrote all the same."""
 
     message: str
+    xcoms: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +95,20 @@ def outcome_of(
         arguments: the operator's.
         multiple_outputs: Airflow's: a returned dict is pushed as one XCom for each key.
         manifest: the pod as it was asked for, for the log.
-
-    Raises:
-        TypeError: ``multiple_outputs`` is set, and a failed task's value is no dict (as in KPO).
     """
+    is_value_wanted = bool(arguments["do_xcom_push"])
+    xcoms = _xcoms(result, multiple_outputs=multiple_outputs) if is_value_wanted else {}
     is_own_end = result.status is not Status.CANCELLED and result.reason not in _STOPPED
     if is_own_end and result.exit_code is not None and result.exit_code in arguments["skip_on_exit_code"]:
-        return TaskSkip(f"Pod {result.pod} returned exit code {result.exit_code}. Skipping.")
-    is_value_wanted = bool(arguments["do_xcom_push"])
+        return TaskSkip(f"Pod {result.pod} returned exit code {result.exit_code}. Skipping.", xcoms)
     if result.status is Status.SUCCEEDED:
         value = result.return_value if is_value_wanted else None
         return TaskSuccess(value, tuple(_lines_of_success(result, is_value_wanted=is_value_wanted)))
-    xcoms = _xcoms(result.return_value, multiple_outputs=multiple_outputs) if is_value_wanted else {}
     message = failure_message(result)
-    return TaskFailure(message, tuple(_lines_of_failure(result, message, arguments, manifest)), xcoms)
+    lines = [*_lines_of_failure(result, message, arguments, manifest)]
+    if is_value_wanted:
+        lines[:0] = _lines_about_the_value(result, multiple_outputs=multiple_outputs)
+    return TaskFailure(message, tuple(lines), xcoms)
 
 
 def _lines_of_success(result: "JobResult", *, is_value_wanted: bool) -> Iterator[Line]:
@@ -123,15 +132,23 @@ def _lines_of_failure(
     yield from (Line(logging.ERROR, text) for text in message.splitlines())
 
 
-def _xcoms(value: object, *, multiple_outputs: bool) -> dict[str, object]:
-    """Return a failed task's return value as the XComs that KPO pushes."""
-    if value is None:
+def _xcoms(result: "JobResult", *, multiple_outputs: bool) -> dict[str, object]:
+    """Return the value of a task that does not succeed as the XComs that KPO pushes."""
+    value = result.return_value
+    if value is None or result.status is Status.SUCCEEDED:
         return {}
-    if not multiple_outputs:
-        return {"return_value": value}
-    if not isinstance(value, Mapping):
-        raise TypeError(f"Returned output was type {type(value)} expected dictionary for multiple_outputs")
-    return {**value, "return_value": value}
+    spread = value if multiple_outputs and isinstance(value, Mapping) else {}
+    return {**spread, "return_value": value}
+
+
+def _lines_about_the_value(result: "JobResult", *, multiple_outputs: bool) -> Iterator[Line]:
+    """Say why a failed task has no XCom, or not each, that was asked for: the task fails by what failed first."""
+    why = _UNUSABLE.get(result.return_value_outcome)
+    if why is not None and result.reason is not FailureReason.RETURN_VALUE:
+        yield Line(logging.WARNING, f"The return value is not pushed: {why}.")
+    elif multiple_outputs and not isinstance(result.return_value, Mapping | type(None)):
+        kind = type(result.return_value).__name__
+        yield Line(logging.WARNING, f"multiple_outputs: the return value is no dictionary but {kind}: pushed whole.")
 
 
 def failure_message(result: "JobResult") -> str:

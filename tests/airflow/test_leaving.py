@@ -111,19 +111,11 @@ def test_a_hook_that_raises_at_the_end_leaves_the_result_to_the_next_try(
         task_run.redis_url, lambda job: job.running().succeed(return_value=5), arrives_after=task_run.is_deferred.wait
     ) as worker:
         with pytest.raises(RuntimeError, match="bug"):
-            to_its_end(task_run, deferrable, callbacks=callbacks, do_xcom_push=True)
+            task_run.run_through(deferrable=deferrable, callbacks=callbacks, do_xcom_push=True)
         task_run.next_try()
         assert task_run.execute(callbacks=callbacks, do_xcom_push=True) == 5
     assert len(worker.played) == 1
     assert worker.played[0].record().cancel_requested_by is None
-
-
-def to_its_end(task_run: TaskRun, deferrable: bool, **arguments: Any) -> Any:
-    if not deferrable:
-        task_run.is_deferred.set()
-        return task_run.execute(**arguments)
-    deferred = task_run.defer(**arguments)
-    return task_run.resume(deferred.method_name, {"event": fired_by(deferred.trigger)}, **arguments)
 
 
 def test_sync_a_log_formatter_that_raises_leaves_no_pod(task_run: TaskRun) -> None:

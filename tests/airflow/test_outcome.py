@@ -50,11 +50,35 @@ def test_a_failure_has_the_value_all_the_same(arguments: dict[str, Any], xcoms: 
     failure = decided(FAILED, **arguments)
     assert isinstance(failure, TaskFailure)
     assert failure.xcoms == xcoms
+    skip = decided(FAILED, skip_on_exit_code=(1,), **arguments)
+    assert isinstance(skip, TaskSkip)
+    assert skip.xcoms == xcoms, "a skip too"
 
 
-def test_a_value_that_cannot_be_spread_is_refused_as_in_kpo() -> None:
-    with pytest.raises(TypeError, match="expected dictionary for multiple_outputs"):
-        decided({**FAILED, "return_value": [1]}, do_xcom_push=True, multiple_outputs=True)
+def test_a_skip_by_exit_code_0_pushes_nothing_as_in_kpo() -> None:
+    skip = decided(SUCCEEDED, skip_on_exit_code=(0,), do_xcom_push=True)
+    assert isinstance(skip, TaskSkip)
+    assert skip.xcoms == {}
+
+
+def test_a_failed_tasks_value_that_cannot_be_spread_is_pushed_whole_and_hides_no_failure() -> None:
+    failure = decided({**FAILED, "return_value": [1]}, do_xcom_push=True, multiple_outputs=True)
+    assert isinstance(failure, TaskFailure)
+    assert failure.xcoms == {"return_value": [1]}
+    told = "multiple_outputs: the return value is no dictionary but list: pushed whole."
+    assert failure.lines[0] == Line(logging.WARNING, told)
+
+
+@pytest.mark.parametrize(("outcome", "lines"), [("not_json", 1), ("too_large", 1), ("truncated", 1), ("missing", 0)])
+def test_a_failed_tasks_value_that_cannot_be_used_is_told_beside_the_failure(outcome: str, lines: int) -> None:
+    lost = {**FAILED, "return_value": None, "return_value_outcome": outcome}
+    failure = decided(lost, do_xcom_push=True)
+    assert isinstance(failure, TaskFailure)
+    assert failure.message.startswith("Job j failed: exit_code") or "exit_code" in failure.message
+    assert sum("return value is not pushed" in line.text for line in failure.lines) == lines
+    unasked = decided(lost)
+    assert isinstance(unasked, TaskFailure)
+    assert not any("return value" in line.text for line in unasked.lines)
 
 
 def test_a_failures_lines_are_what_was_asked_for_and_end_with_its_message() -> None:

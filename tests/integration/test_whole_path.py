@@ -161,6 +161,23 @@ def test_a_namespace_that_no_live_worker_is_to_serve_fails_the_job_with_those_th
     assert "those that are alive serve: default, full." in result.message
 
 
+@pytest.mark.parametrize(
+    ("written", "outcome", "value"),
+    [
+        ('{"rows": 3}', ReturnValueOutcome.PRESENT, {"rows": 3}),
+        ("{nope", ReturnValueOutcome.NOT_JSON, None),
+        ("", ReturnValueOutcome.MISSING, None),
+    ],
+)
+def test_a_job_that_fails_has_its_return_value_all_the_same(
+    client: Dispatcher, written: str, outcome: ReturnValueOutcome, value: Any
+) -> None:
+    code = f"open('/airflow/xcom/return.json', 'w').write({written!r}); raise SystemExit(3)"
+    result, _ = followed(client, python(code, return_value=True))
+    assert (result.reason, result.exit_code) == (FailureReason.EXIT_CODE, 3)
+    assert (result.return_value_outcome, result.return_value) == (outcome, value)
+
+
 def test_a_running_job_that_is_cancelled_leaves_no_pod_and_says_who_asked(
     installation: Installation, client: Dispatcher
 ) -> None:

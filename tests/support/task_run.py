@@ -149,6 +149,14 @@ class TaskRun:
             return deferred
         raise AssertionError("the task was not deferred")
 
+    def run_through(self, *, deferrable: bool, **arguments: Any) -> Any:
+        """One try to its end, sync or deferred. ``is_deferred`` is set when a worker may come."""
+        if not deferrable:
+            self.is_deferred.set()
+            return self.execute(**arguments)
+        deferred = self.defer(**arguments)
+        return self.resume(deferred.method_name, {"event": fired_by(deferred.trigger)}, **arguments)
+
     def resume(self, method: str, kwargs: dict[str, Any], **arguments: Any) -> Any:
         operator = self.make(**{"deferrable": True, **arguments})
         return operator.resume_execution(method, kwargs, self.context)

@@ -32,6 +32,9 @@ DELETE_AGAIN_S: Final = 5.0
 #: How a base container fails by itself: what failed beside it may be the cause.
 _OF_BASE: Final = frozenset({FailureReason.EXIT_CODE, FailureReason.OOM_KILLED, FailureReason.START_ERROR})
 
+#: Failures by which containers ended by themselves: the pod is whole, and its return value can be read all the same.
+_WITH_A_VALUE: Final = frozenset({FailureReason.EXIT_CODE, FailureReason.OOM_KILLED, FailureReason.CONTAINER_FAILED})
+
 
 class JobFinisher:
     """Brings one job from an attempt's outcome to the next attempt, or to its end."""
@@ -119,12 +122,12 @@ class JobFinisher:
         """Gather what belongs to the result, and append it."""
         job, return_value = self._job, ReturnValue()
         job.step = "gathering its result"
-        wants_value = job.record.spec.return_value and ended.status is Status.SUCCEEDED
-        if wants_value and pod is not None:
+        is_asked, has_succeeded = job.record.spec.return_value, ended.status is Status.SUCCEEDED
+        if is_asked and pod is not None and (has_succeeded or ended.reason in _WITH_A_VALUE):
             return_value, logs = await self._collect(ended, pod)
         else:
             logs = await self._drain_logs()
-            if wants_value:
+            if is_asked and has_succeeded:
                 return_value = LOST_RETURN_VALUE
         ended = await self._tell_beside(ended)
         result = make_result(

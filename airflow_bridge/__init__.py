@@ -23,6 +23,8 @@ KPO's parameters as a job.
     * ``argument_values``: what users give, checked and converted by its kind; refused by the argument's name.
     * ``pod_arguments``: the pod's manifest and the job spec, made by that table.
     * ``kpo_merge``: KPO's merge of two pods; ``api_json``: Kubernetes' objects as JSON.
+    * ``kubernetes_object``: the pod and the variables as users get them: dicts that answer as KPO's objects do.
+    * ``masking``: what of a pod may be shown.
 
 What triggers share.
     * ``shared_client``: one Redis client for all triggers of an event loop.

@@ -29,7 +29,7 @@ class ProviderObject(Protocol):
 
 
 #: What users may give where Kubernetes wants an object.
-KubernetesObject = Mapping[str, object] | ClientModel | ProviderObject
+GivenObject = Mapping[str, object] | ClientModel | ProviderObject
 
 
 class ApiObject(dict[str, Any]):

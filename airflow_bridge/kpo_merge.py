@@ -5,6 +5,7 @@ true values count as given. Users' templates rely on that. A Hypothesis test com
 """
 
 from copy import deepcopy
+from typing import Any
 
 from airflow_bridge.api_json import Json, type_of
 
@@ -73,14 +74,16 @@ def _fill(base: Json, client: Json) -> Json:
 
 
 def without_empty(pod: Json) -> Json:
-    """Leave out the empty lists and objects of metadata, spec and containers."""
+    """Leave out the empty lists and objects of metadata, spec and containers; what has another shape stays."""
     spec = _without_empty_fields(pod.get("spec") or {})
     for name in ("containers", "initContainers"):
-        if name in spec:
+        if isinstance(spec, dict) and isinstance(spec.get(name), list):
             spec[name] = [_without_empty_fields(container) for container in spec[name]]
     metadata = _without_empty_fields(pod.get("metadata") or {})
     return {**{k: v for k, v in pod.items() if k != "status"}, "metadata": metadata, "spec": spec}
 
 
-def _without_empty_fields(found: Json) -> Json:
+def _without_empty_fields(found: Any) -> Any:
+    if not isinstance(found, dict):
+        return found
     return {name: value for name, value in found.items() if not (isinstance(value, list | dict) and len(value) == 0)}

@@ -18,6 +18,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from airflow_bridge.callbacks import CallbackPod, ExecutionMode, HookCall, JobClient, call, classes_of, import_path
+from airflow_bridge.kubernetes_object import KubernetesObject, variables
 from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_bridge.api_json import Json, KubernetesObject
+    from airflow_bridge.api_json import GivenObject, Json
     from airflow_bridge.hook import PodRelayHook, ResolvedConnection
     from airflow_bridge.pod_arguments import Secret
     from airflow_bridge.task_identity import TaskIdentity
@@ -45,6 +46,7 @@ _KILL_ACTIONS = ("delete_pod", "keep_pod")
 
 #: The fields of Kubernetes' objects that KPO renders.
 _NESTED_TEMPLATE_FIELDS = {
+    "EnvVariable": ("value", "name", "value_from"),
     "V1EnvVar": ("value", "name"),
     "V1ResourceRequirements": ("limits", "requests"),
     "V1Volume": ("name", "persistent_volume_claim", "config_map"),
@@ -118,11 +120,11 @@ class PodRelayOperator(BaseOperator):
         random_name_suffix: bool = True,
         cmds: list[str] | None = None,
         arguments: list[str] | None = None,
-        ports: "Sequence[KubernetesObject] | None" = None,
-        volume_mounts: "Sequence[KubernetesObject] | None" = None,
-        volumes: "Sequence[KubernetesObject] | None" = None,
-        env_vars: "Sequence[KubernetesObject] | dict[str, str] | None" = None,
-        env_from: "Sequence[KubernetesObject] | None" = None,
+        ports: "Sequence[GivenObject] | None" = None,
+        volume_mounts: "Sequence[GivenObject] | None" = None,
+        volumes: "Sequence[GivenObject] | None" = None,
+        env_vars: "Sequence[GivenObject] | dict[str, str] | None" = None,
+        env_from: "Sequence[GivenObject] | None" = None,
         secrets: "Sequence[Secret] | None" = None,
         in_cluster: bool | None = None,
         cluster_context: str | None = None,
@@ -139,34 +141,34 @@ class PodRelayOperator(BaseOperator):
         container_logs: ContainerNames | None = None,
         image_pull_policy: str | None = None,
         annotations: Mapping[str, object] | None = None,
-        container_resources: "KubernetesObject | None" = None,
-        affinity: "KubernetesObject | None" = None,
+        container_resources: "GivenObject | None" = None,
+        affinity: "GivenObject | None" = None,
         config_file: str | None = None,
         runtime_class_name: str | None = None,
         node_selector: dict[str, str] | None = None,
-        image_pull_secrets: "Sequence[KubernetesObject] | str | None" = None,
+        image_pull_secrets: "Sequence[GivenObject] | str | None" = None,
         service_account_name: str | None = None,
         automount_service_account_token: bool | None = None,
         hostnetwork: bool = False,
-        host_aliases: "Sequence[KubernetesObject] | None" = None,
-        tolerations: "Sequence[KubernetesObject] | None" = None,
-        security_context: "KubernetesObject | None" = None,
-        container_security_context: "KubernetesObject | None" = None,
-        xcom_sidecar_container_security_context: "KubernetesObject | None" = None,
+        host_aliases: "Sequence[GivenObject] | None" = None,
+        tolerations: "Sequence[GivenObject] | None" = None,
+        security_context: "GivenObject | None" = None,
+        container_security_context: "GivenObject | None" = None,
+        xcom_sidecar_container_security_context: "GivenObject | None" = None,
         dnspolicy: str | None = None,
-        dns_config: "KubernetesObject | None" = None,
+        dns_config: "GivenObject | None" = None,
         hostname: str | None = None,
         subdomain: str | None = None,
         schedulername: str | None = None,
-        full_pod_spec: "KubernetesObject | None" = None,
-        init_containers: "Sequence[KubernetesObject] | None" = None,
+        full_pod_spec: "GivenObject | None" = None,
+        init_containers: "Sequence[GivenObject] | None" = None,
         log_events_on_failure: bool = False,
         log_events_on_startup: bool = True,
         do_xcom_push: bool = False,
         pod_template_file: str | None = None,
         pod_template_dict: Mapping[str, object] | None = None,
         priority_class_name: str | None = None,
-        pod_runtime_info_envs: "Sequence[KubernetesObject] | None" = None,
+        pod_runtime_info_envs: "Sequence[GivenObject] | None" = None,
         termination_grace_period: int | None = None,
         configmaps: list[str] | None = None,
         skip_on_exit_code: int | Container[int] | None = None,
@@ -189,7 +191,7 @@ class PodRelayOperator(BaseOperator):
         given = locals()
         warn_of_ignored(given, stacklevel=3)
         super().__init__(**kwargs)
-        for parameter, value in attributes(given):
+        for parameter, value in attributes(given, templated=self.template_fields):
             setattr(self, parameter, value)
         # What is ours, what has a default or a check of its own, and what the methods below read.
         self.podrelay_conn_id = podrelay_conn_id
@@ -201,7 +203,7 @@ class PodRelayOperator(BaseOperator):
         self.name = name
         # The class variable is read here so that a subclass may replace it, as in KPO.
         self.base_container_name = base_container_name or self.BASE_CONTAINER_NAME
-        self.env_vars: Sequence[KubernetesObject] | dict[str, str]
+        self.env_vars: Sequence[GivenObject] | dict[str, str]
         self.secrets = secrets or []
         self.schedule_timeout_seconds = schedule_timeout_seconds or None
         self.on_finish_action = _one_of("on_finish_action", on_finish_action, _FINISH_ACTIONS)
@@ -212,6 +214,10 @@ class PodRelayOperator(BaseOperator):
         self.log_formatter = log_formatter
         self.callbacks = classes_of(callbacks)
         self.trigger_kwargs = trigger_kwargs
+        # While it runs, under KPO's names.
+        self.pod_request_obj: KubernetesObject | None = None
+        self.pod: CallbackPod | None = None
+        self.remote_pod: CallbackPod | None = None
         # While it runs.
         self.log_url: str | None = None
         self._connection: ResolvedConnection | None = None
@@ -241,10 +247,12 @@ class PodRelayOperator(BaseOperator):
         jinja_env: "jinja2.Environment",
         seen_oids: set[int],
     ) -> None:
-        # Airflow renders only the values of a dict, but in KPO the names are templates too.
-        if parent is self and isinstance(self.env_vars, dict):
-            self.env_vars = [{"name": name, "value": value} for name, value in self.env_vars.items()]
+        if parent is self:
+            # Airflow renders only the values of a dict, but in KPO the names are templates too.
+            self.env_vars = variables(self.env_vars)
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+        if parent is self:
+            self.env_vars = variables(self.env_vars)  # what a template has made
 
     def _render_nested_template_fields(
         self, value: object, context: "Context", jinja_env: "jinja2.Environment", seen_oids: set[int]
@@ -265,14 +273,26 @@ class PodRelayOperator(BaseOperator):
 
         return PodRelayHook(self.podrelay_conn_id)
 
-    def build_pod_request_obj(self, context: "Context | None" = None) -> "Json":
-        """Build the pod's manifest, without the task instance's labels; for subclasses to change, as in KPO."""
-        from airflow_bridge.pod_arguments import pod_manifest
+    def build_pod_request_obj(self, context: "Context | None" = None, *, dry_run: bool = False) -> "KubernetesObject":
+        """Build the pod, for subclasses to change, as in KPO.
 
-        return pod_manifest(arguments_of(self))
+        It is a dict in the API's form that also answers as KPO's ``V1Pod`` does; so may what a subclass returns be, or
+        a dict, or a ``V1Pod``. The worker makes the pod's name from the name here.
 
-    def build_job_spec(self, manifest: "Json", context: "Context") -> "JobSpec":
-        """Build the job spec that asks for this pod."""
+        Args:
+            context: with it the pod has the task instance's labels.
+            dry_run: KPO's; nothing here asks a cluster.
+        """
+        from airflow_bridge.pod_arguments import pod_of
+
+        pod = pod_of(arguments_of(self))
+        if context:
+            identity = self._identity_in(context, deployment="")
+            pod["metadata"]["labels"] |= identity.labels | identity.volatile_labels
+        return pod
+
+    def build_job_spec(self, manifest: object, context: "Context") -> "JobSpec":
+        """Build the job spec that asks for this pod, which may be all that :meth:`build_pod_request_obj` may return."""
         from airflow_bridge.pod_arguments import job_spec
 
         identity, defaults = self._identity(context), self._resolved().defaults
@@ -284,14 +304,19 @@ class PodRelayOperator(BaseOperator):
         """Print the pod's manifest."""
         import yaml
 
-        print(yaml.safe_dump(self.build_pod_request_obj()))  # noqa: T201 - what KPO's dry run does
+        from airflow_bridge.pod_arguments import manifest_of
+
+        print(yaml.safe_dump(manifest_of(self.build_pod_request_obj())))  # noqa: T201 - what KPO's dry run does
 
     def _identity(self, context: "Context") -> "TaskIdentity":
+        return self._identity_in(context, deployment=self._resolved().deployment)
+
+    def _identity_in(self, context: "Context", *, deployment: str) -> "TaskIdentity":
         from airflow import __version__
 
         from airflow_bridge.task_identity import TaskIdentity
 
-        return TaskIdentity.of(context, deployment=self._resolved().deployment, airflow_version=__version__)
+        return TaskIdentity.of(context, deployment=deployment, airflow_version=__version__)
 
     def _resolved(self) -> "ResolvedConnection":
         if self._connection is None:
@@ -392,16 +417,18 @@ class PodRelayOperator(BaseOperator):
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
         """Submit the job, or attach to that of an earlier try; return the pod's manifest."""
         from airflow_bridge.parameters import pod_mutation_hooks
+        from airflow_bridge.pod_arguments import as_pod, manifest_of
 
         for plugin in pod_mutation_hooks():
             self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
         client = JobClient(dispatcher, None)
         call(self.callbacks, "on_sync_client_creation", client=client, operator=self)
-        manifest = self.build_pod_request_obj(context)
-        self._call("on_pod_manifest_created", pod_request=manifest, client=client, context=context)
-        spec = self.build_job_spec(manifest, context)
+        if self.pod_request_obj is None:
+            self.pod_request_obj = as_pod(self.build_pod_request_obj(context))
+        self._call("on_pod_manifest_created", pod_request=self.pod_request_obj, client=client, context=context)
+        spec = self.build_job_spec(self.pod_request_obj, context)
         self._submit_spec(dispatcher, context, spec)
-        return manifest
+        return manifest_of(self.pod_request_obj)
 
     def _submit_spec(self, dispatcher: "Dispatcher", context: "Context", spec: "JobSpec") -> None:
         from dispatcher.steps import SubmitOutcome

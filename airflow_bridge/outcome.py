@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_bridge.masking import masked
 from airflow_bridge.task_log import Line
 from dispatcher.status import Blame, FailureReason, Status
 
@@ -126,7 +127,7 @@ def _lines_of_failure(
     if arguments["log_pod_spec_on_failure"]:
         # Folded on the task's page, so that the container's last lines stay near the message.
         yield Line(logging.INFO, "::group::The pod as it was asked for")
-        yield Line(logging.INFO, json.dumps(manifest, indent=1))
+        yield Line(logging.INFO, json.dumps(masked(manifest), indent=1))
         yield Line(logging.INFO, "::endgroup::")
     # Line by line: the page shows of an exception only what fits beside the traceback.
     yield from (Line(logging.ERROR, text) for text in message.splitlines())

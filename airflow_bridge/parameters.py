@@ -6,7 +6,7 @@ compares the table with the installed provider's constructor.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from airflow_bridge.argument_values import (
     unchanged,
     whole_number,
 )
+from airflow_bridge.kubernetes_object import objects_of
 
 #: An operator's arguments after rendering, by KPO's names: see :func:`arguments_of`.
 Arguments = Mapping[str, Any]
@@ -42,12 +43,15 @@ class PodField:
         note: for the migration page, where the meaning needs a word; empty: exactly as in KPO.
         convert: makes the API's JSON of the parameter's name and what users give; refuses what is no such thing.
         empty: makes the operator's attribute where nothing is given.
+        kind: of the objects that KPO makes of the argument when the DAG file is read; empty: the attribute is what was
+            given.
     """
 
     path: str
     note: str = ""
     convert: Callable[[str, object], object] = unchanged
     empty: Callable[[], object] | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,16 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "annotations": PodField("metadata.annotations", convert=texts_by_name, empty=dict),
     "runtime_class_name": PodField("spec.runtimeClassName", convert=text),
     "node_selector": PodField("spec.nodeSelector", convert=texts_by_name, empty=dict),
-    "affinity": PodField("spec.affinity", _OBJECT, api_object, empty=dict),
-    "tolerations": PodField("spec.tolerations", _OBJECTS, api_objects, empty=list),
+    "affinity": PodField("spec.affinity", _OBJECT, api_object, empty=dict, kind="V1Affinity"),
+    "tolerations": PodField("spec.tolerations", _OBJECTS, api_objects, empty=list, kind="V1Toleration"),
     "init_containers": PodField("spec.initContainers", _OBJECTS, api_objects, empty=list),
     "host_aliases": PodField("spec.hostAliases", _OBJECTS, api_objects),
     "image_pull_secrets": PodField(
-        "spec.imagePullSecrets", "objects, dicts or a comma-separated text", pull_secrets, empty=list
+        "spec.imagePullSecrets",
+        "objects, dicts or a comma-separated text",
+        pull_secrets,
+        empty=list,
+        kind="V1LocalObjectReference",
     ),
     "service_account_name": PodField("spec.serviceAccountName", convert=text),
     "automount_service_account_token": PodField("spec.automountServiceAccountToken", convert=flag),
@@ -123,12 +131,12 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "image": PodField("container.image", convert=text),
     "cmds": PodField("container.command", convert=texts, empty=list),
     "arguments": PodField("container.args", convert=texts, empty=list),
-    "ports": PodField("container.ports", _OBJECTS, api_objects, empty=list),
+    "ports": PodField("container.ports", _OBJECTS, api_objects, empty=list, kind="V1ContainerPort"),
     "image_pull_policy": PodField("container.imagePullPolicy", convert=text),
     "container_resources": PodField("container.resources", _OBJECT, api_object),
     "volume_mounts": PodField("container.volumeMounts", _OBJECTS, api_objects, empty=list),
     "env_vars": PodField("container.env", "dict, objects or dicts", env_variables, empty=list),
-    "pod_runtime_info_envs": PodField("container.env", _OBJECTS, api_objects, empty=list),
+    "pod_runtime_info_envs": PodField("container.env", _OBJECTS, api_objects, empty=list, kind="V1EnvVar"),
     "env_from": PodField("container.envFrom", _OBJECTS, api_objects, empty=list),
     "configmaps": PodField("container.envFrom", convert=config_maps, empty=list),
     "container_security_context": PodField("container.securityContext", _OBJECT, api_object),
@@ -205,13 +213,28 @@ def warn_of_ignored(given: Mapping[str, object], *, stacklevel: int) -> None:
             )
 
 
-def attributes(given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield the attributes that the operator makes of its constructor's arguments."""
+def attributes(given: Mapping[str, object], *, templated: Container[str]) -> Iterator[tuple[str, object]]:
+    """Yield the attributes that the operator makes of its constructor's arguments.
+
+    Raises:
+        PodArgumentsError: KPO too would refuse it when the DAG file is read.
+    """
     for name, parameter in PARAMETERS.items():
-        if isinstance(parameter, PodField) and parameter.empty is not None:
-            yield name, given[name] or parameter.empty()
+        if isinstance(parameter, PodField):
+            yield name, _attribute(name, parameter, given[name], is_template=name in templated)
         elif not isinstance(parameter, Ignored) or parameter.is_attribute:
             yield name, given[name]
+
+
+def _attribute(name: str, parameter: PodField, value: Any, *, is_template: bool) -> object:
+    if parameter.empty is None:
+        return value
+    if not value:
+        return parameter.empty()
+    if not parameter.kind or is_template:
+        return value
+    checked = parameter.convert(name, value)
+    return objects_of(parameter.kind, checked if isinstance(value, str) else value)
 
 
 def arguments_of(operator: object) -> dict[str, Any]:

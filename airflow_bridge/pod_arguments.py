@@ -23,6 +23,7 @@ from airflow_bridge.argument_values import (
     texts_by_name,
 )
 from airflow_bridge.kpo_merge import reconcile_pods, without_empty
+from airflow_bridge.kubernetes_object import KubernetesObject, kubernetes_object
 from airflow_bridge.parameters import PARAMETERS, Arguments, JobField, PodField
 from airflow_bridge.task_identity import TaskIdentity
 from dispatcher.pod_shape import shape_problems
@@ -44,8 +45,8 @@ class Secret(Protocol):
     key: str | None
 
 
-def pod_manifest(arguments: Arguments) -> Json:
-    """Build the pod that KPO would ask for, without the task instance's labels.
+def pod_of(arguments: Arguments) -> KubernetesObject:
+    """Build the pod that KPO would ask for, without the task instance's labels; what KPO leaves empty is empty.
 
     Raises:
         PodArgumentsError: an argument is no such thing as is meant, or the template cannot be read; it says which.
@@ -53,19 +54,39 @@ def pod_manifest(arguments: Arguments) -> Json:
     pod = reconcile_pods(_template(arguments), _own_pod(arguments))
     for secret in _secrets(arguments):
         _attach_secret(pod, secret)
-    metadata = pod["metadata"]
-    metadata["labels"] = texts_by_name("labels", metadata.get("labels"))
-    metadata["annotations"] = texts_by_name("annotations", metadata.get("annotations"))
-    manifest: Json = plain(without_empty(pod))
+    return _with_texts(pod)
+
+
+def as_pod(returned: object) -> KubernetesObject:
+    """Read what a subclass has made of its pod: ours, a dict, the client's ``V1Pod``, or a mixture.
+
+    Raises:
+        PodArgumentsError: it is no pod; it says where.
+    """
+    if returned is None:
+        raise PodArgumentsError("build_pod_request_obj: must return the pod, and has returned None")
+    return _with_texts(api_object("build_pod_request_obj", returned) or {})
+
+
+def manifest_of(pod: object) -> Json:
+    """Return the manifest that a pod asks for, as JSON without what is empty."""
+    manifest: Json = plain(without_empty(as_pod(pod)))
     return manifest
+
+
+def _with_texts(pod: Json) -> KubernetesObject:
+    metadata = pod["metadata"] = api_object("metadata of the pod", pod.get("metadata")) or {}
+    for name in ("labels", "annotations"):
+        metadata[name] = texts_by_name(name, metadata.get(name))
+    return kubernetes_object("V1Pod", pod)
 
 
 def _template(arguments: Arguments) -> Json:
     full, file, given = (arguments[name] for name in TEMPLATES)
     if file:
-        template = _shaped("pod_template_file", _read_template(file))
+        template = _deserialized("pod_template_file", _read_template(file))
     elif given:
-        template = _shaped("pod_template_dict", given)
+        template = _deserialized("pod_template_dict", given)
     else:
         return ApiObject(_shaped("full_pod_spec", full)) if full else ApiObject(metadata=ApiObject())
     return ApiObject(reconcile_pods(template, _shaped("full_pod_spec", full)) if full else template)
@@ -77,6 +98,10 @@ def _shaped(name: str, value: object) -> Json:
     if problems := shape_problems({"pod_template": pod}):
         raise PodArgumentsError("; ".join(name + problem.removeprefix("pod_template") for problem in problems))
     return pod
+
+
+def _deserialized(name: str, value: object) -> Json:
+    return kubernetes_object("V1Pod", _shaped(name, value), are_dicts_objects=True)
 
 
 def _read_template(path: object) -> Json:
@@ -103,7 +128,7 @@ def _own_pod(arguments: Arguments) -> Json:
     """Build the pod of the arguments alone; the table of parameters says where each one goes."""
     parts = {"metadata": ApiObject(), "spec": ApiObject(restartPolicy="Never"), "container": ApiObject()}
     for name, parameter in PARAMETERS.items():
-        if not isinstance(parameter, PodField):
+        if not isinstance(parameter, PodField) or arguments[name] is None:
             continue
         part, _, field = parameter.path.partition(".")
         value: Any = parameter.convert(name, arguments[name])
@@ -164,23 +189,27 @@ def normal_name(name: object) -> str | None:
     return re.sub(r"[^a-z0-9-]+", "-", given.lower())
 
 
-def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, defaults: Arguments) -> "JobSpec":
+def job_spec(pod: object, arguments: Arguments, identity: TaskIdentity, *, defaults: Arguments) -> "JobSpec":
     """Build the job spec that asks for this pod. ``defaults``: the connection's queue and namespace.
+
+    The task instance's labels may be in the pod already, as a subclass has left them.
 
     Raises:
         dispatcher.errors.InvalidSpecError: it cannot be run, e.g. it has no image; each problem names its argument.
-        PodArgumentsError: as :func:`pod_manifest`.
+        PodArgumentsError: as :func:`pod_of` and :func:`as_pod`.
     """
     from dispatcher.errors import InvalidSpecError
     from dispatcher.names import slug
     from dispatcher.spec import parse_spec
 
+    manifest = manifest_of(pod)
     metadata = dict(manifest.get("metadata") or {})
     name, namespace = metadata.pop("name", None), metadata.pop("namespace", None)
     labels, annotations = metadata.pop("labels", None) or {}, metadata.pop("annotations", None) or {}
     template = {**manifest, **({"metadata": metadata} if metadata else {})}
     if not metadata:
         template.pop("metadata", None)
+    volatile = identity.volatile_labels
     asked: Json = {
         "name": name or slug(identity.task_id, 63),
         "namespace": namespace or defaults.get("namespace"),
@@ -188,8 +217,8 @@ def job_spec(manifest: Json, arguments: Arguments, identity: TaskIdentity, *, de
         "key": identity.key if arguments["durable"] else None,
         "base_container": text("base_container_name", arguments["base_container_name"]),
         "pod_template": template,
-        "labels": {**labels, **identity.labels},
-        "volatile_labels": identity.volatile_labels,
+        "labels": {**identity.labels, **{n: v for n, v in labels.items() if volatile.get(n) != v}},
+        "volatile_labels": volatile,
         "annotations": annotations,
         "try_number": identity.try_number,
         "submitted_by": f"airflow {identity}",

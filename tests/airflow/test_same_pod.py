@@ -43,11 +43,17 @@ class HookWithoutCluster:
     get_xcom_sidecar_container_security_context = _nothing
 
 
-def kpo_pod(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The pod that KPO sends."""
+def kpo_operator(arguments: dict[str, Any]) -> KubernetesPodOperator:
+    """KPO with these arguments, and without a cluster."""
     with DAG("nightly", schedule=None):
         operator = KubernetesPodOperator(task_id="transform", **copy.deepcopy(arguments))
     operator.__dict__["hook"] = HookWithoutCluster()
+    return operator
+
+
+def kpo_pod(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The pod that KPO sends."""
+    operator = kpo_operator(arguments)
     pod = k8s.ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(CONTEXT))
     pod["metadata"]["labels"].pop("airflow_kpo_in_cluster")
     spec = pod["spec"]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_bridge.task_log import Line, Style
     from dispatcher.client import Dispatcher
     from dispatcher.events import JobResult
+    from dispatcher.record import JobRecord
     from dispatcher.spec import JobSpec
 
 #: The XCom that holds the job's id: for `podrelay logs <id>`, and for a task whose trigger Airflow gave up on.
@@ -615,12 +616,22 @@ class PodRelayOperator(BaseOperator):
             record = dispatcher.get(fired.job_id)
             if record.result is None:
                 raise PodRelayFailure(f"Job {fired.job_id} has no result, although its trigger fired")
+            self._has_ended = True
             if not self._resubmit_if_cleared(dispatcher, context, record.result):
                 pod, client = CallbackPod.of_result(record.result), JobClient(dispatcher, fired.job_id)
+                self._call_late(fired.uncalled, record, pod=pod, client=client, context=context)
                 self._call("on_operator_resuming", pod=pod, event=event, client=client, context=context)
                 return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
         self.invoke_defer_method(context)
         return None
+
+    def _call_late(self, uncalled: "Sequence[str]", record: "JobRecord", **arguments: object) -> None:
+        """Call what KPO calls before it defers, of the callbacks that the triggerer could not import."""
+        left_out = [one for one in self.callbacks if (path := import_path(one)) is None or path in uncalled]
+        due = ["on_pod_creation"] if record.pod is not None else []
+        due += ["on_pod_starting"] if record.reached_at("running") is not None else []
+        for hook in due:
+            call(tuple(left_out), hook, mode=ExecutionMode.SYNC, operator=self, **arguments)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> object:
         """Resume a deferred task, also one on whose trigger Airflow gave up (``__fail__``)."""

@@ -23,7 +23,10 @@ def get_provider_info() -> dict[str, object]:
             {"class-name": "airflow_bridge.decorators.podrelay_cmd_task", "name": "podrelay_cmd"},
         ],
         "config": {
-            "podrelay": {"description": "Settings of podrelay's operator.", "options": {"deployment": _DEPLOYMENT}}
+            "podrelay": {
+                "description": "Settings of podrelay's operator.",
+                "options": {"deployment": _DEPLOYMENT, "deferred_at_least_s": _DEFERRED_AT_LEAST_S},
+            }
         },
     }
 
@@ -37,6 +40,18 @@ _DEPLOYMENT = {
     "type": "string",
     "example": "production",
     "default": "airflow",
+}
+
+_DEFERRED_AT_LEAST_S = {
+    "description": (
+        "How many seconds a task stays deferred at least. A scheduler that learns of the end of the process that has\n"
+        "deferred only when the task is queued again marks the task as failed, and logs nothing. Raise it where\n"
+        "short deferred tasks still fail so; 0 resumes a task as soon as its pod has ended.\n"
+    ),
+    "version_added": None,
+    "type": "float",
+    "example": "10",
+    "default": "3.0",
 }
 
 

@@ -5,7 +5,8 @@ cursor is kept in Redis, so that a triggerer that is restarted or replaced goes 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 #: The longest pause between two tries to reach Redis at the start; later the client waits by itself.
 LONGEST_PAUSE_S = 5.0
+
+#: How long a task stays deferred at least, where ``[podrelay] deferred_at_least_s`` does not say it.
+DEFERRED_AT_LEAST_S = 3.0
 
 #: KPO calls it in the task's process, also when the task is deferred, where it fails the task. It calls the others not
 #: at all then.
@@ -79,6 +83,9 @@ class PodRelayTrigger(BaseTrigger):
         self.log_formatter = log_formatter
         self.callbacks = callbacks
         self.trigger_kwargs = trigger_kwargs
+        self._uncalled: list[str] = []
+        self._clock: Callable[[], float] = time.monotonic
+        self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for Airflow's database."""
@@ -98,6 +105,7 @@ class PodRelayTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job; yield one event, at its end or when the execution timeout is over."""
+        began_at = self._clock()
         try:
             async with asyncio.timeout(None) as limit:
                 event = await self._follow_through_outages(limit)
@@ -107,6 +115,7 @@ class PodRelayTrigger(BaseTrigger):
             event = self._event(JobTriggerStatus.TIMEOUT, message="the task's execution timeout is over")
         except (JobUnknownError, UserCodeError) as error:
             event = self._event(JobTriggerStatus.ERROR, message=str(error))
+        await self._sleep(hold_s(self._clock() - began_at, _at_least_s()))
         yield TriggerEvent(event.encode())  # type: ignore[no-untyped-call]  # Airflow's
 
     async def on_kill(self) -> None:
@@ -194,7 +203,26 @@ class PodRelayTrigger(BaseTrigger):
         )
 
     def _event(self, status: JobTriggerStatus, **details: Any) -> JobTriggerEvent:
-        return JobTriggerEvent(job_id=self.job_id, status=status, extra=self.trigger_kwargs or {}, **details)
+        extra = self.trigger_kwargs or {}
+        return JobTriggerEvent(
+            job_id=self.job_id, status=status, extra=extra, uncalled=tuple(self._uncalled), **details
+        )
+
+
+def hold_s(waited_s: float, at_least_s: float) -> float:
+    """Return how long to hold the event back, so that Airflow has seen the end of the process that deferred.
+
+    A scheduler that reads that process's end only when the task is queued again takes it for that of the resumed task,
+    which has not said how it ended, and fails the task without a word. Nothing tells a trigger what the scheduler has
+    read, so only time helps.
+    """
+    return max(0.0, at_least_s - waited_s)
+
+
+def _at_least_s() -> float:
+    from airflow.sdk.configuration import conf
+
+    return float(conf.getfloat("podrelay", "deferred_at_least_s", fallback=DEFERRED_AT_LEAST_S))
 
 
 def _style(trigger: PodRelayTrigger) -> Style:
@@ -211,14 +239,16 @@ def _formatted(formatter: Callable[[str, str], str], container: str, line: str) 
 
 
 def _callbacks(trigger: PodRelayTrigger) -> Callbacks:
-    found = (_imported(trigger, path) for path in trigger.callbacks)
-    return tuple(callback for callback in found if callback is not None)
+    found = {path: _imported(trigger, path) for path in trigger.callbacks}
+    trigger._uncalled = [path for path, callback in found.items() if callback is None]
+    return tuple(callback for callback in found.values() if callback is not None)
 
 
 def _imported(trigger: PodRelayTrigger, path: str) -> Any:
     try:
-        return import_object(path)
-    except (ImportError, AttributeError) as error:
+        with contained("its import"):
+            return import_object(path)
+    except UserCodeError as error:
         trigger.log.warning(
             "the triggerer cannot import %s (%s): it is not called while the task is deferred", path, error
         )

@@ -4,7 +4,7 @@ It is small (the result stays in Redis) and holds nothing secret. ``status``, ``
 are KPO's words, so that subclasses that read them go on working.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -28,6 +28,7 @@ class JobTriggerEvent:
         namespace: the pod's.
         cursor: how far the trigger has written the log.
         job_status: the job's final status.
+        uncalled: the paths of the callbacks that the triggerer could not import.
         extra: the user's ``trigger_kwargs``.
     """
 
@@ -39,12 +40,13 @@ class JobTriggerEvent:
     cursor: str = ""
     job_status: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    uncalled: Sequence[str] = ()
 
     def encode(self) -> dict[str, Any]:
         """Return the payload of Airflow's ``TriggerEvent``."""
         own = asdict(self)
         own.pop("extra")
-        return {**self.extra, **own, "status": self.status.value}
+        return {**self.extra, **own, "status": self.status.value, "uncalled": list(self.uncalled)}
 
     @classmethod
     def decode(cls, payload: Mapping[str, Any]) -> "JobTriggerEvent":
@@ -55,5 +57,6 @@ class JobTriggerEvent:
         """
         own = {f.name for f in fields(cls)} - {"extra"}
         known = {name: value for name, value in payload.items() if name in own}
+        known["uncalled"] = tuple(known.get("uncalled", ()))
         known["job_id"], known["status"] = payload["job_id"], JobTriggerStatus(payload["status"])
         return cls(**known, extra={name: value for name, value in payload.items() if name not in own})

@@ -7,6 +7,7 @@ import tempfile
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="podrelay-airflow-home-"))
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__PODRELAY__DEFERRED_AT_LEAST_S"] = "0"  # there is no scheduler; tests/airflow/test_holding.py
 
 from collections.abc import Iterator
 

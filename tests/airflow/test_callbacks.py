@@ -1,5 +1,7 @@
 """Which hook is called when, with what, in both modes. The hooks' table in the documentation is this."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -7,6 +9,7 @@ from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCal
 
 from airflow_bridge.callbacks import AsyncJobClient, JobClient, PodRelayCallback, import_object, import_path
 from airflow_bridge.outcome import PodRelayFailure
+from dispatcher.status import FailureReason
 from tests.support.scripted_worker import PlayedJob, Script, ScriptedWorker
 from tests.support.task_run import TaskLog, TaskRun, fired_by
 
@@ -170,6 +173,70 @@ def test_what_a_hook_raises_in_the_triggerer_is_logged_and_the_task_goes_on(
         event = fired_by(task_run.defer(callbacks=Failing).trigger)
     assert event["status"] == "success"
     assert "callback on_pod_starting failed" in task_log.lines
+
+
+def elsewhere() -> type[Recorder]:
+    """A class of a module that only the task's process can import, as one in the DAGs folder."""
+    late = type("Late", (Recorder,), {})
+    late.__module__ = "no_such_module"
+    late.__qualname__ = "Late"
+    return late
+
+
+def in_the_dag_file() -> type[Recorder]:
+    return type("<locals>.Late", (Recorder,), {})
+
+
+LATE = ["on_pod_creation", "on_pod_starting", "on_operator_resuming", "on_pod_completion", "on_pod_teardown"]
+
+
+@pytest.mark.parametrize("make", [elsewhere, in_the_dag_file])
+@pytest.mark.parametrize(
+    ("script", "hooks"),
+    [
+        (hello, [*LATE, "on_pod_cleanup"]),
+        (lambda job: job.starting().fail(FailureReason.IMAGE_PULL), [LATE[0], *LATE[2:]]),
+        (lambda job: job.fail(FailureReason.POLICY, pod=None, namespace=None), LATE[2:]),
+    ],
+    ids=["ran", "never ran", "no pod"],
+)
+def test_deferred_what_the_triggerer_could_not_call_is_called_when_the_task_goes_on(
+    make: Callable[[], type[Recorder]], script: Script, hooks: list[str], task_run: TaskRun
+) -> None:
+    callback = make()
+    with ScriptedWorker(task_run.redis_url, script, arrives_after=task_run.is_deferred.wait) as worker:
+        deferred = task_run.defer(callbacks=[callback, Other])
+        event = fired_by(deferred.trigger)
+        with suppress(PodRelayFailure):
+            task_run.resume(deferred.method_name, {"event": event}, callbacks=[callback, Other])
+    calls = [call for call in Recorder.calls if call[0] != "other"]
+    assert [hook for hook, _ in calls] == ["on_sync_client_creation", "on_pod_manifest_created", *hooks]
+    assert {str(told["mode"]) for hook, told in calls if hook in hooks} == {"sync"}
+    for hook, told in calls:
+        if hook in LATE[:2]:
+            assert told["pod"].metadata.name == worker.played[0].pod
+    assert Recorder.calls.count(("other", {})) == (LATE[0] in hooks), (
+        "what the triggerer has called is not called again"
+    )
+
+
+class Other(PodRelayCallback):
+    @staticmethod
+    def on_pod_creation(**_: Any) -> None:
+        Recorder.calls.append(("other", {}))
+
+
+def test_deferred_what_a_late_hook_raises_fails_the_task(task_run: TaskRun) -> None:
+    def fails(**_: Any) -> None:
+        raise ZeroDivisionError
+
+    callback = type("<locals>.Fails", (PodRelayCallback,), {"on_pod_creation": staticmethod(fails)})
+    with ScriptedWorker(task_run.redis_url, hello, arrives_after=task_run.is_deferred.wait) as worker:
+        deferred = task_run.defer(callbacks=callback)
+        event = fired_by(deferred.trigger)
+        with pytest.raises(ZeroDivisionError):
+            task_run.resume(deferred.method_name, {"event": event}, callbacks=callback)
+    assert worker.played[0].record().cancel_requested_by is None
 
 
 def test_only_what_another_process_can_import_has_a_path() -> None:

@@ -163,7 +163,7 @@ async def test_triggers_of_one_loop_share_a_client_and_it_is_made_anew_in_anothe
 
 @pytest.mark.parametrize("status", JobTriggerStatus)
 def test_the_event_crosses_airflows_database_unchanged(status: JobTriggerStatus) -> None:
-    fired = JobTriggerEvent("job", status, "m", "pod", "ns", "g/1-0/2-0/", "FAILED", {"mine": [1]})
+    fired = JobTriggerEvent("job", status, "m", "pod", "ns", "g/1-0/2-0/", "FAILED", {"mine": [1]}, ("module:Name",))
     payload = json.loads(json.dumps(TriggerEvent(fired.encode()).payload))
     assert JobTriggerEvent.decode(payload) == fired
 

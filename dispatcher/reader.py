@@ -166,6 +166,9 @@ def explain(found: Presence) -> Silence | None:
         return Silence(SilenceKind.JOB_UNKNOWN, found.queue, None, text)
     if found.status.is_final or found.owner_is_alive or found.is_overdue:
         return None  # overdue: whoever looks ends it now
+    if found.too_old:
+        text = f"the job {found.too_old} (queue {found.queue!r}); waiting until such a one is there"
+        return Silence(SilenceKind.NO_WORKER, found.queue, _when(found.last_seen_at), text)
     if found.unserved_until is not None:
         left_s = max(0.0, found.unserved_until - found.at)
         whom = f"no worker of queue {found.queue!r} serves namespace {found.namespace!r}"

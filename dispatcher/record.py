@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 CHECKPOINT = "checkpoint:"
 REACHED = "at:"
+#: The version that the job's worker needs. 0.1 takes each field ``at:`` for a time, and this one for one that it cannot
+#: read: so it leaves the job alone.
+MIN_WORKER_VERSION = "at:min_worker_version"
 
 NO_CHAIN = "0" * 64
 
@@ -44,6 +47,7 @@ _COUNT = re.compile(r"0|[1-9][0-9]{0,15}")
 _SECONDS = re.compile(r"[0-9]+\.?[0-9]*")
 _TIMESTAMP = re.compile(r"-|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[0-9.Z:+-]*")
 _CHAIN = re.compile(r"[0-9a-fA-F]{64}")
+_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 _QUEUE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 
@@ -156,6 +160,7 @@ class JobRecord:
     is_forgotten: bool = False  #: its pod is gone (or kept and marked), nothing is left to do
     predecessor: str | None = None
     wait: WaitReason | None = None  #: None: a worker
+    min_worker_version: str = ""
     not_before: float = 0.0  #: back-off: no launch before this time (seconds, Redis' clock)
     reached: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Mapping[tuple[int, str], Checkpoint] = field(default_factory=dict)  #: by (attempt, container)
@@ -300,6 +305,7 @@ def decode_record(job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         is_forgotten=bool(text.get("forgotten")),
         predecessor=found.optional("predecessor"),
         wait=found.read("wait", _wait, None),
+        min_worker_version=found.read(MIN_WORKER_VERSION, _version, ""),
         not_before=found.read("not_before", read_seconds, 0.0),
         reached=reached,
         checkpoints=_checkpoints(found),
@@ -391,13 +397,20 @@ def _queue(text: str) -> str:
     return text
 
 
+def _version(text: str) -> str:
+    if not _VERSION.fullmatch(text):
+        raise ValueError(f"{shown(text)} is no version")
+    return text
+
+
 def _decode_reason(text: str | None) -> FailureReason | None:
     """Return the reason; None also for a newer version's."""
     return next((reason for reason in FailureReason if reason == text), None)
 
 
 def _reached(found: _Fields) -> dict[str, float]:
-    times = {name.removeprefix(REACHED): found.read(name, read_seconds, None) for name in found.under(REACHED)}
+    names = (name for name in found.under(REACHED) if name != MIN_WORKER_VERSION)
+    times = {name.removeprefix(REACHED): found.read(name, read_seconds, None) for name in names}
     return {what: at for what, at in times.items() if at is not None}
 
 

@@ -33,6 +33,7 @@ from dispatcher.errors import InvalidSpecError
 from dispatcher.pod_shape import SPEC as SHAPED_FIELDS
 from dispatcher.pod_shape import shape_problems
 from dispatcher.status import FailureReason
+from dispatcher.version import SINCE, VERSION, check_needed, is_older, latest, needed_version
 
 #: A spec as JSON (:meth:`JobSpec.encode`), at most: what all annotations of a pod may hold together.
 SPEC_LIMIT_BYTES: Final = 256 * 1024
@@ -98,8 +99,8 @@ class EnvVar(BaseModel):
         return self
 
 
-#: Left out of the digest: they say who asks and when, not what is asked.
-_NOT_ASKED = frozenset({"id", "trace", "try_number", "volatile_labels", "submitted_by"})
+#: Left out of the digest: they say who asks and when, and who is to do it, not what is asked.
+_NOT_ASKED = frozenset({"id", "trace", "try_number", "volatile_labels", "submitted_by", "min_worker_version"})
 
 
 class JobSpec(BaseModel):
@@ -111,6 +112,7 @@ class JobSpec(BaseModel):
     key: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     queue: QueueName = "default"
     priority: Priority = Priority.NORMAL
+    min_worker_version: str | None = None  #: None: the one that knows all its fields
     name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "job"
 
     # The base container.
@@ -203,6 +205,13 @@ class JobSpec(BaseModel):
             )
         return value
 
+    @field_validator("min_worker_version", mode="before")
+    @classmethod
+    def _a_version(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError(f'write it in quotes, "{str(value)[:_SHOWN_CHARACTERS]}": 0.10 as a number is 0.1')
+        return check_needed(value) if isinstance(value, str) else value
+
     @field_validator("fail_on")
     @classmethod
     def _not_said_twice(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -241,6 +250,13 @@ class JobSpec(BaseModel):
         return (self.fail_on or self.end_when) == "all"
 
     @property
+    def needed_worker_version(self) -> str:
+        """The version (``1.2.3``) that the job's worker must have; '' where any will do."""
+        fields = JobSpec.model_fields
+        used = (name for name in SINCE if getattr(self, name) != fields[name].default)
+        return latest(filter(None, (needed_version(used), self.min_worker_version)))
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of what is asked, without id, trace, try number, volatile labels and submitter."""
         text = json.dumps(self.asked(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -256,6 +272,17 @@ class JobSpec(BaseModel):
     def encode(self) -> str:
         """Write the spec as JSON for the wire, without the fields that have their default value; the id always."""
         return json.dumps({"id": self.id, **self.model_dump(mode="json", exclude_defaults=True)}, separators=(",", ":"))
+
+
+class _CarriedSpec(JobSpec):
+    """A spec that asks for a newer worker than this one: what this version does not know of it is kept for that one."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+def _kind_of(data: Mapping[str, Any]) -> type[JobSpec]:
+    needed = data.get("min_worker_version")
+    return _CarriedSpec if isinstance(needed, str) and is_older(VERSION, needed) else JobSpec
 
 
 def differing_fields(one: JobSpec, other: JobSpec) -> list[str]:
@@ -275,8 +302,10 @@ def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool
     )
 
 
-def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:
+def parse_spec(data: Mapping[str, Any], source: str = "spec", *, is_for_others: bool = False) -> JobSpec:
     """Make a spec from plain data (YAML, JSON, keyword arguments).
+
+    ``is_for_others``: where it asks for a worker that is newer than this version, its unknown fields are kept.
 
     Raises:
         InvalidSpecError: with one problem per mistake (the first ten): its path, and the nearest known name for a
@@ -284,7 +313,7 @@ def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:
     """
     if problems := _too_many(data):
         raise InvalidSpecError(problems, source)
-    spec = _validated(data, source)
+    spec = _validated(data, source, _kind_of(data) if is_for_others else JobSpec)
     if (size := len(spec.encode())) > SPEC_LIMIT_BYTES:
         text = f"{size} bytes as JSON, at most {SPEC_LIMIT_BYTES} are taken: put data into a config map, or a volume"
         raise InvalidSpecError([text], source)
@@ -292,7 +321,9 @@ def parse_spec(data: Mapping[str, Any], source: str = "spec") -> JobSpec:
 
 
 def decode_spec(text: str | bytes) -> JobSpec:
-    """Read a spec from the wire. Reading is lenient: fields of a newer version pass and are ignored.
+    """Read a spec from the wire. Reading is lenient: fields of a newer version pass, and are ignored.
+
+    They are kept where the spec asks for such a version: another worker runs it.
 
     Raises:
         InvalidSpecError: what is there is no spec.
@@ -303,7 +334,9 @@ def decode_spec(text: str | bytes) -> JobSpec:
         raise InvalidSpecError([f"not JSON: {error}"]) from error
     if not isinstance(data, dict):
         raise InvalidSpecError(["must be a JSON object"])
-    return _validated({name: value for name, value in data.items() if name in JobSpec.model_fields}, "spec")
+    if (kind := _kind_of(data)) is JobSpec:
+        data = {name: value for name, value in data.items() if name in JobSpec.model_fields}
+    return _validated(data, "spec", kind)
 
 
 def _too_many(data: Mapping[str, Any]) -> list[str]:
@@ -317,9 +350,9 @@ def _too_many(data: Mapping[str, Any]) -> list[str]:
     return [f"{_shown(str(longest))}: {entries[longest]} entries, at most {_ENTRIES_LIMIT} are taken of all fields"]
 
 
-def _validated(data: Mapping[str, Any], source: str) -> JobSpec:
+def _validated(data: Mapping[str, Any], source: str, kind: type[JobSpec]) -> JobSpec:
     try:
-        return JobSpec.model_validate(dict(data))
+        return kind.model_validate(dict(data))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         problems = [_problem(e, has_hint=i < _MAX_HINTS) for i, e in enumerate(found[:_MAX_PROBLEMS])]

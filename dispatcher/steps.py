@@ -16,6 +16,7 @@ from dispatcher.errors import InvalidSpecError, JobIdTakenError
 from dispatcher.events import Ended, JobResult, Notice, StatusChanged, encode_event
 from dispatcher.message import MESSAGE_BUCKETS, PRIORITY_BUCKETS, encode_message
 from dispatcher.record import (
+    MIN_WORKER_VERSION,
     UNREADABLE,
     JobRecord,
     decode_generation,
@@ -28,6 +29,7 @@ from dispatcher.script import Argument
 from dispatcher.script import Step as Step
 from dispatcher.spec import JobSpec, decode_spec, differing_fields
 from dispatcher.status import FailureReason, Status, may_start_from
+from dispatcher.version import VERSION
 
 
 class SubmitOutcome(StrEnum):
@@ -78,6 +80,7 @@ def submit(spec: JobSpec, *, with_message: bool = True) -> Step[Submitted]:
             spec.key or "",
             *retention_arguments(spec),
             spec.namespace or "",
+            spec.needed_worker_version,
         ),
         lambda reply: _decode_submitted(reply, spec),
     )
@@ -126,7 +129,7 @@ class ClaimOutcome(StrEnum):
     MISSING = "missing"
     REDIS_CHANGED = "redis_changed"  #: Redis has lost writes, perhaps the job's end: its owner goes first
     NO_LEASE = "no_lease"  #: this worker's own lease is over: renew it first
-    NOT_SERVED = "not_served"  #: its namespace is not among this worker's
+    NOT_SERVED = "not_served"  #: its namespace is not among this worker's, or it needs a newer version
     UNREADABLE = "unreadable"  #: this version cannot read the record (a newer one's, or junk): leave the job alone
 
 
@@ -147,11 +150,12 @@ def claim(
     default_namespace: str = "",
     former_owner: str = "",
     redis_life: str = "",
+    version: str = VERSION,
 ) -> Step[Claimed]:
     """Take a job that has no owner, or whose ``former_owner``'s lease is over.
 
     ``namespaces``: those that this worker serves; a job that names none counts as one of its ``default_namespace``
-    ('': any worker may take it).
+    ('': any worker may take it). ``version``: this worker's; a job that needs a newer one is not claimed.
     """
 
     def decode(reply: Any) -> Claimed:
@@ -168,7 +172,7 @@ def claim(
         (names.job(job_id), names.worker(incarnation)),
         (
             *(job_id, incarnation, former_owner, encode_event(Notice(text=text))),
-            *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace, redis_life),
+            *(f" {' '.join(namespaces)} ", encode_event(unserved), default_namespace, redis_life, version),
         ),
         decode,
     )
@@ -501,6 +505,7 @@ class SurveyRow:
     is_overdue: bool
     last_step: str
     unreadable: str = ""
+    min_worker_version: str = ""
 
     @property
     def is_ownerless(self) -> bool:
@@ -534,6 +539,7 @@ def _decode_row(r: Sequence[str]) -> SurveyRow:
         is_overdue=r[11] == "1",
         last_step=r[12],
         unreadable=r[13] if is_job_id(r[0]) else f"{shown(r[0])} is no job's id",
+        min_worker_version=r[14],
     )
 
 
@@ -542,8 +548,9 @@ class Presence:
     """Who is there to work on a job. Times in seconds of Redis' clock.
 
     ``status`` None: it has no record. ``is_overdue``: it waits beyond one of its limits; anybody may end it then
-    (:func:`expire`). ``workers_alive`` counts those that serve the job's queue and ``namespace`` ('' where it names
-    none). ``unserved_until``: none of the live ones is to serve the namespace, and so long the job waits for one.
+    (:func:`expire`). ``workers_alive`` counts those that can run the job: they serve its queue and ``namespace`` (''
+    where it names none), in a version that it needs. ``unserved_until``: none of the live ones is to serve the
+    namespace, and so long the job waits for one. ``too_old``: why none of them can run it, where it is their version.
     """
 
     at: float
@@ -560,6 +567,7 @@ class Presence:
     last_event_id: str
     last_log_id: str
     unserved_until: float | None = None
+    too_old: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -592,6 +600,7 @@ def presence(job_id: str) -> Step[Presence]:
             last_event_id=r[11],
             last_log_id=r[12],
             unserved_until=float(r[13]) if r[13] else None,
+            too_old=r[14],
         )
 
     keys = (names.job(job_id), names.GENERATION, names.events(job_id), names.log(job_id))
@@ -668,7 +677,8 @@ def restore(
         (str(x) for x in retention_arguments(spec)),
         strict=True,
     )
-    pairs = [part for pair in {**always, **dict(retention), **fields}.items() for part in pair]
+    needed = {MIN_WORKER_VERSION: spec.needed_worker_version} if spec.needed_worker_version else {}
+    pairs = [part for pair in {**always, **needed, **dict(retention), **fields}.items() for part in pair]
     return Step(
         "restore",
         (names.job(record.job_id), names.active(spec.queue), names.queues(), names.GENERATION),

@@ -295,8 +295,8 @@ class WorkerLoop:
         if controller is not None:
             controller.wake()
 
-    def offered(self, job_id: str, namespace: str) -> None:
-        self.jobs.offered(job_id, namespace)
+    def offered(self, job_id: str, namespace: str, min_worker_version: str) -> None:
+        self.jobs.offered(job_id, namespace, min_worker_version)
 
     def sweep_soon(self) -> None:
         """Sweep now: another worker has let go of jobs."""

@@ -42,6 +42,7 @@ def rows_of(record: "JobRecord") -> Iterator[tuple[str, str]]:
     yield from _end_rows(record)
     yield "cancel requested by", record.cancel_requested_by or ""
     yield "owner", f"{record.owner} (epoch {record.epoch})" if record.owner else f"none (epoch {record.epoch})"
+    yield "needs worker", f"{record.min_worker_version} or newer" if record.min_worker_version else ""
     yield "attempt", f"{record.attempt} of {record.spec.launch_retries + 1}"
     yield "takeovers", str(record.takeovers)
     yield "pod", f"{record.namespace or ''}/{record.pod}" if record.pod else ""

@@ -144,6 +144,7 @@ def record_object(record: JobRecord) -> dict[str, Any]:
         "exit_code": record.result.exit_code if record.result else None,
         "owner": record.owner,
         "epoch": record.epoch,
+        "min_worker_version": record.min_worker_version or None,
         "attempt": record.attempt,
         "takeovers": record.takeovers,
         "namespace": record.namespace,

@@ -6,26 +6,27 @@
 --       asked and what there is
 -- Returns expired, or early (not QUEUED, has a pod, its time is not over, or it cannot be read), or missing
 local found = fields(KEYS[1], 'status', 'pod', 'at:queued', 'queue_timeout_s', 'queue', 'owner', 'wait', 'detail', 'namespace',
-  'unserved_until')
+  'unserved_until', NEEDED)
 if not found[1] then return 'missing' end
 local at, queue, owner, namespace = now(), found[5] or '', found[6] or '', found[9] or ''
 if not is_overdue(at, found[1], owner, found[2], found[3], found[4], found[10]) then return 'early' end
 if strange_of(whole(KEYS[1])) then return 'early' end
-local can = prospect(queue, namespace, at)
+local can = prospect(queue, namespace, at, found[11])
 local i, reason = 2, 'queue_timeout'
 if found[7] == 'quota' then i, reason = 4, 'quota_timeout' end
 if not is_overdue(at, found[1], owner, found[2], found[3], found[4]) then
   if can.awaited or can.alive == 0 or namespace == '' then
     although_full()
     redis.call('HDEL', KEYS[1], 'unserved_until')
-    if can.serves then offer(queue, ARGV[1], namespace) end
+    if can.serves then offer(queue, ARGV[1], namespace, found[11]) end
     return 'early'
   end
   i, reason = 6, 'invalid_spec'
 end
 local function within(text) return string.sub(cjson.encode(text), 2, -2) end
-local last = ' (no worker is alive on the queue)'
-if (found[8] or '') ~= '' then last = ' (it last said: ' .. within(found[8]) .. ')'
+local said, last = found[8] or '', ' (no worker is alive on the queue)'
+if said == '' and #can.too_old > 0 and not can.serves then said = why_nobody(can, namespace, found[11]) end
+if said ~= '' then last = ' (it last said: ' .. within(said) .. ')'
 elseif can.alive > 0 then last = ' (live workers of the queue: ' .. can.alive .. '; none has taken it)' end
 local served = #can.others > 0 and within(table.concat(can.others, ', ', 1, math.min(#can.others, 20))) or 'none'
 if #can.others > 20 then served = served .. ', …' end

@@ -44,12 +44,19 @@ local function is_checkpoint(x, name)
   if at ~= '-' and not string.find(at, '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[%d.Z:+-]*$') then return false end
   return is_count(attempt) and is_count(last) and is_count(nth) and is_count(bytes)
 end
+-- Three numbers, as a record names the version that its job needs.
+local function is_version(x)
+  local found = {string.match(x, '^(%d+)%.(%d+)%.(%d+)$')}
+  return #found == 3 and #found[1] <= 4 and #found[2] <= 4 and #found[3] <= 4
+end
+-- 0.1 takes each field `at:` for a time, and this one for one that it cannot read: so it leaves the job alone.
+local NEEDED = 'at:min_worker_version'
 local READ = {
   status = function(x) return KNOWN.status[x] end,
   intent = function(x) return x == '' or KNOWN.intent[x] end,
   intent_reason = function(x) return x == '' or KNOWN.reason[x] end,
   queue = function(x) return #x <= 63 and string.find(x, '^[a-z0-9][a-z0-9-]*$') end,
-  epoch = is_tally, attempt = is_tally, takeovers = is_tally, not_before = is_time,
+  epoch = is_tally, attempt = is_tally, takeovers = is_tally, not_before = is_time, [NEEDED] = is_version,
 }
 -- Whether this version cannot read the field: another version's status or intent, or junk. Whoever wrote it knows what
 -- it means, so no worker that does not touches the job. dispatcher/record.py reads the same.
@@ -81,13 +88,25 @@ local function whole(job)
   return found
 end
 
--- What a worker says of itself: its namespaces, why it is refused in others, and when it was last seen (0: not said).
--- Of an unreadable entry nothing: one bad entry must not blind everybody.
+-- What a worker says of itself: its namespaces, why it is refused in others, when it was last seen (0: not said), its
+-- version ('': before 0.2). Of an unreadable entry nothing: one bad entry must not blind everybody.
 local function said_by(json)
   local is_json, said = pcall(cjson.decode, json)
   if not is_json or type(said) ~= 'table' then said = {} end
   local function as_table(x) return type(x) == 'table' and x or {} end
-  return {namespaces = as_table(said.namespaces), refused = as_table(said.refused), last_seen = seconds(said.last_seen) or 0}
+  local version = type(said.version) == 'string' and string.match(said.version, '^%d+%.%d+%.%d+[%w.+-]*$') or ''
+  return {namespaces = as_table(said.namespaces), refused = as_table(said.refused), last_seen = seconds(said.last_seen) or 0,
+    version = string.sub(version, 1, 32)}
+end
+-- Whether a worker of this version lacks what a job needs (false or nil: nothing). Pre-releases count as their release.
+local function is_older(version, needed)
+  if not needed then return false end
+  local has, needs = {string.match(version, '^(%d+)%.(%d+)%.(%d+)')}, {string.match(needed, '^(%d+)%.(%d+)%.(%d+)')}
+  for i = 1, 3 do
+    local mine, other = tonumber(has[i] or 0), tonumber(needs[i] or 0)
+    if mine ~= other then return mine < other end
+  end
+  return false
 end
 -- Whether a worker that says this of itself serves the namespace ('': its own).
 local function serves(said, namespace)
@@ -102,17 +121,18 @@ local function workers_of(queue)
   local found = redis.pcall('HGETALL', 'podrelay:queue:' .. queue .. ':workers')
   return found.err and {} or found
 end
--- What a job in this namespace can expect of its queue's workers. `serves`: one that is alive would take it; `refused`:
--- one is to serve it, and this is why it cannot (false: none is); `awaited`: one is to serve it, or did within the last
--- hour and may come back; `alive`: how many there are, and `others` what these are to serve.
+-- What a job in this namespace that needs this version (false: any) can expect of its queue's workers. `serves`: one that
+-- is alive would take it; `refused`: one is to serve it, and this is why it cannot (false: none is); `awaited`: one is to
+-- serve it, or did within the last hour and may come back; `alive`: how many there are, and `others` what these are to
+-- serve; `too_old`: the versions of those that would take it if they were newer.
 local SERVED_LATELY_S = 3600
-local function prospect(queue, namespace, at)
-  local found = {serves = false, refused = false, awaited = false, alive = 0, others = {}}
-  local workers, listed = workers_of(queue), {}
-  local function note(name)
-    if type(name) == 'string' and not listed[name] and #found.others < 1000 then
-      listed[name] = true
-      found.others[#found.others + 1] = name
+local function prospect(queue, namespace, at, needed)
+  local found = {serves = false, refused = false, awaited = false, alive = 0, others = {}, too_old = {}}
+  local workers, listed = workers_of(queue), {others = {}, too_old = {}}
+  local function note(name, list)
+    if type(name) == 'string' and not listed[list][name] and #found[list] < 1000 then
+      listed[list][name] = true
+      found[list][#found[list] + 1] = name
     end
   end
   for i = 1, #workers, 2 do
@@ -121,20 +141,35 @@ local function prospect(queue, namespace, at)
     if (has or why ~= nil) and at < said.last_seen + SERVED_LATELY_S then found.awaited = true end
     if redis.call('EXISTS', 'podrelay:worker:' .. workers[i]) == 1 then
       found.alive = found.alive + 1
-      found.serves = found.serves or has
+      if has and is_older(said.version, needed) then
+        note(said.version == '' and 'before 0.2' or said.version, 'too_old')
+        found.awaited = true
+      else
+        found.serves = found.serves or has
+      end
       if why ~= nil then found.awaited = true end
       found.refused = found.refused or type(why) == 'string' and why
-      for _, name in ipairs(said.namespaces) do note(name) end
-      for name in pairs(said.refused) do note(name) end
+      for _, name in ipairs(said.namespaces) do note(name, 'others') end
+      for name in pairs(said.refused) do note(name, 'others') end
     end
   end
   found.awaited = found.awaited or found.serves
   table.sort(found.others)
+  table.sort(found.too_old)
   return found
 end
--- Tell the queue's workers of a job that only some of them serve: its message may have come to another.
-local function offer(queue, job_id, namespace)
-  local told = cjson.encode({offered = job_id, namespace = namespace})
+-- Why no living worker takes a job, where none does: their versions, or its namespace.
+local UNSERVED, TOO_OLD = 'no worker serves namespace ', 'needs a worker of version '
+local function why_nobody(can, namespace, needed)
+  if needed and (#can.too_old > 0 or namespace == '') then
+    local alive = table.concat(can.too_old, ', ', 1, math.min(#can.too_old, 10))
+    return TOO_OLD .. '≥ ' .. needed .. '; those alive: ' .. (alive == '' and 'none' or alive)
+  end
+  return UNSERVED .. namespace .. (can.refused and ': ' .. can.refused or '')
+end
+-- Tell the queue's workers of a job that only some of them can run: its message may have come to another.
+local function offer(queue, job_id, namespace, needed)
+  local told = cjson.encode({offered = job_id, namespace = namespace, min_worker_version = needed or nil})
   redis.call('PUBLISH', 'podrelay:queue:' .. queue .. ':control', told)
 end
 -- How long a job waits in a namespace that none of its queue's live workers is to serve: a worker that has just been told

@@ -1,7 +1,8 @@
 -- Submit a job, or attach to the one that its key stands for: record, index, event and queue message in one step.
 -- KEYS: job, active, queues, generation, message list
 -- ARGV: job id, queue, spec, digest, event, message ('' for none), new generation, key ('' for none),
---       retention_s, acknowledged_retention_s, queue_timeout_s, namespace ('' for the worker's own)
+--       retention_s, acknowledged_retention_s, queue_timeout_s, namespace ('' for the worker's own), version that the
+--       worker needs ('' for any)
 -- Returns {outcome, job id, generation}: created, exists (this very id), attached, successor; too_large, its size and the
 -- limit in bytes; or taken, and of the job that has this id: queue, status and spec
 local job_id, queue, digest, key = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
@@ -46,6 +47,7 @@ redis.call('HSET', KEYS[1], 'spec', ARGV[3], 'digest', digest, 'queue', queue, '
   'generation', generation, 'attempt', '0', 'epoch', '0', 'at:submitted', text(at), 'at:queued', text(at),
   'retention_s', ARGV[9], 'acknowledged_retention_s', ARGV[10], 'queue_timeout_s', ARGV[11])
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'namespace', ARGV[12]) end
+if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], NEEDED, ARGV[13]) end
 if key ~= '' then redis.call('HSET', KEYS[1], 'key', entry) end
 if predecessor then redis.call('HSET', KEYS[1], 'predecessor', predecessor) end
 redis.call('ZADD', KEYS[2], text(at), job_id)

@@ -50,8 +50,8 @@ class Heard:
     def wake(self, job_id: str) -> None:
         self.told.append(("wake", job_id))
 
-    def offered(self, job_id: str, namespace: str) -> None:
-        self.told.append(("offered", job_id, namespace))
+    def offered(self, job_id: str, namespace: str, min_worker_version: str) -> None:
+        self.told.append(("offered", job_id, namespace, min_worker_version))
 
     def sweep_soon(self) -> None:
         self.told.append(("sweep",))
@@ -132,7 +132,8 @@ async def test_control_messages_that_are_none_are_dropped_and_the_next_is_heard(
     [
         ({"cancel": "j"}, ("check", "j")),
         ({"wake": "j", "of a newer version": [1]}, ("wake", "j")),
-        ({"offered": "j", "namespace": "n"}, ("offered", "j", "n")),
+        ({"offered": "j", "namespace": "n"}, ("offered", "j", "n", "")),
+        ({"offered": "j", "namespace": "n", "min_worker_version": "0.3.0"}, ("offered", "j", "n", "0.3.0")),
         ({"released": "w"}, ("sweep",)),
     ],
 )

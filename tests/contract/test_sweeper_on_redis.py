@@ -280,6 +280,20 @@ async def test_a_job_of_a_namespace_that_nobody_serves_is_claimed_so_that_it_say
     assert jobs.claimed == [{job_id: ""}]
 
 
+async def test_jobs_that_need_a_newer_worker_keep_none_from_being_launched(
+    ctx: Context, store: RedisDriver, jobs: Jobs
+) -> None:
+    too_new = [store.submit(min_worker_version="99.0").job_id for _ in range(30)]
+    job_id = store.submit().job_id
+    for x in (*too_new, job_id):
+        submitted_before(store, x, 600)
+    without_messages(store)
+    jobs.outcomes = dict.fromkeys(too_new, ClaimOutcome.NOT_SERVED)
+    await sweep(ctx, jobs)
+    assert {job_id: ""} in jobs.claimed
+    assert len(jobs.claimed) == 1 + 20  # a batch of them, so that they say what they wait for
+
+
 async def test_a_blind_worker_takes_nothing_over(ctx: Context, store: RedisDriver, jobs: Jobs, other: Worker) -> None:
     """A claim of a job that waits is refused, and tells why; of one that has run none is tried."""
     waits, runs = store.owned(other), store.owned(other)

@@ -54,6 +54,10 @@ FORGERIES: dict[str, Forgery] = {
     "an attempt that no worker comes to": Forgery({"attempt": "1000000000"}, "attempt"),
     "attempt x": Forgery({"attempt": "x"}, "attempt"),
     "takeovers -3": Forgery({"takeovers": "-3"}, "takeovers"),
+    **{
+        f"needs version {text!r}": Forgery({"at:min_worker_version": text}, "at:min_worker_version")
+        for text in ("", "0.2", "1.2.3.4", "10000.0.0", "v1.0.0", ">= 0.2.0", "[1]", b"\xff", "-1.0.0")
+    },
     "not_before nan": Forgery({"not_before": "nan"}, "not_before"),
     "queued at x": Forgery({"at:queued": "x"}, "at:queued"),
     "queued at nan": Forgery({"at:queued": "nan"}, "at:queued"),

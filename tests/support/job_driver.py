@@ -14,6 +14,7 @@ from dispatcher.record import Checkpoint, JobRecord, chain_next, checkpoint_fiel
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason, Status
 from dispatcher.steps import Appended, Claimed, Fence, Moved, Step, Submitted
+from dispatcher.version import VERSION
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -39,9 +40,16 @@ class Worker:
         """The lease runs out."""
         self.store.client.delete(names.worker(self.incarnation))
 
-    def claim(self, job_id: str, *, former_owner: str = "", namespaces: Sequence[str] = ("default",)) -> Claimed:
+    def claim(
+        self,
+        job_id: str,
+        *,
+        former_owner: str = "",
+        namespaces: Sequence[str] = ("default",),
+        version: str = VERSION,
+    ) -> Claimed:
         claimed = self.store.run(
-            steps.claim(job_id, self.incarnation, namespaces=namespaces, former_owner=former_owner)
+            steps.claim(job_id, self.incarnation, namespaces=namespaces, former_owner=former_owner, version=version)
         )
         if claimed.record is not None:
             self.epochs[job_id] = claimed.record.epoch

@@ -227,3 +227,17 @@ def test_a_refusal_tells_who_sent_it_and_nothing_of_what_was_asked() -> None:
     assert found.sender["origin"] == r"'gen1@there\n'"
     assert found.sender.keys() == {"task", "id", "origin"}
     assert "CANARY" not in repr(found)
+
+
+def test_a_spec_for_a_newer_worker_passes_with_all_that_it_says() -> None:
+    asked = {**SPEC, "min_worker_version": "99.0", "of_the_future": [1]}
+    found = admitted(message(asked))
+    assert isinstance(found, Launch)
+    assert isinstance(found.job, JobSpec)
+    assert json.loads(found.job.encode()) == {**asked, "queue": "gpu"}
+    assert "of_the_future: unknown field" in refused(message({**SPEC, "of_the_future": [1]}))
+
+
+@pytest.mark.parametrize("odd", [10**9, "1000000000", ["0.2"], {}, "latest", 0.2, True, "0.2\n", "\u0660.2"])
+def test_an_odd_version_is_refused_with_words(odd: object) -> None:
+    assert "message: min_worker_version: " in refused(message({**SPEC, "min_worker_version": odd}))

@@ -118,7 +118,7 @@ def test_every_field_of_the_spec_about_the_pod_is_in_the_golden_manifest() -> No
         *("id", "key", "queue", "priority", "base_container", "get_logs", "container_logs", "init_container_logs"),
         *("log_limit_bytes", "log_drain_timeout_s", "queue_timeout_s", "startup_timeout_s", "schedule_timeout_s"),
         *("image_pull_grace_s", "run_timeout_s", "on_finish", "end_when", "fail_on", "launch_retries", "retry_on"),
-        *("retention_s", "acknowledged_retention_s", "trace", "try_number", "submitted_by"),
+        *("retention_s", "acknowledged_retention_s", "trace", "try_number", "submitted_by", "min_worker_version"),
     }
     assert set(JobSpec.model_fields) - elsewhere == SPECS["manifest-full"].model_fields_set - elsewhere
 

@@ -25,7 +25,7 @@ SPEC = JobSpec(id="job-1", image="x")
 #: What the steps write by themselves, and what only a reader says of a record.
 NOT_THE_OWNERS = {
     *("job_id", "spec", "digest", "status", "generation", "owner", "epoch", "acknowledged", "is_forgotten"),
-    *("reached", "checkpoints", "log_end", "last_step"),
+    *("reached", "checkpoints", "log_end", "last_step", "min_worker_version"),
     *("unreadable", "unreadable_state", "unreadable_result", "reason_text"),
 }
 

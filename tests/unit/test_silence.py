@@ -92,3 +92,12 @@ def test_a_redis_that_is_away_is_told_once_and_again_after_it_was_there() -> Non
     assert watch.redis_away(error) is None
     watch.look(found(owner_is_alive=True))
     assert watch.redis_away(error) is not None
+
+
+def test_workers_that_are_all_too_old_are_told_with_their_versions() -> None:
+    told = explain(found(workers_alive=0, too_old="needs a worker of version ≥ 0.9.0; those alive: 0.8.2"))
+    assert told is not None
+    assert told.kind is SilenceKind.NO_WORKER
+    assert told.text == (
+        "the job needs a worker of version ≥ 0.9.0; those alive: 0.8.2 (queue 'gpu'); waiting until such a one is there"
+    )

@@ -10,6 +10,7 @@ from dispatcher import spec as spec_module
 from dispatcher.errors import InvalidSpecError
 from dispatcher.spec import JobSpec, OnFinish, Priority, decode_spec, parse_spec
 from dispatcher.status import FailureReason
+from dispatcher.version import SINCE, VERSION
 from tests.support.golden_files import golden
 
 FULL = JobSpec(
@@ -89,6 +90,68 @@ def test_what_is_encoded_is_decoded(
 def test_fields_of_a_newer_version_pass_when_read() -> None:
     newer = {**json.loads(FULL.encode()), "from_the_future": {"x": 1}}
     assert decode_spec(json.dumps(newer)) == FULL
+
+
+def test_each_field_is_one_that_every_worker_knows_or_says_since_when() -> None:
+    of_0_1 = set(golden("spec-fields-0.1.txt").splitlines())
+    assert JobSpec.model_fields.keys() - of_0_1 == SINCE.keys(), "note it in dispatcher/version.py"
+
+
+@pytest.mark.parametrize(
+    ("fields", "needed"),
+    [
+        ({}, ""),
+        ({"end_when": "base"}, ""),
+        ({"end_when": "all"}, "0.2.0"),
+        ({"min_worker_version": "0.3"}, "0.3.0"),
+        ({"min_worker_version": "0.1"}, "0.2.0"),
+        ({"min_worker_version": "0.1.9", "end_when": "all"}, "0.2.0"),
+        ({"min_worker_version": "10.0.1", "end_when": "all"}, "10.0.1"),
+    ],
+)
+def test_a_spec_needs_the_version_that_it_names_or_that_knows_its_fields(fields: dict[str, str], needed: str) -> None:
+    spec = parse_spec({"image": "x", **fields})
+    assert spec.needed_worker_version == needed
+    assert decode_spec(spec.encode()).needed_worker_version == needed
+
+
+def test_who_is_to_run_a_job_makes_no_other_spec() -> None:
+    assert FULL.model_copy(update={"min_worker_version": "9.0"}).digest == FULL.digest
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.2, 'write it in quotes, "0.2"'),
+        (10**9, 'write it in quotes, "1000000000"'),
+        (True, "write it in quotes"),
+        ("1000000000", "must be a version as 0.2 or 0.2.1"),
+        ("v1", "must be a version"),
+        ("", "must be a version"),
+        ("0.2\n", "must be a version"),
+        ("1.2.3.4", "must be a version"),
+        (["0.2"], "valid string"),
+        ({"a": 1}, "valid string"),
+    ],
+)
+def test_what_is_no_version_is_refused_with_words(value: object, told: str) -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "x", "min_worker_version": value})
+    (problem,) = raised.value.problems
+    assert problem.startswith("min_worker_version: ")
+    assert told in problem
+
+
+def test_a_spec_for_a_newer_worker_keeps_what_this_version_does_not_know() -> None:
+    newer = {**json.loads(FULL.encode()), "from_the_future": {"x": 1}, "min_worker_version": "99.0"}
+    read = decode_spec(json.dumps(newer))
+    assert json.loads(read.encode()) == newer
+    assert parse_spec(newer, is_for_others=True) == read
+    assert read.digest != FULL.digest
+    with pytest.raises(InvalidSpecError, match="from_the_future: unknown field"):
+        parse_spec(newer)
+    with pytest.raises(InvalidSpecError, match="from_the_future: unknown field"):
+        parse_spec({**newer, "min_worker_version": VERSION}, is_for_others=True)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", "{}", '{"image": 5}', '{"image": "x", "queue": "NO"}', "null"])

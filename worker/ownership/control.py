@@ -27,8 +27,8 @@ class ControlListener(Protocol):
     def wake(self, job_id: str) -> None:
         """Look at the job: what it waits for may be there."""
 
-    def offered(self, job_id: str, namespace: str) -> None:
-        """Claim the job if its namespace is served here: the worker that heard of it does not serve it."""
+    def offered(self, job_id: str, namespace: str, min_worker_version: str) -> None:
+        """Claim the job if it can run here: the worker that heard of it does not serve its namespace, or is too old."""
 
     def sweep_soon(self) -> None:
         """Sweep: another worker has let go of jobs."""
@@ -90,7 +90,9 @@ class Control:
                 self._listener.check(job_id)
             case {"wake": str(job_id)}:
                 self._listener.wake(job_id)
+            case {"offered": str(job_id), "namespace": str(namespace), "min_worker_version": str(needed)}:
+                self._listener.offered(job_id, namespace, needed)
             case {"offered": str(job_id), "namespace": str(namespace)}:
-                self._listener.offered(job_id, namespace)
+                self._listener.offered(job_id, namespace, "")
             case {"released": _}:
                 self._listener.sweep_soon()

@@ -12,6 +12,7 @@ import structlog
 from dispatcher.record import JobRecord
 from dispatcher.spec import JobSpec
 from dispatcher.steps import Claimed, ClaimOutcome, Step, claim, release, submit
+from dispatcher.version import VERSION, is_older
 from worker.context import Context
 from worker.guard import QUIET_S
 from worker.jobs.controller import JobController
@@ -177,11 +178,12 @@ class JobControllers:
             if not self._is_closed:
                 self.capacity_changed()
 
-    def offered(self, job_id: str, namespace: str) -> None:
-        """Claim a job that another worker heard of and does not serve, if this one serves its namespace."""
+    def offered(self, job_id: str, namespace: str, min_worker_version: str) -> None:
+        """Claim a job that another worker heard of and cannot run, if this one can."""
         # Nobody else may try: a claim by a worker that does not serve it offers the job again, to everybody.
         is_new = job_id not in self._offers and len(self._offers) < MOST_OFFERS
-        if self.may_take_more and is_new and namespace in self._ctx.served:
+        can_run = namespace in self._ctx.served and not is_older(VERSION, min_worker_version)
+        if self.may_take_more and is_new and can_run:
             self._offers.add(job_id)
             self._keep_task(asyncio.create_task(self._take_offer(job_id), name=f"offered job {job_id}"))
 

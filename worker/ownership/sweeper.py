@@ -19,6 +19,7 @@ from dispatcher.message import MESSAGE_BUCKETS
 from dispatcher.record import JobRecord, encode_record
 from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome, Fence, RestoreOutcome, SurveyRow, expire, restore
+from dispatcher.version import VERSION, is_older
 from worker.cluster.client import Backoff, ClusterRefusedError, ClusterUnavailableError
 from worker.cluster.observation import Observation
 from worker.context import Context
@@ -126,7 +127,8 @@ class Sweeper:
         )
 
     def _is_served(self, row: SurveyRow) -> bool:
-        return (row.namespace or self._ctx.default_namespace) in self._ctx.served
+        is_new_enough = not is_older(VERSION, row.min_worker_version)
+        return is_new_enough and (row.namespace or self._ctx.default_namespace) in self._ctx.served
 
     def _is_left_alone(self, row: SurveyRow) -> bool:
         """Whether this version cannot read the job's record: another one's status or intent, or junk."""
@@ -149,7 +151,7 @@ class Sweeper:
             await self._claim({row.job_id: ""})
 
     async def _tell_unserved(self, rows: list[SurveyRow]) -> None:
-        """Claim jobs that are not served here: the refusal offers them to a worker that can, or says that none can."""
+        """Claim jobs that cannot run here: the refusal offers them to a worker that can, or says that none can."""
         waiting = [row for row in rows if row.status is Status.QUEUED]
         for row in random.sample(waiting, min(BATCH, len(waiting))):
             await self._claim({row.job_id: row.owner})

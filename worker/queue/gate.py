@@ -148,7 +148,7 @@ def _job(argument: object, queue: str) -> str | JobSpec:
         case dict():
             try:
                 # The queue that a message came by is the job's queue, whatever the spec says.
-                return parse_spec({**argument, "queue": queue}, "message")
+                return parse_spec({**argument, "queue": queue}, "message", is_for_others=True)
             except InvalidSpecError as error:
                 raise _RefusedError(str(error)) from None
     raise _RefusedError("the task's one argument must be a job id or a spec (a JSON object)")

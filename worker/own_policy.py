@@ -63,11 +63,12 @@ class OwnPolicy:
         """Log what is risky or easily overlooked in where this worker runs jobs."""
         own, served = self.policy.own, self.policy.namespaces
         if own is not None and own.namespace in served:
+            is_pod_known = self._account is not None and self._account.pod
             log.warning(
                 "jobs run beside this worker: give them a namespace of their own (PODRELAY_NAMESPACES)",
                 namespace=own.namespace,
                 service_account=own.service_account,
-                refused="this service account, and the secrets of this pod",
+                refused="this service account" + (", and the secrets of this pod" if is_pod_known else ""),
             )
         if default_namespace not in served:
             log.warning(

@@ -116,6 +116,12 @@ def ended(*command: str, **environment: str) -> tuple[int, str]:
         (WORKER, {"PODRELAY_REDIS_URL": "redis://:CANARY@h:port"}, "PODRELAY_REDIS_URL: "),
         (WORKER, {"PODRELAY_REDIS_URL": "redis://:CANARY@h:99999"}, "PODRELAY_REDIS_URL: "),
         (WORKER, {"PODRELAY_REDIS_URL": "redis://:CANARY@h?sockett_timeout=1"}, "PODRELAY_REDIS_URL: "),
+        (WORKER, {"PODRELAY_POD_SECURITY": "none"}, "PODRELAY_POD_SECURITY: "),
+        (
+            WORKER,
+            {"PODRELAY_POD_SECURITY_EXEMPT": "hostPath"},
+            "no such control: 'hostPath' (did you mean 'hostPathVolumes'",
+        ),
         ((*WORKER, "--queue", "gpu"), {}, "takes no arguments, found '--queue'"),
         ((*PODRELAY, "worker", "--queue", "gpu"), {}, "takes no arguments, found '--queue'"),
         ((*PODRELAY, "worker"), {"PODRELAY_REDIS_ULR": "x"}, "PODRELAY_REDIS_ULR: no such setting"),

@@ -126,6 +126,12 @@ def test_no_level_opens_other_namespaces() -> None:
 def test_an_exemption_that_is_no_control_stops_the_worker_with_the_nearest_name() -> None:
     with pytest.raises(SettingsError, match=r"no such control: 'hostNamespace' \(did you mean 'hostNamespaces'\?\)"):
         policy(pod_security_exempt="hostNamespace:hostPID")
+    with pytest.raises(SettingsError, match=r"'hostNetwork' \(did you mean 'hostNamespaces:hostNetwork'\?\)"):
+        policy(pod_security_exempt="hostNetwork")
+    with pytest.raises(SettingsError, match=r"'hostPath' \(did you mean 'hostPathVolumes'\?\)"):
+        policy(pod_security_exempt="hostPath")
+    with pytest.raises(SettingsError, match=r"'hostPort' \(did you mean 'hostPorts'\?\)"):
+        policy(pod_security_exempt="hostPort")
     with pytest.raises(SettingsError, match="known are appArmorProfile, "):
         policy(pod_security_exempt="everything")
 

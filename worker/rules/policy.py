@@ -54,10 +54,20 @@ def policy_of(settings: WorkerSettings, namespaces: frozenset[str], own: OwnCred
     for exemption in settings.pod_security_exempt:
         name = exemption.partition(":")[0]
         if name not in known:
-            text = f"PODRELAY_POD_SECURITY_EXEMPT: no such control: {name!r}{nearest(name, known)}"
+            text = f"PODRELAY_POD_SECURITY_EXEMPT: no such control: {name!r}{_by_field(name) or nearest(name, known)}"
             raise SettingsError(f"{text}; known are {', '.join(known)}")
     level = Level[settings.pod_security.upper()]
     return Policy(namespaces, level, frozenset(settings.pod_security_exempt), own)
+
+
+def _by_field(name: str) -> str:
+    """Hint at the exemption for a field, where somebody wrote its name in place of its control's."""
+    for control in CONTROLS:
+        for rule in control.rules:
+            if any(name in re.findall(r"\w+", path) for path in rule.paths):
+                is_flag = any(one is False for one in rule.allowed) and name != control.name
+                return f" (did you mean '{control.name}{f':{name}' if is_flag else ''}'?)"
+    return ""
 
 
 def violations(manifest: KubernetesObject, policy: Policy) -> list[Violation]:

@@ -70,6 +70,13 @@ CAUSES: Final = (
     FailureCause(_R.INIT_FAILED, r"could not be started", _IMAGE, "Check its command, mounts and security context."),
     FailureCause(_R.INIT_FAILED, "", _CODE, "See its log."),
     FailureCause(_R.CONTAINER_FAILED, r"more memory than", _SPEC, _MEMORY),
+    FailureCause(
+        _R.CONTAINER_FAILED, r"could not be started.*(executable file not found|no such file)", _IMAGE, _COMMAND
+    ),
+    FailureCause(
+        _R.CONTAINER_FAILED, r"could not be started", _IMAGE, "Check its command, mounts and security context."
+    ),
+    FailureCause(_R.CONTAINER_FAILED, r"but (the node lost|the pod failed)", _CLUSTER, _AGAIN),
     FailureCause(_R.CONTAINER_FAILED, "", _CODE, "See its log."),
     # The return value
     FailureCause(

@@ -76,16 +76,17 @@ def start_problem(container: Container) -> StartProblem | None:
     match container.reason:
         case reason if reason in _IMAGE:
             text = f"image of container {container.name!r}: {waiting_words(container)}"
-            return StartProblem(_advised(FailureReason.IMAGE_PULL, text), may_heal=reason not in _IMAGE_NEVER)
+            return StartProblem(advised_failure(FailureReason.IMAGE_PULL, text), may_heal=reason not in _IMAGE_NEVER)
         case reason if reason in _CONFIG:
             text = f"container {container.name!r} cannot be configured: {quoted(container.message) or reason}"
-            return StartProblem(_advised(FailureReason.CONFIG_ERROR, text), may_heal=True)
+            return StartProblem(advised_failure(FailureReason.CONFIG_ERROR, text), may_heal=True)
         case reason if reason in _START:
             return StartProblem(start_error(container), may_heal=True)
     return None
 
 
-def _advised(reason: FailureReason, said: str) -> Failure:
+def advised_failure(reason: FailureReason, said: str) -> Failure:
+    """Return the failure for which this was said, with what to do."""
     return Failure(reason, advised(reason, said))
 
 
@@ -102,7 +103,7 @@ def waiting_words(container: Container) -> str:
 
 def start_error(container: Container) -> Failure:
     """Describe a container that was created and whose process could not be started."""
-    return _advised(FailureReason.START_ERROR, _start_error(container))
+    return advised_failure(FailureReason.START_ERROR, _start_error(container))
 
 
 def _start_error(container: Container) -> str:
@@ -121,7 +122,13 @@ def exit_failure(container: Container) -> Failure | None:
     if (found := _exit(container)) is None:
         return None
     reason, said = found
-    return _advised(reason, said)
+    return advised_failure(reason, said)
+
+
+def exit_words(container: Container) -> str:
+    """Say how a terminated container failed by itself, without what to do; empty where it exited with 0."""
+    found = _exit(container)
+    return "" if found is None else found[1]
 
 
 def _exit(container: Container) -> tuple[FailureReason, str] | None:
@@ -166,7 +173,7 @@ def restarted(pod: Observation) -> Failure | None:
     what = f"container {', '.join(again)} was" if again else "all containers of the pod are to be"
     by = f"by {pod.restart_rules}" if pod.restart_rules else "by the cluster: the pod does not say by which rule"
     text = f"{what} started again {by}; a job is one run of its pod, so that nothing is run twice unseen"
-    return _advised(FailureReason.CLUSTER_ERROR, text)
+    return advised_failure(FailureReason.CLUSTER_ERROR, text)
 
 
 def may_restart(pod: Observation) -> Failure | None:
@@ -177,7 +184,7 @@ def may_restart(pod: Observation) -> Failure | None:
     if not pod.restart_rules:
         return None
     text = f"the pod may run more than once: {pod.restart_rules}; a job is one run of its pod"
-    return _advised(FailureReason.POLICY, text)
+    return advised_failure(FailureReason.POLICY, text)
 
 
 def describe_exit(container: Container) -> str:
@@ -193,7 +200,7 @@ def describe_exit(container: Container) -> str:
 def init_failure(container: Container) -> Failure:
     """Describe a failed init container: the base container never starts."""
     _, said = _exit(container) or (None, "")
-    return _advised(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
+    return advised_failure(FailureReason.INIT_FAILED, f"init container failed, the base container never ran: {said}")
 
 
 def disrupted(disruption: Disruption) -> Failure:
@@ -202,7 +209,7 @@ def disrupted(disruption: Disruption) -> Failure:
         reason, who = FailureReason.PREEMPTED, "Kueue"
     else:
         reason, who = _DISRUPTIONS.get(disruption.reason, FailureReason.EVICTED), "the cluster"
-    return _advised(reason, f"{who} ended the pod: {quoted(disruption.reason)}: {quoted(disruption.message)}")
+    return advised_failure(reason, f"{who} ended the pod: {quoted(disruption.reason)}: {quoted(disruption.message)}")
 
 
 def unreachable_node(pod: Observation) -> str | None:
@@ -233,7 +240,7 @@ def ended_by_cluster(disruption: Disruption | None, node: str | None) -> Failure
 def node_lost(node: str) -> Failure:
     """Describe a pod that is, or was, to be deleted and whose node never reported how its containers ended."""
     text = f"node {node!r} does not answer, or is gone: the pod was to be deleted and never reported its end"
-    return _advised(FailureReason.NODE_LOST, f"{text}. It may still run there")
+    return advised_failure(FailureReason.NODE_LOST, f"{text}. It may still run there")
 
 
 def by_status_reason(observation: Observation) -> Failure | None:
@@ -241,13 +248,13 @@ def by_status_reason(observation: Observation) -> Failure | None:
     reason = _STATUS_REASONS.get(observation.reason)
     if reason is None:
         return None
-    return _advised(reason, f"the cluster ended the pod: {observation.reason}: {quoted(observation.message)}")
+    return advised_failure(reason, f"the cluster ended the pod: {observation.reason}: {quoted(observation.message)}")
 
 
 def rejected(observation: Observation) -> Failure:
     """Describe a pod that its node refused (OutOfcpu, NodeAffinity …): its base container never had a state."""
     said = ": ".join(x for x in (observation.reason, quoted(observation.message)) if x) or observation.phase
-    return _advised(FailureReason.CLUSTER_ERROR, f"node {observation.node!r} refused the pod: {said}")
+    return advised_failure(FailureReason.CLUSTER_ERROR, f"node {observation.node!r} refused the pod: {said}")
 
 
 def quoted(text: str) -> str:

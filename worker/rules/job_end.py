@@ -11,7 +11,7 @@ from typing import Final
 
 from dispatcher.spec import JobSpec, OnFinish
 from worker.cluster.observation import Container, Observation
-from worker.rules.failures import describe_exit, exit_failure, first_termination
+from worker.rules.failures import describe_exit, exit_words, first_termination
 from worker.rules.history import deletion_came_first
 
 #: Istio's proxy as a plain container never ends by itself. In a pod that has one KubernetesPodOperator looks at the
@@ -39,7 +39,7 @@ def progress_detail(counted: Sequence[Container]) -> str:
     awaits = [c.name if c.has_started else f"{c.name} (not started)" for c in counted if c.state != "terminated"]
     if not ended or not awaits:
         return ""
-    return f"{_listed(_how_it_ended(c) for c in ended)}; waiting for {_listed(awaits)}"
+    return f"{listed(_how_it_ended(c) for c in ended)}; waiting for {listed(awaits)}"
 
 
 def _how_it_ended(container: Container) -> str:
@@ -55,18 +55,18 @@ def told_beside(spec: JobSpec, pod: Observation, *, has_failed: bool) -> str:
     asked = _asked_for(spec)
     others = [first_termination(c) or c for c in pod.plain_containers if c.name in asked]
     cut = [c.name for c in others if c.state != "terminated" or deletion_came_first(pod, c)]
-    failures = [failure.message for c in others if c.name not in cut and (failure := exit_failure(c)) is not None]
+    failures = [words for c in others if c.name not in cut and (words := exit_words(c))]
     said = []
     if failures:
         how = "Others failed too" if has_failed else "Other containers failed, and only base counts"
-        said.append(f"{how}: {_listed(failures)}")
+        said.append(f"{how}: {listed(failures)}.")
     if cut and not has_failed:
         is_kept = spec.on_finish is OnFinish.KEEP_POD and not pod.is_being_deleted
         becomes = "goes on in its pod, which is kept" if is_kept else "is ended with its pod"
         why = f"beside {ISTIO_PROXY} base alone counts"
         if spec.end_when == "base":
             why = "end_when: all would wait for it"
-        said.append(f"The job ended with its base container, before {_listed(cut)}: what still runs {becomes} ({why}).")
+        said.append(f"The job ended with its base container, before {listed(cut)}: what still runs {becomes} ({why}).")
     return " ".join(said)
 
 
@@ -76,7 +76,8 @@ def _asked_for(spec: JobSpec) -> frozenset[str]:
     return frozenset(str(container.get("name")) for container in asked) - {spec.base_container}
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Join some names, or other words for containers: the first few of any number."""
     every = iter(names)
     shown, more = list(islice(every, MOST_NAMED)), sum(1 for _ in every)
     return ", ".join([*shown, *([f"and {more} more"] if more else [])])

@@ -18,10 +18,12 @@ from worker.cluster.observation import Container, Observation
 from worker.rules.causes import advised
 from worker.rules.failures import (
     Failure,
+    advised_failure,
     by_status_reason,
     disrupted,
     ended_by_cluster,
     exit_failure,
+    exit_words,
     first_termination,
     init_failure,
     may_restart,
@@ -32,7 +34,7 @@ from worker.rules.failures import (
     was_killed,
 )
 from worker.rules.history import PodHistory, deletion_came_first
-from worker.rules.job_end import MOST_NAMED, awaited
+from worker.rules.job_end import awaited, listed
 from worker.rules.running import progress, running
 from worker.rules.startup import starting
 from worker.rules.verdict import AttemptEnded, DeletePod, Facts, Settled, Verdict
@@ -171,7 +173,7 @@ def _failure_of_others(facts: Facts) -> Failure | None:
             if facts.pod.phase == "Succeeded":
                 continue
             text = f"the base container succeeded, but the pod failed, and container {other.name!r} reported no end"
-            return _without_an_end(facts) or Failure(FailureReason.CONTAINER_FAILED, f"{text}. Submit the job again.")
+            return _without_an_end(facts) or advised_failure(FailureReason.CONTAINER_FAILED, text)
         if (failure := _from_outside(facts, other) or _not_its_own(facts, other)) is not None:
             return failure
     return _exits_that_count(facts) if facts.spec.counts_all_failures else None
@@ -182,11 +184,10 @@ def _exits_that_count(facts: Facts) -> Failure | None:
     ended = [other for other in facts.others if other.state == "terminated"]
     if facts.spec.end_when == "base":
         ended = [c for c in facts.pod.plain_containers if _ended_before_base(facts, c)]
-    failures = [failure.message for other in ended if (failure := exit_failure(other)) is not None]
+    failures = [said for other in ended if (said := exit_words(other))]
     if not failures:
         return None
-    text = f"the base container succeeded, but {'; '.join(failures[:MOST_NAMED])}"
-    return Failure(FailureReason.CONTAINER_FAILED, text)
+    return advised_failure(FailureReason.CONTAINER_FAILED, f"the base container succeeded, but {listed(failures)}")
 
 
 def _ended_before_base(facts: Facts, other: Container) -> bool:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -45,6 +45,7 @@ class RedisServer:
         append_only: write everything to disk at once.
         replica_of: the port of the primary that it follows.
         environment: variables beside this process' own.
+        options: more of its command line.
 
     Raises:
         RuntimeError: no binary is at hand.
@@ -58,6 +59,7 @@ class RedisServer:
         append_only: bool = False,
         replica_of: int | None = None,
         environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         binaries = server_binaries()
         if binary is None and not binaries:
@@ -70,6 +72,7 @@ class RedisServer:
         self._data = tempfile.TemporaryDirectory(prefix="podrelay-redis-")
         self._append_only = append_only
         self.replica_of = replica_of
+        self._options = tuple(options)
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -89,6 +92,7 @@ class RedisServer:
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--daemonize", "no"),
             *("--repl-diskless-sync-delay", "0"),
             *(("--replicaof", "127.0.0.1", str(self.replica_of)) if self.replica_of else ()),
+            *self._options,
         ]
         self.process = subprocess.Popen(
             command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL

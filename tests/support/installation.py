@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,8 @@ def running_installation(
     kept_lines: int = 5000,
     redis_clock: WrongClock | None = None,
     cluster_clock: WrongClock | None = None,
+    redis_options: Sequence[str] = (),
+    redis_binary: str | None = None,
 ) -> Iterator[Installation]:
     """A Redis and a pocket cluster of their own; workers are started by the test. ``cluster_clock`` is that of its API
     server and of its nodes."""
@@ -282,7 +284,8 @@ def running_installation(
         arguments += [part for name, pods in (quotas or {}).items() for part in ("--quota", f"{name}=pods:{pods}")]
         cluster_env = clean_environment(**(cluster_clock.environment if cluster_clock else {}))
         cluster = processes.start("cluster", ["devcluster", *arguments], cluster_env, ready="ready ")
-        server = RedisServer(append_only=append_only, environment=redis_clock.environment if redis_clock else None)
+        redis_env = redis_clock.environment if redis_clock else None
+        server = RedisServer(binary=redis_binary, append_only=append_only, environment=redis_env, options=redis_options)
         processes.enter(server)
         if server.process is not None:
             processes.hold(server.process.pid)

@@ -49,7 +49,7 @@ dead_letters = DeadLetters(settings)
 def configuration(settings: WorkerSettings) -> dict[str, Any]:
     """Celery's configuration: one queue, no results, no remote control, and limits that a half-open Redis calls for."""
     return {
-        "broker_url": settings.redis.shown,  # to be named in the log; kombu's own reading of it is not used
+        "broker_url": "redis://",  # the transport; where it leads is the endpoint below, so kombu reads no URL
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
@@ -81,7 +81,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss", "unix"), "worker.queue.consumer:Transport"))
+TRANSPORT_ALIASES["redis"] = "worker.queue.consumer:Transport"
 # Celery would print words for a terminal amid the log, also where that is JSON.
 celery_worker.safe_say = lambda *_: None
 app = Celery("podrelay", set_as_current=False)

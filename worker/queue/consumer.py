@@ -230,8 +230,9 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     connection_errors = (*kombu_redis.Transport.connection_errors, *connection.REFUSED)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        """Return the address for the log: as it was given, with its password masked already."""
-        return uri
+        """Return where it leads, for the log."""
+        shown: str = self.client.transport_options["endpoint"].shown
+        return shown
 
     def _reject_inbound_message(self, raw_message: Launch) -> None:
         """Put back a message that was on its way when the queue was paused."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_bridge.api_json import GivenObject, Json
+    from airflow_bridge.api_json import GivenObject
     from airflow_bridge.hook import PodRelayHook, ResolvedConnection
     from airflow_bridge.pod_arguments import Secret
     from airflow_bridge.task_identity import TaskIdentity
@@ -341,22 +341,22 @@ class PodRelayOperator(BaseOperator):
     def execute_sync(self, context: "Context") -> object:
         """Run the job and follow it to its end."""
         with self._leaves_no_job(context), self._client() as dispatcher:
-            manifest = self._submit(dispatcher, context)
+            self._submit(dispatcher, context)
             result = self._follow(dispatcher, context)
             if self._resubmit_if_cleared(dispatcher, context, result):
                 result = self._follow(dispatcher, context)
-            return self._finish(dispatcher, context, result, manifest)
+            return self._finish(dispatcher, context, result)
 
     def execute_async(self, context: "Context") -> object:
         """Submit the job, then defer; a job that has already ended is finished at once."""
         with self._leaves_no_job(context):
             with self._client() as dispatcher:
-                manifest = self._submit(dispatcher, context)
+                self._submit(dispatcher, context)
                 if dispatcher.get(self._known_job_id()).result is not None:
                     self.log.info("Not deferring: the job has already ended.")
                     result = self._follow(dispatcher, context)
                     if not self._resubmit_if_cleared(dispatcher, context, result):
-                        return self._finish(dispatcher, context, result, manifest)
+                        return self._finish(dispatcher, context, result)
             self.invoke_defer_method(context)
         return None
 
@@ -415,10 +415,10 @@ class PodRelayOperator(BaseOperator):
             key = self._asked.key if self._asked else self._identity(context).key
             return dispatcher.find(key or "", self._asked.queue if self._asked else self.podrelay_queue)
 
-    def _submit(self, dispatcher: "Dispatcher", context: "Context") -> "Json":
-        """Submit the job, or attach to that of an earlier try; return the pod's manifest."""
+    def _submit(self, dispatcher: "Dispatcher", context: "Context") -> None:
+        """Submit the job, or attach to that of an earlier try."""
         from airflow_bridge.parameters import pod_mutation_hooks
-        from airflow_bridge.pod_arguments import as_pod, manifest_of
+        from airflow_bridge.pod_arguments import as_pod
 
         for plugin in pod_mutation_hooks():
             self.log.warning("The pod_mutation_hook of %s is not applied: the worker's policy decides.", plugin)
@@ -429,7 +429,6 @@ class PodRelayOperator(BaseOperator):
         self._call("on_pod_manifest_created", pod_request=self.pod_request_obj, client=client, context=context)
         spec = self.build_job_spec(self.pod_request_obj, context)
         self._submit_spec(dispatcher, context, spec)
-        return manifest_of(self.pod_request_obj)
 
     def _submit_spec(self, dispatcher: "Dispatcher", context: "Context", spec: "JobSpec") -> None:
         from dispatcher.steps import SubmitOutcome
@@ -491,7 +490,7 @@ class PodRelayOperator(BaseOperator):
 
         return Style(self.container_name_log_prefix_enabled, self.log_formatter, self.log_events_on_startup)
 
-    def _finish(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult", manifest: "Json") -> object:
+    def _finish(self, dispatcher: "Dispatcher", context: "Context", result: "JobResult") -> object:
         """End the task as the job ended: call hooks, push XComs, acknowledge, return or raise.
 
         The acknowledgement comes last: it says that the result was taken, and that a later try (a clear) makes a new
@@ -501,6 +500,7 @@ class PodRelayOperator(BaseOperator):
             AirflowSkipException: the exit code says so.
             PodRelayFailure: anything but success.
         """
+        from airflow_bridge.failure_text import asked_pod
         from airflow_bridge.outcome import PodRelayFailure, TaskFailure, TaskSkip, TaskSuccess, outcome_of
 
         self._has_ended = True
@@ -511,7 +511,8 @@ class PodRelayOperator(BaseOperator):
         hook("on_pod_completion")
         hook("on_pod_teardown")
         arguments, multiple_outputs = arguments_of(self), self.multiple_outputs
-        match outcome_of(result, arguments, multiple_outputs=multiple_outputs, manifest=manifest):
+        asked = {} if result.succeeded else asked_pod(dispatcher.get(result.job_id).spec, result)
+        match outcome_of(result, arguments, multiple_outputs=multiple_outputs, manifest=asked):
             case TaskSuccess(value, lines):
                 hook("on_pod_cleanup")
                 self.raise_if_killed()
@@ -621,7 +622,7 @@ class PodRelayOperator(BaseOperator):
                 pod, client = CallbackPod.of_result(record.result), JobClient(dispatcher, fired.job_id)
                 self._call_late(fired.uncalled, record, pod=pod, client=client, context=context)
                 self._call("on_operator_resuming", pod=pod, event=event, client=client, context=context)
-                return self._finish(dispatcher, context, record.result, record.spec.pod_template or {})
+                return self._finish(dispatcher, context, record.result)
         self.invoke_defer_method(context)
         return None
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_bridge.failure_text import container_states, failure_message
 from airflow_bridge.masking import masked
 from airflow_bridge.task_log import Line
-from dispatcher.status import Blame, FailureReason, Status
+from dispatcher.names import RETURN_VALUE_CONTAINER
+from dispatcher.status import FailureReason, Status
 
 if TYPE_CHECKING:
     from airflow_bridge.parameters import Arguments
@@ -31,15 +33,6 @@ _STOPPED = frozenset(
         FailureReason.START_TIMEOUT,
     }
 )
-
-_ADVICE: dict[Blame, str] = {
-    Blame.USER_CODE: "look at the container's last lines above",
-    Blame.SPEC: "mend the task's arguments; the message says which",
-    Blame.IMAGE: "check the image's name and tag, that the cluster may pull it, and that it has the command",
-    Blame.CLUSTER: "clear the task to run it again; if it comes back, ask those who run the cluster",
-    Blame.POLICY: "ask those who run the worker or the cluster to allow it",
-    Blame.TIME_LIMIT: "raise the limit that the message names, or find out what the pod waited for",
-}
 
 
 #: Outcomes of a return value that is there and cannot be used.
@@ -76,7 +69,7 @@ class TaskSkip:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailure:
-    """The task fails. ``xcoms``: a return value that its container wrote all the same."""
+    """The task fails. ``lines`` stand before its message; ``xcoms``: a value that its container wrote all the same."""
 
     message: str
     lines: tuple[Line, ...]
@@ -106,7 +99,7 @@ def outcome_of(
         value = result.return_value if is_value_wanted else None
         return TaskSuccess(value, tuple(_lines_of_success(result, is_value_wanted=is_value_wanted)))
     message = failure_message(result)
-    lines = [*_lines_of_failure(result, message, arguments, manifest)]
+    lines = [*_lines_of_failure(result, arguments, manifest)]
     if is_value_wanted:
         lines[:0] = _lines_about_the_value(result, multiple_outputs=multiple_outputs)
     return TaskFailure(message, tuple(lines), xcoms)
@@ -118,19 +111,17 @@ def _lines_of_success(result: "JobResult", *, is_value_wanted: bool) -> Iterator
         yield Line(logging.INFO, "No return value: the container wrote no /airflow/xcom/return.json.")
 
 
-def _lines_of_failure(
-    result: "JobResult", message: str, arguments: "Arguments", manifest: Mapping[str, object]
-) -> Iterator[Line]:
+def _lines_of_failure(result: "JobResult", arguments: "Arguments", manifest: Mapping[str, object]) -> Iterator[Line]:
     if arguments["log_events_on_failure"]:
         yield from (Line(logging.INFO, text) for text in container_states(result))
         yield from (Line(logging.WARNING, f"Pod Event: {w.reason} - {w.message}") for w in result.warnings)
     if arguments["log_pod_spec_on_failure"]:
         # Folded on the task's page, so that the container's last lines stay near the message.
         yield Line(logging.INFO, "::group::The pod as it was asked for")
+        sidecar = f", and the sidecar {RETURN_VALUE_CONTAINER}" if arguments["do_xcom_push"] else ""
+        yield Line(logging.INFO, f"The worker adds labels and annotations of its own{sidecar}.")
         yield Line(logging.INFO, json.dumps(masked(manifest), indent=1))
         yield Line(logging.INFO, "::endgroup::")
-    # Line by line: the page shows of an exception only what fits beside the traceback.
-    yield from (Line(logging.ERROR, text) for text in message.splitlines())
 
 
 def _xcoms(result: "JobResult", *, multiple_outputs: bool) -> dict[str, object]:
@@ -150,30 +141,3 @@ def _lines_about_the_value(result: "JobResult", *, multiple_outputs: bool) -> It
     elif multiple_outputs and not isinstance(result.return_value, Mapping | type(None)):
         kind = type(result.return_value).__name__
         yield Line(logging.WARNING, f"multiple_outputs: the return value is no dictionary but {kind}: pushed whole.")
-
-
-def failure_message(result: "JobResult") -> str:
-    """Say what happened, who is responsible and what to do; then Kubernetes' last warnings."""
-    pod = f"pod {result.namespace}/{result.pod}" if result.pod else "no pod"
-    if result.status is Status.CANCELLED:
-        by = f" by {result.cancelled_by}" if result.cancelled_by else ""
-        return f"Job {result.job_id} was cancelled{by} ({pod}). {result.message}".rstrip()
-    reason = result.reason or FailureReason.CLUSTER_ERROR
-    blame = reason.traits.blame
-    lines = [
-        f"Job {result.job_id} failed: {reason.value} ({pod}). {result.message}".rstrip(),
-        f"Responsible: {blame.value}. What to do: {_ADVICE[blame]}.",
-    ]
-    lines += [f"Kubernetes warning: {w.reason} - {w.message}" for w in result.warnings[-3:]]
-    return "\n".join(lines)
-
-
-def container_states(result: "JobResult") -> list[str]:
-    """Return a line for each container: its last known state."""
-    return [
-        f"Container {c.name!r}: {c.state}"
-        + (f", exit code {c.exit_code}" if c.exit_code is not None else "")
-        + (f", {c.reason}" if c.reason else "")
-        + (f": {c.message}" if c.message else "")
-        for c in result.containers
-    ]

@@ -49,9 +49,10 @@ def test_the_sample_dags_tasks_end_as_they_should(real_run: TaskRun, task_log: T
     real_run.execute(**PYTHON, arguments=["print('hello world')"], labels={"foo": "bar"}, name="passing-test")
     assert task_log.containers_lines() == ["[base] hello world"]
     real_run.ti.task_id = "failing-task"
-    with pytest.raises(PodRelayFailure, match=r'start_error .*"python": executable file not found') as failure:
+    with pytest.raises(PodRelayFailure, match=r'start_error: .*"python": executable file not found') as failure:
         real_run.execute(image="ubuntu:1604", cmds=["python", "-c"], arguments=["print('hello world')"], name="fail")
     assert "Responsible: the image." in str(failure.value)
+    assert "Kubernetes warning" not in str(failure.value)  # it says the same
 
 
 def test_a_task_whose_ids_have_no_ascii_letters_runs_and_its_pod_is_found_by_label(

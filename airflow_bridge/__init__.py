@@ -14,6 +14,7 @@ What Airflow and DAGs load by name. Their paths stay: they are in users' DAGs an
 
 What is decided, without Redis or Airflow's services.
     * ``outcome``: how a job's result ends the task; ``leaving``: what becomes of a job that its try leaves.
+    * ``failure_text``: what a task that fails says, and the pod that was asked for.
     * ``task_log``: which lines the task's log gets and which hooks are due; ``container_lines``: whole lines of what
       the containers wrote.
     * ``task_identity``: the task instance as labels, key and reader, and whether this try submits its job again.

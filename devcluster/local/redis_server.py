@@ -84,7 +84,7 @@ class RedisServer:
         """Start, also again, and wait until it answers.
 
         Raises:
-            RuntimeError: it ended, or does not answer within 10 s.
+            RuntimeError: it ended, or does not answer within 10 s. No process is left then.
         """
         command = [
             *(self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._data.name),
@@ -97,15 +97,21 @@ class RedisServer:
         self.process = subprocess.Popen(
             command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
+        try:
+            self._wait_until_it_answers(self.process)
+        except BaseException:
+            self.stop(forcibly=True)
+            raise
+        return self
+
+    def _wait_until_it_answers(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + 10
         while not _answers(self.port):
-            if self.process.poll() is not None:
-                raise RuntimeError(f"{self.binary} ended at once with code {self.process.returncode}")
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.binary} ended at once with code {process.returncode}")
             if time.monotonic() > deadline:
-                self.stop()
                 raise RuntimeError(f"{self.binary} does not answer on port {self.port}")
             time.sleep(0.02)
-        return self
 
     def stop(self, *, forcibly: bool = False) -> None:
         """End the process; what was written is kept with ``append_only``."""
@@ -129,7 +135,11 @@ class RedisServer:
                 path.unlink()
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self._data.cleanup()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.stop()

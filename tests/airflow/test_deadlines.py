@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devcluster.local.redis_server import RedisServer
-from tests.support.clocks import WrongClock, why_not
+from tests.support.clocks import WrongClock, redis_binary, why_not
 from tests.support.scripted_worker import ScriptedWorker
 from tests.support.task_run import TaskRun, fired_by
 
@@ -20,7 +20,8 @@ def wrong_redis(
     """A Redis, known to Airflow, whose clock is not this process'."""
     if why := why_not(tmp_path):
         pytest.skip(why)
-    with RedisServer(environment=WrongClock(tmp_path / "redis", request.param).environment) as server:
+    clock = WrongClock(tmp_path / "redis", request.param)
+    with RedisServer(binary=redis_binary(), environment=clock.environment) as server:
         monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", f"podrelay://127.0.0.1:{server.port}/0")
         yield server
 

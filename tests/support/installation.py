@@ -24,6 +24,7 @@ import yaml
 from devcluster.local.processes import Child, Processes
 from devcluster.local.redis_server import RedisServer
 from dispatcher.settings import ClientSettings
+from tests.support import clocks
 from tests.support.clocks import WrongClock
 
 READY_WITHIN_S = 60.0
@@ -285,7 +286,8 @@ def running_installation(
         cluster_env = clean_environment(**(cluster_clock.environment if cluster_clock else {}))
         cluster = processes.start("cluster", ["devcluster", *arguments], cluster_env, ready="ready ")
         redis_env = redis_clock.environment if redis_clock else None
-        server = RedisServer(binary=redis_binary, append_only=append_only, environment=redis_env, options=redis_options)
+        binary = clocks.redis_binary() if redis_clock else redis_binary
+        server = RedisServer(binary=binary, append_only=append_only, environment=redis_env, options=redis_options)
         processes.enter(server)
         if server.process is not None:
             processes.hold(server.process.pid)

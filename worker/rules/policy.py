@@ -90,6 +90,8 @@ def refusal(found: list[Violation], policy: Policy) -> str:
     more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
     text = f"the worker's policy does not allow this pod: {told}{more}"
     handles = list(dict.fromkeys(violation.exemption for violation in found if violation.exemption))
+    if len(handles) > _MOST:
+        handles = list(dict.fromkeys(handle.partition(":")[0] for handle in handles))
     if not handles:
         return text
     level = policy.level.name.lower()

@@ -6,7 +6,7 @@ arguments.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +120,3 @@ def asked_pod(spec: "JobSpec", result: "JobResult") -> dict[str, Any]:
 
 def _without(given: Mapping[str, Any], unwritten: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in unwritten or value != unwritten[name]}
-
-
-def container_states(result: "JobResult") -> Iterator[str]:
-    """Return a line for each container: its last known state."""
-    for c in result.containers:
-        parts = [c.state, *([f"exit code {c.exit_code}"] if c.exit_code is not None else []), *filter(None, [c.reason])]
-        yield f"Container {c.name!r}: {', '.join(parts)}" + (f": {c.message}" if c.message else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_bridge.failure_text import container_states, failure_message
+from airflow_bridge.failure_text import failure_message
 from airflow_bridge.masking import masked
 from airflow_bridge.task_log import Line
 from dispatcher.names import RETURN_VALUE_CONTAINER
@@ -113,8 +113,10 @@ def _lines_of_success(result: "JobResult", *, is_value_wanted: bool) -> Iterator
 
 def _lines_of_failure(result: "JobResult", arguments: "Arguments", manifest: Mapping[str, object]) -> Iterator[Line]:
     if arguments["log_events_on_failure"]:
-        yield from (Line(logging.INFO, text) for text in container_states(result))
-        yield from (Line(logging.WARNING, f"Pod Event: {w.reason} - {w.message}") for w in result.warnings)
+        yield from _container_states(result)
+        for event in result.warnings if result.events is None else result.events:
+            level = logging.WARNING if event.is_warning else logging.INFO
+            yield Line(level, f"Pod Event: {event.reason} - {event.message}")
     if arguments["log_pod_spec_on_failure"]:
         # Folded on the task's page, so that the container's last lines stay near the message.
         yield Line(logging.INFO, "::group::The pod as it was asked for")
@@ -141,3 +143,18 @@ def _lines_about_the_value(result: "JobResult", *, multiple_outputs: bool) -> It
     elif multiple_outputs and not isinstance(result.return_value, Mapping | type(None)):
         kind = type(result.return_value).__name__
         yield Line(logging.WARNING, f"multiple_outputs: the return value is no dictionary but {kind}: pushed whole.")
+
+
+def _container_states(result: "JobResult") -> Iterator[Line]:
+    """Tell each container's last known state in KPO's words."""
+    for c in result.containers:
+        state = f"Container '{c.name}': state='{c.state.upper()}'"
+        match c.state:
+            case "terminated":
+                level = logging.INFO if c.exit_code == 0 else logging.ERROR
+                told = f"{state}, reason='{c.reason}', exit_code={c.exit_code}, message='{c.message}'"
+                yield Line(level, told)
+            case "waiting":
+                yield Line(logging.WARNING, f"{state}, reason='{c.reason}', message='{c.message}'")
+            case "running":
+                yield Line(logging.INFO, f"{state}, started_at={c.started_at}")

@@ -66,12 +66,18 @@ class ContainerEnd(_Wire):
 
 
 class ClusterEvent(_Wire):
-    """A Kubernetes event of type Warning about the job's pod."""
+    """A Kubernetes event about the job's pod. ``type``: Normal, or Warning (None)."""
 
     reason: str
     message: str
     count: int = 1
     last_seen_at: datetime | None = None
+    type: str | None = None
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether it tells of something that is not as it should be."""
+        return self.type in (None, "Warning")
 
 
 class LogSummary(_Wire):
@@ -104,6 +110,7 @@ class JobResult(_Wire):
     node: str | None = None
     containers: tuple[ContainerEnd, ...] = ()
     warnings: tuple[ClusterEvent, ...] = ()
+    events: tuple[ClusterEvent, ...] | None = None  #: of a failure all of them, in order; None: an older worker's
     times: dict[str, datetime] = {}  #: status in lower case to when it was first reached (Redis' clock)
     logs: dict[str, LogSummary] = {}  #: by container, of the last attempt
     log_complete: bool = True

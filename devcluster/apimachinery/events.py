@@ -1,7 +1,7 @@
 """Events of ``core/v1`` as kubelet and scheduler write them; a repeated one is counted, not added."""
 
+import time
 from collections import deque
-from uuid import uuid4
 
 from devcluster.apimachinery.clock import micro_text, now_text
 from devcluster.apimachinery.errors import Json
@@ -48,7 +48,8 @@ class EventWriter:
         return {
             "kind": "Event",
             "apiVersion": "v1",
-            "metadata": {"name": f"{metadata['name']}.{uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+            # Nanoseconds, as client-go names them: a list, which is sorted by name, has events in their order.
+            "metadata": {"name": f"{metadata['name']}.{time.time_ns():x}", "namespace": metadata["namespace"]},
             "involvedObject": {
                 "kind": "Pod",
                 "namespace": metadata["namespace"],

@@ -248,12 +248,17 @@ def test_the_pod_that_was_asked_for_has_its_name_and_labels_and_no_default_that_
 def test_events_and_container_states_are_logged_on_failure_when_asked_for(task_run: TaskRun, task_log: TaskLog) -> None:
     script = failing(
         warnings=(ClusterEvent(reason="OOM", message="killed"),),
+        events=(
+            ClusterEvent(reason="Started", message="Container started", type="Normal"),
+            ClusterEvent(reason="OOM", message="killed", type="Warning"),
+        ),
         containers=(ContainerEnd(name="base", state="terminated", exit_code=1, reason="Error"),),
     )
     with ScriptedWorker(task_run.redis_url, script), pytest.raises(PodRelayFailure):
         task_run.execute(log_events_on_failure=True, log_pod_spec_on_failure=False)
     assert "Pod Event: OOM - killed" in task_log.at("warning")
-    assert "Container 'base': terminated, exit code 1, Error" in task_log.lines
+    assert "Pod Event: Started - Container started" in task_log.at("info")
+    assert "Container 'base': state='TERMINATED', reason='Error', exit_code=1, message='None'" in task_log.at("error")
     assert not any("as it was asked for" in line for line in task_log.lines)
 
 

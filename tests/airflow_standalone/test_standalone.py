@@ -8,12 +8,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_bridge.shared_client import KEEP_CURSORS_S
+from airflow_bridge.trigger import DEFERRED_AT_LEAST_S
 from dispatcher.client import Dispatcher
 from dispatcher.events import JobResult
 from tests.airflow_standalone.standalone import StandaloneAirflow, TaskAddress
@@ -225,6 +227,17 @@ def test_mapped_tasks_take_their_own_results(airflow: StandaloneAirflow, install
         airflow.wait_for_state(task, "success")
     assert [airflow.xcom(task) for task in tasks] == ["first", "second"]
     assert [len(pods_of(installation, task)) for task in tasks] == [1, 1]
+
+
+def test_deferred_tasks_that_are_shorter_than_airflows_own_steps_succeed_in_their_first_try(
+    airflow: StandaloneAirflow, installation: Installation
+) -> None:
+    for index in range(8):
+        task = scenario("short", index)
+        found = airflow.wait_for_state(task, "success", "failed")
+        assert (found["state"], found["try_number"]) == ("success", 1), airflow.lines(task)
+        submitted_at = result_of(installation, job_id_of(airflow, task)).times["submitted"]
+        assert datetime.fromisoformat(found["end_date"]) - submitted_at >= timedelta(seconds=DEFERRED_AT_LEAST_S)
 
 
 def test_an_exit_code_skips(airflow: StandaloneAirflow) -> None:

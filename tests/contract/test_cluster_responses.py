@@ -68,7 +68,7 @@ async def test_no_page_is_taken_for_an_answer(scene: Scene, name: str) -> None:
         lambda: cluster.read_pod("default", "job"),
         lambda: cluster.delete_pod("default", "job", uid=uid),
         lambda: cluster.patch_pod("default", "job", {"uid": uid, "labels": {"a": "b"}}),
-        lambda: cluster.pod_warnings("default", uid),
+        lambda: cluster.pod_events("default", uid),
         lambda: watched(cluster),
         lambda: logged(cluster),
         lambda: cluster.list_pods("default", SELECTOR),

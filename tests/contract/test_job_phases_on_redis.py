@@ -265,3 +265,22 @@ async def test_the_pod_is_removed_or_marked_and_kept(
     assert (left is not None) is is_kept
     if left is not None:
         assert left["metadata"]["labels"][names.LABEL_DONE] == "true"
+        assert "already_checked" not in left["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+async def test_a_kept_pod_that_bears_kpos_label_gets_kpos_mark(jobs: ControlledJobs, exit_code: int) -> None:
+    labels = {"kubernetes_pod_operator": "True", "dag_id": "nightly"}
+    ended = await jobs.control(jobs.claimed(f"--exit-code={exit_code}", on_finish="keep_pod", labels=labels))
+    left = await jobs.ctx.cluster.read_pod("default", ended.pod or "")
+    assert left is not None
+    assert left["metadata"]["labels"].items() >= {**labels, "already_checked": "True"}.items()
+
+
+async def test_a_failed_jobs_result_has_all_events_of_its_pod(jobs: ControlledJobs) -> None:
+    ended = await jobs.control(jobs.claimed("--exit-code=3"))
+    assert ended.result is not None
+    told = [event.reason for event in ended.result.events or ()]
+    assert told[0] == "Scheduled"
+    assert {"Pulled", "Created", "Started"} <= set(told)
+    assert ended.result.warnings == ()

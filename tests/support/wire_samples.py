@@ -72,6 +72,14 @@ EVENTS = {
             responsible=Blame.SPEC,
         )
     ),
+    "event-ended-events.json": Ended(
+        result=JobResult(
+            job_id="job-1",
+            status=Status.FAILED,
+            reason=FailureReason.EXIT_CODE,
+            events=(ClusterEvent(reason="Started", message="Container started", last_seen_at=AT, type="Normal"),),
+        )
+    ),
     "event-ended-plain.json": Ended(result=JobResult(job_id="job-1", status=Status.SUCCEEDED)),
 }
 

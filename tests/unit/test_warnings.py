@@ -6,7 +6,7 @@ from dispatcher.events import JobResult
 from dispatcher.status import Status
 from tests.support.junk import JUNK, places, replaced
 from worker.cluster.client import ClusterUnavailableError
-from worker.jobs.result import MOST_WARNINGS, read_warnings
+from worker.jobs.result import MOST_WARNINGS, last_warnings, read_events
 
 
 def event(reason: str, at: str, **fields: Any) -> dict[str, Any]:
@@ -17,16 +17,17 @@ class ScriptedCluster:
     def __init__(self, events: list[Any]) -> None:
         self.events = events
 
-    async def pod_warnings(self, namespace: str, uid: str) -> list[Any]:
+    async def pod_events(self, namespace: str, uid: str) -> list[Any]:
         if not self.events:
             raise ClusterUnavailableError("away")
         return self.events
 
 
 async def reasons(*events: Any) -> list[str]:
-    found = await read_warnings(ScriptedCluster(list(events)), "ns", "u")  # type: ignore[arg-type]  # scripted
-    JobResult(job_id="j", status=Status.FAILED, warnings=found).model_dump_json()
-    return [warning.reason for warning in found]
+    found = await read_events(ScriptedCluster(list(events)), "ns", "u")  # type: ignore[arg-type]  # scripted
+    warnings = last_warnings(found or ())
+    JobResult(job_id="j", status=Status.FAILED, warnings=warnings, events=found).model_dump_json()
+    return [warning.reason for warning in warnings]
 
 
 async def test_the_last_warnings_are_those_that_explain() -> None:
@@ -38,6 +39,22 @@ async def test_the_last_warnings_are_those_that_explain() -> None:
 async def test_warnings_are_told_in_their_order_wherever_their_time_stands() -> None:
     newer = {"reason": "B", "message": "m", "eventTime": "2026-11-22T09:06:00.5Z", "series": {"count": 3}}
     assert await reasons(newer, event("A", "05:00"), {"reason": "C"}) == ["C", "A", "B"]
+
+
+async def test_all_events_are_told_in_their_order_and_the_warnings_among_them() -> None:
+    told = [
+        event("Started", "06:00", type="Normal"),
+        event("Failed", "05:00", type="Warning"),
+        event("Scheduled", "04:00", type="Normal"),
+    ]
+    found = await read_events(ScriptedCluster(told), "ns", "u")  # type: ignore[arg-type]  # scripted
+    assert found is not None
+    assert [(one.reason, one.is_warning) for one in found] == [
+        ("Scheduled", False),
+        ("Failed", True),
+        ("Started", False),
+    ]
+    assert await reasons(*told) == ["Failed"]
 
 
 async def test_junk_in_a_warning_costs_no_other() -> None:

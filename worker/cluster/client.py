@@ -141,9 +141,9 @@ class Cluster:
         request = Request("PATCH", _pod(namespace, name), (), body, "application/merge-patch+json")
         return await self._change(RequestInfo("patch", namespace, name, metadata["uid"]), request)
 
-    async def pod_warnings(self, namespace: str, uid: str) -> list[dict[str, Any]]:
-        """Return the warning events about a pod (core/v1 Event objects)."""
-        query = (("fieldSelector", f"involvedObject.uid={uid},type=Warning"), ("limit", "50"))
+    async def pod_events(self, namespace: str, uid: str) -> list[dict[str, Any]]:
+        """Return the events about a pod (core/v1 Event objects)."""
+        query = (("fieldSelector", f"involvedObject.uid={uid}"), ("limit", "100"))
         request = Request("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}/events", query)
         items, _, _ = decode_list(await self._transport.call(RequestInfo("list", namespace, kind="EventList"), request))
         return [item for item in items if isinstance(item, dict)]

@@ -20,7 +20,7 @@ from worker.cluster.observation import Observation
 from worker.failpoints import Failpoint, failpoint
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.recent_results import RecentResults
-from worker.jobs.result import make_result, read_warnings
+from worker.jobs.result import make_result, read_events
 from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
 from worker.rules.job_end import told_beside
 from worker.rules.retry import Conclude, Retry, next_step
@@ -135,7 +135,7 @@ class JobFinisher:
             ended,
             pod,
             return_value=return_value,
-            warnings=await self._warnings(ended),
+            events=await self._events(ended),
             logs=logs,
             log_url=self._log_url(),
         )
@@ -182,11 +182,11 @@ class JobFinisher:
         failpoint(Failpoint.RETURN_VALUE_READ)
         return return_value, logs
 
-    async def _warnings(self, ended: AttemptEnded) -> tuple[ClusterEvent, ...]:
+    async def _events(self, ended: AttemptEnded) -> tuple[ClusterEvent, ...] | None:
         record = self._job.record
         if ended.status is not Status.FAILED or record.namespace is None or record.pod_uid is None:
-            return ()
-        return await read_warnings(self._ctx.cluster, record.namespace, record.pod_uid)
+            return None
+        return await read_events(self._ctx.cluster, record.namespace, record.pod_uid)
 
     def _log_url(self) -> str | None:
         record = self._job.record
@@ -207,10 +207,14 @@ class JobFinisher:
         if self._job.record.pod is not None:
             pod = await self._job.present_pod()
             if pod is not None and self._is_kept(pod):
-                await self._job.pod.patch(pod, {"labels": {names.LABEL_DONE: "true"}})
+                await self._job.pod.patch(pod, {"labels": self._marks_of_a_kept_pod()})
             else:
                 await self._job.remove_pod(pod)
         await self.forget()
+
+    def _marks_of_a_kept_pod(self) -> dict[str, str]:
+        is_kpos = self._job.record.spec.labels.get(names.LABEL_OF_KPO) == "True"
+        return {names.LABEL_DONE: "true", **({names.LABEL_CHECKED_BY_KPO: "True"} if is_kpos else {})}
 
     def _is_kept(self, pod: Observation) -> bool:
         status = self._job.record.status

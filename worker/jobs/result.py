@@ -16,24 +16,34 @@ from worker.rules.failures import BACKGROUND_WARNINGS, quoted
 from worker.rules.verdict import AttemptEnded
 
 MOST_WARNINGS: Final = 10
+MOST_EVENTS: Final = 30
 
 
-async def read_warnings(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...]:
-    """Return the last warning events about the pod, those that explain nothing before the others.
+async def read_events(cluster: Cluster, namespace: str, uid: str) -> tuple[ClusterEvent, ...] | None:
+    """Return the events about the pod, in their order.
 
-    Empty where the API server does not answer: warnings explain, they do not decide.
+    None where the API server does not answer: events explain, they do not decide.
     """
     try:
-        found = await cluster.pod_warnings(namespace, uid)
+        found = await cluster.pod_events(namespace, uid)
     except (ClusterRefusedError, ClusterUnavailableError):
-        return ()
-    events = [event for event in map(_cluster_event, found) if event is not None]
-    events.sort(key=lambda event: (event.reason not in BACKGROUND_WARNINGS, _seen_at(event)))
-    return tuple(events[-MOST_WARNINGS:])
+        return None
+    events = (event for event in map(_cluster_event, found) if event is not None)
+    return tuple(sorted(events, key=_seen_at))
+
+
+def last_warnings(events: tuple[ClusterEvent, ...]) -> tuple[ClusterEvent, ...]:
+    """Return the last warnings of a pod, those that explain nothing before the others."""
+    warnings = sorted(
+        (event.model_copy(update={"type": None}) for event in events if event.is_warning),
+        key=lambda event: (event.reason not in BACKGROUND_WARNINGS, _seen_at(event)),
+    )
+    return tuple(warnings[-MOST_WARNINGS:])
 
 
 def _seen_at(event: ClusterEvent) -> datetime:
-    seen_at = event.last_seen_at or datetime.min.replace(tzinfo=UTC)
+    """Return the second, which is all that kubelets tell; the scheduler's microseconds would put its events last."""
+    seen_at = (event.last_seen_at or datetime.min.replace(tzinfo=UTC)).replace(microsecond=0)
     return seen_at if seen_at.tzinfo else seen_at.replace(tzinfo=UTC)
 
 
@@ -48,6 +58,7 @@ def _cluster_event(event: Any) -> ClusterEvent | None:
             message=quoted(text_of(event.get("message"))),
             count=event.get("count") or (series.get("count") if isinstance(series, dict) else None) or 1,
             last_seen_at=event.get("lastTimestamp") or event.get("eventTime"),
+            type="Normal" if event.get("type") == "Normal" else "Warning",
         )
     except ValueError:
         return None
@@ -59,7 +70,7 @@ def make_result(
     pod: Observation | None,
     *,
     return_value: ReturnValue,
-    warnings: tuple[ClusterEvent, ...],
+    events: tuple[ClusterEvent, ...] | None,
     logs: Mapping[str, LogSummary],
     log_url: str | None,
 ) -> JobResult:
@@ -68,6 +79,7 @@ def make_result(
     if status is Status.SUCCEEDED and return_value.outcome in _UNUSABLE:
         status, reason = Status.FAILED, FailureReason.RETURN_VALUE
         message = advised(reason, return_value.message)
+    warnings = last_warnings(events or ())
     if reason is not None:
         message = explained(reason, message, warnings)
     return JobResult(
@@ -86,6 +98,7 @@ def make_result(
         node=(pod.node if pod else None) or record.node,
         containers=container_ends(pod) if pod else (),
         warnings=warnings,
+        events=None if events is None else events[-MOST_EVENTS:],
         logs=dict(logs),
         log_complete=all(summary.is_complete for summary in logs.values()) and not _is_unread(record, pod, logs),
         log_url=log_url,

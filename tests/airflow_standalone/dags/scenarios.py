@@ -68,6 +68,9 @@ with DAG(dag_id="scenarios", schedule=None, catchup=False):
             ["import json; json.dump('second', open('/airflow/xcom/return.json', 'w'))"],
         ]
     )
+    PodRelayOperator.partial(task_id="short", image="simulated:1", deferrable=True).expand(
+        arguments=[["--duration=1"]] * 8
+    )
 
 with DAG(dag_id="lost_machine", schedule=None, catchup=False):
     pod("lost", CODE, gates("lost"))

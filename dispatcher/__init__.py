@@ -19,11 +19,14 @@ From the top, each knowing only what is below it:
 ``settings``, ``service_links``           PODRELAY_* variables, and those that Kubernetes sets for Services
 ``redis_endpoint``, ``redis_url``         where Redis is, and as whom; the one reader of its URL
 ``redis_server``                          what its INFO tells: whether it can be used
-``spec``, ``pod_shape``                   what a caller asks for
+``spec``, ``spec_problems``               what a caller asks for; what is wrong with it, in words
+``pod_shape``, ``shape_hints``            whether Kubernetes objects have the API's shape; what was meant
+``pod_types``                             the API's types, as data
 ``events``, ``cursor``                    what a caller gets: updates, the log, the result; a place in it
 ``status``, ``names``                     statuses and failure reasons; keys, labels, annotations
 ``bounded_json``, ``backoff``             JSON that anybody may have written; pauses between tries
 ``version``                               this version's number
+``plain_text``                            text from outside: what none may hold, how it is shown
 ``errors``                                the error tree
 ========================================  ============================================================
 """

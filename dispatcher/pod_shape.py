@@ -1,228 +1,122 @@
-"""The shape of a pod: which of its fields are lists, mappings and texts.
+"""The shape of a pod: whether lists, mappings, texts and numbers stand where the Kubernetes API has them.
 
 The API server judges what a spec says in Kubernetes objects. But our code that reads them (the merge with the template,
-the policy, the return value's sidecar) relies on their shape: a list where the API has a list, a mapping where it has a
-mapping, a name where members are told apart by name. That is checked once, here. Fields that are not listed pass: a
-newer API may have them.
+the policy, the return value's sidecar) relies on their shape, and whoever wrote them wants to know the place at once,
+not from a Go struct's name when the job has failed. So all types of a pod (:mod:`dispatcher.pod_types`) are checked
+here, in their whole depth. Fields that are not listed there pass: a newer API may have them.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+import re
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
+from dispatcher.plain_text import has_control, place_in, shown
+from dispatcher.pod_types import OF_SPEC, TYPES, ListOf, MapOf, Object, Shape, Word
+from dispatcher.shape_hints import another_shape
 
-class Word(Enum):
-    """What has no fields of its own."""
-
-    TEXT = "a text"
-    FLAG = "true or false"
-    TEXTS_BY_NAME = "a mapping of texts to texts"
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """A mapping with these fields among others. ``needs``: the one that tells it from the others of its list."""
-
-    known: Mapping[str, "Shape"] = field(default_factory=dict)
-    needs: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list whose members all have this shape."""
-
-    member: "Shape"
-
-
-Shape = Word | Fields | ListOf
-
-_TEXT: Final = Word.TEXT
-_FLAG: Final = Word.FLAG
-_LABELS: Final = Word.TEXTS_BY_NAME
-_TEXTS: Final = ListOf(_TEXT)
-_OBJECT: Final = Fields()
-_OBJECTS: Final = ListOf(_OBJECT)
-_NAMED: Final = ListOf(Fields({"name": _TEXT}))
-
-_SECURITY: Final = Fields(
-    {
-        "capabilities": Fields({"add": _TEXTS, "drop": _TEXTS}),
-        "seccompProfile": _OBJECT,
-        "seLinuxOptions": _OBJECT,
-        "appArmorProfile": _OBJECT,
-        "windowsOptions": _OBJECT,
-        "privileged": _FLAG,
-        "runAsNonRoot": _FLAG,
-        "procMount": _TEXT,
-        "sysctls": _OBJECTS,
-    }
+#: The fields of a spec that hold Kubernetes objects, the base container's variables among them.
+OBJECT_FIELDS: Final = frozenset(
+    name
+    for name, shape in OF_SPEC.items()
+    if isinstance(shape, Object) or (isinstance(shape, ListOf) and isinstance(shape.member, Object))
 )
-_HANDLER: Final = Fields(
-    {"httpGet": Fields({"host": _TEXT}), "tcpSocket": Fields({"host": _TEXT}), "exec": Fields({"command": _TEXTS})}
-)
-_ENV: Final = ListOf(Fields({"name": _TEXT, "value": _TEXT, "valueFrom": _OBJECT}, needs="name"))
-_PORTS: Final = ListOf(Fields({"name": _TEXT, "protocol": _TEXT, "hostIP": _TEXT}))
-_RESOURCES: Final = Fields({"limits": _OBJECT, "requests": _OBJECT, "claims": _OBJECTS})
-_MOUNTS: Final = ListOf(Fields({"name": _TEXT, "mountPath": _TEXT}, needs="mountPath"))
-_VOLUMES: Final = ListOf(Fields({"name": _TEXT}, needs="name"))
-_AFFINITY: Final = Fields({"nodeAffinity": _OBJECT, "podAffinity": _OBJECT, "podAntiAffinity": _OBJECT})
-_ALIASES: Final = ListOf(Fields({"ip": _TEXT, "hostnames": _TEXTS}))
-_DNS: Final = Fields({"nameservers": _TEXTS, "searches": _TEXTS, "options": _OBJECTS})
-_CONTAINERS: Final = ListOf(
-    Fields(
-        {
-            "name": _TEXT,
-            "image": _TEXT,
-            "command": _TEXTS,
-            "args": _TEXTS,
-            "workingDir": _TEXT,
-            "env": _ENV,
-            "envFrom": _OBJECTS,
-            "ports": _PORTS,
-            "resources": _RESOURCES,
-            "volumeMounts": _MOUNTS,
-            "volumeDevices": _OBJECTS,
-            "securityContext": _SECURITY,
-            "lifecycle": Fields({"postStart": _HANDLER, "preStop": _HANDLER}),
-            "livenessProbe": _HANDLER,
-            "readinessProbe": _HANDLER,
-            "startupProbe": _HANDLER,
-            "restartPolicy": _TEXT,
-            "restartPolicyRules": ListOf(Fields({"action": _TEXT})),
-        },
-        needs="name",
-    )
-)
-_POD: Final = Fields(
-    {
-        "containers": _CONTAINERS,
-        "initContainers": _CONTAINERS,
-        "ephemeralContainers": _CONTAINERS,
-        "volumes": _VOLUMES,
-        "imagePullSecrets": _NAMED,
-        "schedulingGates": _NAMED,
-        "tolerations": _OBJECTS,
-        "hostAliases": _ALIASES,
-        "topologySpreadConstraints": _OBJECTS,
-        "readinessGates": _OBJECTS,
-        "nodeSelector": _LABELS,
-        "affinity": _AFFINITY,
-        "securityContext": _SECURITY,
-        "dnsConfig": _DNS,
-        "restartPolicy": _TEXT,
-        "serviceAccountName": _TEXT,
-        "hostNetwork": _FLAG,
-        "hostPID": _FLAG,
-        "hostIPC": _FLAG,
-    }
-)
-_TEMPLATE: Final = Fields(
-    {
-        "apiVersion": _TEXT,
-        "kind": _TEXT,
-        "metadata": Fields({"name": _TEXT, "namespace": _TEXT, "labels": _LABELS, "annotations": _LABELS}),
-        "spec": _POD,
-    }
-)
-
-#: The fields of a spec that hold Kubernetes objects.
-SPEC: Final[Mapping[str, Shape]] = {
-    "env_from": _OBJECTS,
-    "ports": _PORTS,
-    "resources": _RESOURCES,
-    "volume_mounts": _MOUNTS,
-    "container_security_context": _SECURITY,
-    "tolerations": _OBJECTS,
-    "affinity": _AFFINITY,
-    "volumes": _VOLUMES,
-    "init_containers": _CONTAINERS,
-    "containers": _CONTAINERS,
-    "security_context": _SECURITY,
-    "host_aliases": _ALIASES,
-    "dns_config": _DNS,
-    "pod_template": _TEMPLATE,
-}
 
 #: How many problems are listed.
 _MOST: Final = 10
 
+#: What `apimachinery` parses (`resource.ParseQuantity`).
+_QUANTITY: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
+#: RFC 1123's names. Empty is the same as left out.
+_LABEL: Final = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?)?")
+_SUBDOMAIN: Final = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?")
 
-def shape_problems(fields: Mapping[str, Any]) -> list[str]:
-    """List where these fields of a spec have another shape than in the API: path, what belongs there, what is there.
+_ENV_VAR: Final = Object("EnvVar")
 
-    Only the first few. An empty list: our code can read all of it.
+Written = Mapping[str, str]
+
+
+def shape_problems(fields: Mapping[str, Any], written: Written = MappingProxyType({})) -> list[str]:
+    """List where these fields of a spec have another shape than in the API: place, what belongs there, what is there.
+
+    Only the first few. An empty list: our code can read all of it. ``written``: how values that are no texts stand in
+    the file that they come from, by their places.
     """
-    return list(islice(_problems_of_spec(fields), _MOST))
+    found = (problem for name, value in fields.items() for problem in _problems(name, value, OF_SPEC[name], written))
+    return list(islice(found, _MOST))
 
 
-def _problems_of_spec(fields: Mapping[str, Any]) -> Iterator[str]:
-    for name, shape in SPEC.items():
-        yield from _problems(name, fields.get(name), shape)
+def fits(value: object, shape: Shape) -> bool:
+    """Say whether the value itself has this shape, whatever is in it."""
+    match shape:
+        case Word():
+            return _IS_WORD[shape](value)
+        case Object() | MapOf():
+            return isinstance(value, dict)
+        case ListOf():
+            return isinstance(value, list | tuple)
 
 
-def _problems(path: str, value: Any, shape: Shape) -> Iterator[str]:
+def _is_whole(value: object, bits: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
+
+
+def _is_quantity(value: object) -> bool:
+    if isinstance(value, str):
+        return _QUANTITY.fullmatch(value.strip()) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_name(value: object, pattern: re.Pattern[str], longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and pattern.fullmatch(value) is not None
+
+
+_IS_WORD: Final[Mapping[Word, Callable[[object], bool]]] = {
+    Word.TEXT: lambda value: isinstance(value, str),
+    Word.FLAG: lambda value: isinstance(value, bool),
+    Word.INT: lambda value: _is_whole(value, 32),
+    Word.LONG: lambda value: _is_whole(value, 64),
+    Word.QUANTITY: _is_quantity,
+    Word.PORT: lambda value: isinstance(value, str) or _is_whole(value, 32),
+    Word.LINE: lambda value: isinstance(value, str) and not has_control(value),
+    Word.LABEL: lambda value: _is_name(value, _LABEL, 63),
+    Word.SUBDOMAIN: lambda value: _is_name(value, _SUBDOMAIN, 253),
+    Word.ANY: lambda _: True,
+}
+
+
+def _problems(place: str, value: Any, shape: Shape, written: Written) -> Iterator[str]:
     if value is None:  # to the API the same as left out
         return
-    if not _fits(value, shape):
-        yield _problem(path, value, shape)
+    if not fits(value, shape):
+        yield another_shape(place, value, shape, written)
         return
     match shape:
-        case Fields(known):
-            for name, inner in known.items():
-                yield from _problems(f"{path}.{name}", value.get(name), inner)
-        case ListOf(member):
-            for i, item in enumerate(value):
-                here = f"{path}[{i}]"
-                yield from [_problem(here, item, member)] if item is None else _problems(here, item, member)
-        case Word.TEXTS_BY_NAME:
-            for name, text in value.items():
-                yield from _problems(f"{path}.{str(name)[:80]}", text, Word.TEXT)
-        case Word.TEXT | Word.FLAG:
+        case Object(name):
+            for field, inner in TYPES[name].items():
+                yield from _problems(f"{place}.{field}", value.get(field), inner, written)
+        case MapOf(member):
+            for key, inner_value in value.items():
+                yield from _problems(place_in(place, key), inner_value, member, written)
+        case ListOf():
+            yield from _of_list(place, value, shape, written)
+        case Word():
             pass
 
 
-def _fits(value: Any, shape: Shape) -> bool:
-    """Whether the value itself has this shape, whatever is in it."""
-    match shape:
-        case Fields(_, needs):
-            return isinstance(value, Mapping) and not (needs and not value.get(needs))
-        case ListOf():
-            return isinstance(value, list | tuple)
-        case Word.TEXTS_BY_NAME:
-            return isinstance(value, Mapping)
-        case Word.TEXT:
-            return isinstance(value, str)
-        case Word.FLAG:
-            return isinstance(value, bool)
-
-
-def _problem(path: str, value: Any, shape: Shape) -> str:
-    return f"{path}: must be {_meant(shape)}, not {_found(value)}"
-
-
-def _meant(shape: Shape) -> str:
-    match shape:
-        case Word():
-            return shape.value
-        case Fields(_, needs):
-            return f"a mapping with a {needs}" if needs else "a mapping"
-        case ListOf(member):
-            return f"a list, each of its members {_meant(member)}"
-
-
-def _found(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case str():
-            return f"the text {value[:40]!r}"
-        case int() | float():
-            return "a number"
-        case Mapping():
-            return f"a mapping of {', '.join(str(name)[:20] for name in islice(value, 3)) or 'nothing'}"
-        case _:
-            return "a list"
+def _of_list(place: str, members: Any, shape: ListOf, written: Written) -> Iterator[str]:
+    first: dict[str, str] = {}
+    needed = shape.key if shape.needs_key else ""
+    for i, member in enumerate(members):
+        here = f"{place}[{i}]"
+        key = member.get(shape.key) if isinstance(member, dict) else None
+        if not fits(member, shape.member) or (needed and not key):
+            yield another_shape(here, member, shape.member, written, key=needed)
+            continue
+        problems = _problems(here, member, shape.member, written)
+        variable = f" (the variable {shown(str(key))})" if shape.member == _ENV_VAR else ""
+        yield from (problem + variable for problem in problems)
+        if shape.is_distinct and isinstance(key, str) and first.setdefault(key, here) != here:
+            taken = f"{here}: {shape.key} {shown(key)} is taken by {first[key]} already"
+            yield f"{taken}: give each a {shape.key} of its own"

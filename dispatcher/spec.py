@@ -9,11 +9,10 @@ strategic merge does: maps by key, containers, volumes and env by ``name``, volu
 are replaced; fields about one container (image, command, env …) go to the base container.
 """
 
-import difflib
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -28,10 +27,13 @@ from pydantic import (
     model_validator,
 )
 
-from dispatcher.bounded_json import check_bounded, loads_bounded
+from dispatcher.bounded_json import Taken, check_bounded, loads_bounded
 from dispatcher.errors import InvalidSpecError
-from dispatcher.pod_shape import SPEC as SHAPED_FIELDS
-from dispatcher.pod_shape import shape_problems
+from dispatcher.plain_text import place_in, shown
+from dispatcher.pod_shape import OBJECT_FIELDS, Written, shape_problems
+from dispatcher.pod_types import OF_SPEC
+from dispatcher.spec_problems import nearest as nearest
+from dispatcher.spec_problems import problems_of
 from dispatcher.status import FailureReason
 from dispatcher.version import SINCE, VERSION, check_needed, is_older, latest, needed_version
 
@@ -45,11 +47,6 @@ _DEPTH_LIMIT: Final = 90
 _FIELDS_LIMIT: Final = 200
 #: Of all fields together, at most.
 _ENTRIES_LIMIT: Final = 10_000
-#: How many mistakes are listed, and for how many a near name is looked for, which is slow.
-_MAX_PROBLEMS: Final = 10
-_MAX_HINTS: Final = 3
-#: Of a foreign name or text in a problem.
-_SHOWN_CHARACTERS: Final = 100
 #: All annotations of a pod together, names and values, at most (``apimachinery``'s ``TotalAnnotationSizeLimitB``).
 ANNOTATION_LIMIT_BYTES: Final = 256 * 1024
 #: Of these for the spec's: podrelay's own (digest, key's hash) must have room.
@@ -83,10 +80,30 @@ class OnFinish(StrEnum):
     DELETE_ACTIVE_POD = "delete_active_pod"  #: delete it only where containers still run
 
 
-class EnvVar(BaseModel):
-    """One variable: a value, or a reference (``valueFrom`` as in the Kubernetes API: secret, config map, field)."""
+class _Writable(BaseModel):
+    """Refuses what cannot be written as JSON, or carried by a pod, before it is looked at any closer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written(cls, data: object) -> object:
+        problems = []
+        for name, value in data.items() if isinstance(data, Mapping) else ():
+            taken = Taken.OBJECT if name in OBJECT_FIELDS and name != "env" else Taken.SPEC
+            try:
+                check_bounded(
+                    value, max_nodes=_READ_LIMIT_BYTES, max_depth=_DEPTH_LIMIT, taken=taken, at=place_in("", name)
+                )
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return data
+
+
+class EnvVar(_Writable):
+    """One variable: a value, or a reference (``valueFrom`` as in the Kubernetes API: secret, config map, field)."""
 
     name: Annotated[str, StringConstraints(min_length=1)]
     value: str | None = None
@@ -99,14 +116,15 @@ class EnvVar(BaseModel):
         return self
 
 
+#: In a mapping of variables null is a mistake: `A:` in YAML is as much "not set" as it is "empty".
+_NO_VALUE: Final = object()
+
 #: Left out of the digest: they say who asks and when, and who is to do it, not what is asked.
 _NOT_ASKED = frozenset({"id", "trace", "try_number", "volatile_labels", "submitted_by", "min_worker_version"})
 
 
-class JobSpec(BaseModel):
+class JobSpec(_Writable):
     """One job as a caller asks for it. ``digest`` identifies what is asked, apart from who asks and when."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: JobId = Field(default_factory=lambda: uuid.uuid4().hex)
     key: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
@@ -185,22 +203,14 @@ class JobSpec(BaseModel):
     try_number: int | None = None
     submitted_by: str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_written(cls, data: object) -> object:
-        for name, value in data.items() if isinstance(data, Mapping) else ():
-            try:
-                check_bounded(value, max_nodes=_READ_LIMIT_BYTES, max_depth=_DEPTH_LIMIT)
-            except ValueError as error:
-                raise ValueError(f"{_shown(str(name))}: {error}") from None
-        return data
-
     @field_validator("env", mode="before")
     @classmethod
     def _env_from_mapping(cls, value: object) -> object:
         if isinstance(value, Mapping):
             return tuple(
-                {"name": name, **v} if isinstance(v, Mapping) else {"name": name, "value": v}
+                {"name": name, **v}
+                if isinstance(v, Mapping)
+                else {"name": name, "value": _NO_VALUE if v is None else v}
                 for name, v in value.items()
             )
         return value
@@ -209,7 +219,7 @@ class JobSpec(BaseModel):
     @classmethod
     def _a_version(cls, value: object) -> object:
         if isinstance(value, int | float):
-            raise ValueError(f'write it in quotes, "{str(value)[:_SHOWN_CHARACTERS]}": 0.10 as a number is 0.1')
+            raise ValueError(f'write it in quotes, "{shown(str(value))}": 0.10 as a number is 0.1')
         return check_needed(value) if isinstance(value, str) else value
 
     @field_validator("fail_on")
@@ -219,13 +229,15 @@ class JobSpec(BaseModel):
         return None if value == info.data.get("end_when") else value
 
     @model_validator(mode="after")
-    def _can_be_honoured(self) -> Self:
-        problems = shape_problems({name: getattr(self, name) for name in SHAPED_FIELDS})
+    def _can_be_honoured(self, info: ValidationInfo) -> Self:
+        asked = {name: getattr(self, name) for name in OF_SPEC} | {"env": [v.model_dump() for v in self.env]}
+        problems = shape_problems(asked, (info.context or {}).get("written", {}))
         pod_spec = _mapping(_mapping(self.pod_template).get("spec"))
         if pod_spec.get("restartPolicy") not in (None, "Never"):
             problems.append("pod_template.spec.restartPolicy: only Never is accepted: a job is one run of its pod")
         if self.image is None and not _template_has_image(pod_spec, self.base_container):
             problems.append(f"image: required, unless pod_template has a container {self.base_container!r} with one")
+        problems += _names_used_twice(pod_spec, self)
         if not self.get_logs and (self.container_logs is not None or self.init_container_logs):
             problems.append("get_logs: false contradicts container_logs and init_container_logs")
         if (size := self.annotation_bytes) > USER_ANNOTATION_BYTES:
@@ -302,10 +314,25 @@ def _template_has_image(pod_spec: KubernetesObject, base_container: str) -> bool
     )
 
 
-def parse_spec(data: Mapping[str, Any], source: str = "spec", *, is_for_others: bool = False) -> JobSpec:
+def _names_used_twice(pod_spec: KubernetesObject, spec: JobSpec) -> Iterator[str]:
+    """Find init containers that have a container's name, where both come from: fields and template."""
+    plain = {spec.base_container, *_names(pod_spec.get("containers")), *_names(spec.containers)}
+    for name in sorted(plain & {*_names(pod_spec.get("initContainers")), *_names(spec.init_containers)}):
+        yield f"init_containers: {name}: a container has this name already: give each a name of its own"
+
+
+def _names(containers: object) -> set[str]:
+    members = containers if isinstance(containers, list | tuple) else ()
+    return {m["name"] for m in members if isinstance(m, dict) and isinstance(m.get("name"), str)}
+
+
+def parse_spec(
+    data: Mapping[str, Any], source: str = "spec", *, is_for_others: bool = False, written: Written | None = None
+) -> JobSpec:
     """Make a spec from plain data (YAML, JSON, keyword arguments).
 
     ``is_for_others``: where it asks for a worker that is newer than this version, its unknown fields are kept.
+    ``written``: how values that are no texts stand in the file that they come from, by their places.
 
     Raises:
         InvalidSpecError: with one problem per mistake (the first ten): its path, and the nearest known name for a
@@ -313,7 +340,7 @@ def parse_spec(data: Mapping[str, Any], source: str = "spec", *, is_for_others: 
     """
     if problems := _too_many(data):
         raise InvalidSpecError(problems, source)
-    spec = _validated(data, source, _kind_of(data) if is_for_others else JobSpec)
+    spec = _validated(data, source, _kind_of(data) if is_for_others else JobSpec, written)
     if (size := len(spec.encode())) > SPEC_LIMIT_BYTES:
         text = f"{size} bytes as JSON, at most {SPEC_LIMIT_BYTES} are taken: put data into a config map, or a volume"
         raise InvalidSpecError([text], source)
@@ -347,36 +374,12 @@ def _too_many(data: Mapping[str, Any]) -> list[str]:
     if sum(entries.values()) <= _ENTRIES_LIMIT:
         return []
     longest = max(entries, key=lambda name: entries[name])
-    return [f"{_shown(str(longest))}: {entries[longest]} entries, at most {_ENTRIES_LIMIT} are taken of all fields"]
+    return [f"{shown(str(longest))}: {entries[longest]} entries, at most {_ENTRIES_LIMIT} are taken of all fields"]
 
 
-def _validated(data: Mapping[str, Any], source: str, kind: type[JobSpec]) -> JobSpec:
+def _validated(data: Mapping[str, Any], source: str, kind: type[JobSpec], written: Written | None = None) -> JobSpec:
     try:
-        return kind.model_validate(dict(data))
+        return kind.model_validate(dict(data), context={"written": written or {}})
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        problems = [_problem(e, has_hint=i < _MAX_HINTS) for i, e in enumerate(found[:_MAX_PROBLEMS])]
-        if len(found) > _MAX_PROBLEMS:
-            problems.append(f"and {len(found) - _MAX_PROBLEMS} more")
-        raise InvalidSpecError(problems, source) from None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Hint at the name that was meant: `` (did you mean 'x'?)``, or nothing where none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {found[0]!r}?)" if found else ""
-
-
-def _problem(error: Any, *, has_hint: bool) -> str:
-    path = ".".join(_shown(str(part)) for part in error["loc"][:_MAX_PROBLEMS])
-    if error["type"] == "extra_forbidden":
-        owner = EnvVar if error["loc"][0] == "env" and len(error["loc"]) > 1 else JobSpec
-        return f"{path}: unknown field{nearest(str(error['loc'][-1]), owner.model_fields) if has_hint else ''}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
-
-
-def _shown(text: str) -> str:
-    """Cut somebody else's text and escape its control characters, to show it within one of ours."""
-    short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
+        known = {"": JobSpec.model_fields, "env": EnvVar.model_fields}
+        raise InvalidSpecError(problems_of(error, data, known, written or {}), source) from None

@@ -34,7 +34,7 @@ def list_jobs(
 
 def _status(text: str | None) -> str | None:
     from dispatcher.cli.exits import ExitCode
-    from dispatcher.spec import nearest
+    from dispatcher.spec_problems import nearest
     from dispatcher.status import Status
 
     if text is None:

@@ -338,9 +338,10 @@ arguments_ = st.fixed_dictionaries(
 def names_are_unique(pod: dict[str, Any]) -> bool:
     """Kubernetes would refuse others, and so does our worker."""
     spec = pod["spec"]
-    containers = [c["name"] for c in spec["containers"] + spec.get("initContainers", [])]
-    volumes = [v["name"] for v in spec.get("volumes", [])]
-    return len(set(containers)) == len(containers) and len(set(volumes)) == len(volumes)
+    containers = spec["containers"] + spec.get("initContainers", [])
+    paths = [[mount["mountPath"] for mount in c.get("volumeMounts", [])] for c in containers]
+    names = [[c["name"] for c in containers], [v["name"] for v in spec.get("volumes", [])]]
+    return all(len(set(members)) == len(members) for members in (*names, *paths))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

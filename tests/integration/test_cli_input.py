@@ -22,7 +22,7 @@ def test_a_misspelled_field_in_a_file_is_named_with_its_path_and_the_nearest_kno
     done = podrelay("submit", "-f", str(spec), "--follow")
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
-        f"podrelay: {spec}: env.0.vaule: unknown field (did you mean 'value'?)",
+        f"podrelay: {spec}: env[0].vaule: unknown field (did you mean 'value'?)",
         f"podrelay: {spec}: resorces: unknown field (did you mean 'resources'?)",
     ]
     assert done.stdout == b""

@@ -25,6 +25,13 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(member, (*path, key))
 
 
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    """What stands in this position."""
+    for part in path:
+        value = value[part]
+    return value
+
+
 def replaced(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
     if not path:
         return junk

@@ -176,7 +176,7 @@ def test_what_is_not_served_is_refused_with_its_reason(path: Path, value: object
         ([[5], {}, {}], "the task's one argument must be a job id or a spec"),
         ([["a\n"], {}, {}], r"'a\n' is no job id"),
         ([["a\0b"], {}, {}], r"'a\x00b' is no job id"),
-        ([["a\ud800"], {}, {}], "the body is not JSON: half a surrogate pair"),
+        ([["a\ud800"], {}, {}], "the body is not JSON: [0][0]: half a surrogate pair"),
         ([[{"image": "x", "id": "a/b"}], {}, {}], "message: id: String should match pattern"),
         ([[{"imagge": "x"}], {}, {}], "message: imagge: unknown field (did you mean 'image'?)"),
         ([[{"image": "x", "args": ["y" * (SPEC_LIMIT_BYTES - 20)]}], {}, {}], "message: 262"),

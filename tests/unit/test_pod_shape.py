@@ -1,6 +1,8 @@
 """Templates that are not shaped like a pod: refused where they are written, and never an exception of ours later."""
 
 import json
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.errors import InvalidSpecError
-from dispatcher.pod_shape import SPEC
+from dispatcher.plain_text import has_control
+from dispatcher.pod_shape import OBJECT_FIELDS
+from dispatcher.pod_types import OF_SPEC, TYPES, ListOf, MapOf, Object, Shape, Word
 from dispatcher.spec import JobSpec, decode_spec, parse_spec
-from tests.support.junk import JUNK, places, replaced
+from tests.support.junk import JUNK, at, places, replaced
 from tests.unit.test_manifest import SPECS
 from worker.rules.manifest import manifest
 from worker.rules.own_credentials import OwnCredentials
@@ -19,16 +23,22 @@ from worker.rules.pod_security import Level
 from worker.rules.policy import Policy, violations
 
 BASE = {"name": "base", "image": "x"}
+FULL = json.loads(SPECS["manifest-full"].encode())
+TEXT_PLACES = [path for path in places(FULL) if path and isinstance(at(FULL, path), str)]
 
 
-def built(fields: dict[str, Any]) -> dict[str, Any]:
-    """The pod, as a worker builds it of what came over the wire."""
-    spec = decode_spec(json.dumps({"id": "j", "image": "x", **fields}))
+def pod_of(spec: JobSpec) -> dict[str, Any]:
+    """The pod, as a worker builds and judges it."""
     pod = manifest(spec, attempt=1, namespace="ns", installation="i", return_value_image="busybox")
     own = OwnCredentials("ns", "worker", frozenset({"redis"}))
     violations(pod, Policy(frozenset({"ns"}), Level.RESTRICTED, own=own))
-    json.dumps(pod)
+    json.dumps(pod, allow_nan=False).encode()
     return pod
+
+
+def built(fields: dict[str, Any]) -> dict[str, Any]:
+    """The pod of what came over the wire."""
+    return pod_of(decode_spec(json.dumps({"id": "j", "image": "x", **fields})))
 
 
 def containers(**fields: Any) -> dict[str, Any]:
@@ -80,10 +90,156 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"container_security_context": {"capabilities": []}},
         "container_security_context.capabilities: must be a mapping",
     ),
-    ({"resources": {"limits": "1"}}, "resources.limits: must be a mapping, not the text '1'"),
+    ({"resources": {"limits": "1"}}, "resources.limits: must be a mapping of texts to quantities, not the text '1'"),
     ({"affinity": {"nodeAffinity": []}}, "affinity.nodeAffinity: must be a mapping, not a list"),
     ({"dns_config": {"searches": "x"}}, "dns_config.searches: must be a list, each of its members a text, not the"),
 ]
+
+
+#: What people write who know Docker, Compose, a shell, or another field: the whole line.
+MEANT: list[tuple[dict[str, Any], str]] = [
+    (
+        containers(env=["R=north"]),
+        "pod_template.spec.containers[0].env[0]: must be a mapping with a name, not the text 'R=north': "
+        "write {name: R, value: north}",
+    ),
+    (
+        containers(env={"A": "b"}),
+        "pod_template.spec.containers[0].env: must be a list, each of its members a mapping with a name, "
+        "not a mapping of A: write [{name: A, value: b}]",
+    ),
+    (
+        containers(env=[{"name": "DEBUG", "value": True}]),
+        "pod_template.spec.containers[0].env[0].value: must be a text, not true: "
+        'write "true" in quotes (the variable DEBUG)',
+    ),
+    ({"env": {"PORT": 8080}}, 'env.PORT: must be a text, not a number: write "8080" in quotes'),
+    ({"env": {"PORT": None}}, 'env.PORT: must be a text, not null: write "" for an empty text'),
+    ({"env": {"A": {"value": 5}}}, 'env.A.value: must be a text, not a number: write "5" in quotes'),
+    (
+        {"env": [{"name": "A", "value": 5}]},
+        'env[0].value: must be a text, not a number: write "5" in quotes (the variable A)',
+    ),
+    (
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": "db"}}]},
+        "env[0].valueFrom.secretKeyRef: must be a mapping, not the text 'db': "
+        "write {name: db, key: KEY} (the variable A)",
+    ),
+    (
+        {"env": ["R=north"]},
+        "env[0]: must be a mapping with a name, not the text 'R=north': write {name: R, value: north}",
+    ),
+    (
+        {"command": "echo 'a b'"},
+        'command: must be a list, each of its members a text, not the text "echo \'a b\'": write ["echo", "a b"]',
+    ),
+    ({"args": [5]}, 'args[0]: must be a text, not a number: write "5" in quotes'),
+    ({"labels": ["a=b"]}, "labels: must be a mapping of texts to texts, not a list: write {a: b}"),
+    (
+        {"volumes": {"name": "x", "emptyDir": {}}},
+        "volumes: must be a list, each of its members a mapping with a name, not a mapping of name, emptyDir: "
+        "write a list of it: [{…}], or a dash before it",
+    ),
+    (
+        {"volume_mounts": ["data:/data"]},
+        "volume_mounts[0]: must be a mapping with a mountPath, not the text 'data:/data': "
+        "write {name: VOLUME, mountPath: /data}",
+    ),
+    ({"ports": [8080]}, "ports[0]: must be a mapping, not a number: write {containerPort: 8080}"),
+    ({"ports": ["80:8080"]}, "ports[0]: must be a mapping, not the text '80:8080': write {containerPort: 8080}"),
+    (
+        {"ports": [{"containerPort": "80"}]},
+        "ports[0].containerPort: must be a whole number (of 32 bits), not the text '80': write 80 without quotes",
+    ),
+    (
+        {"volumes": [{"name": "v", "secret": {"defaultMode": "0400"}}]},
+        "volumes[0].secret.defaultMode: must be a whole number (of 32 bits), not the text '0400': "
+        "write 256, which is 0400 in octal",
+    ),
+    (
+        {"resources": {"limits": {"memory": "512MB"}}},
+        "resources.limits.memory: must be a quantity, as 500m or 1Gi, not the text '512MB': write 512M",
+    ),
+    (
+        {"init_containers": ["busybox"]},
+        "init_containers[0]: must be a mapping with a name, not the text 'busybox': write {name: NAME, image: busybox}",
+    ),
+    (
+        {"namespace": "Default"},
+        "namespace: must be a DNS label (lower-case letters, digits and dashes, at most 63), "
+        "not the text 'Default': write default",
+    ),
+    (
+        {"queue": "GPU"},
+        "queue: must be a DNS label (lower-case letters, digits and dashes, at most 63), not the text 'GPU': write gpu",
+    ),
+    (
+        {"retry_on": "evicted"},
+        "retry_on: must be a list, each of its members a text, not the text 'evicted': write [\"evicted\"]",
+    ),
+    ({"container_logs": "main"}, "container_logs: must be all, or a list of containers' names, as [base]"),
+    ({"name": "a\x1b]0;x\x07"}, "name: must be a text without control characters, not the text 'a\\x1b]0;x\\x07'"),
+    ({"host_network": "maybe"}, "host_network: must be true or false, not the text 'maybe'"),
+    ({"name": None}, "name: null is not taken: leave it out"),
+]
+
+
+@pytest.mark.parametrize(("fields", "line"), MEANT, ids=lambda value: value[:60] if isinstance(value, str) else "")
+def test_what_was_meant_is_written_out(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "x", **fields})
+    assert raised.value.problems == [line]
+
+
+TWICE: list[tuple[dict[str, Any], str]] = [
+    (
+        {"pod_template": {"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}}},
+        "pod_template.spec.containers[2]: name a is taken by pod_template.spec.containers[0] already: give each a name",
+    ),
+    ({"volumes": [{"name": "v"}, {"name": "v"}]}, "volumes[1]: name v is taken by volumes[0] already"),
+    (
+        {"volume_mounts": [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x"}]},
+        "volume_mounts[1]: mountPath /x is taken by volume_mounts[0] already",
+    ),
+    (
+        {"ports": [{"name": "http", "containerPort": 1}, {"containerPort": 2}, {"name": "http", "containerPort": 3}]},
+        "ports[2]: name http is taken by ports[0] already",
+    ),
+    ({"init_containers": [{"name": "base"}]}, "init_containers: base: a container has this name already"),
+    (
+        {"containers": [{"name": "a"}], "pod_template": {"spec": {"initContainers": [{"name": "a"}]}}},
+        "init_containers: a: a container has this name already",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "problem"), TWICE)
+def test_a_name_that_kubernetes_takes_once_is_refused_the_second_time(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "x", **fields})
+    (told,) = raised.value.problems
+    assert told.startswith(problem)
+
+
+NO_JSON: list[tuple[object, str]] = [
+    ({1: 2}, "affinity.a: the name 1 is no text"),
+    ({None: 2}, "affinity.a: the name None is no text"),
+    ([object()], "affinity.a[0]: object: only what JSON has is taken"),
+    ([{"b": {"x"}}], "affinity.a[0].b: set: only what JSON has is taken"),
+    ([b"x"], "affinity.a[0]: bytes: only what JSON has is taken"),
+    (10**5000, "affinity.a: a number beyond 64 bits"),
+    (["x", float("nan")], "affinity.a[1]: nan is no finite number"),
+    ([{"b\0": 1}], "affinity.a[0]: a NUL: "),
+    ([{"b": "\udc80"}], "affinity.a[0].b: half a surrogate pair (U+DC80)"),
+]
+
+
+@pytest.mark.parametrize(("value", "problem"), NO_JSON, ids=range(len(NO_JSON)))
+def test_what_no_json_or_no_pod_can_hold_is_refused_with_its_place(value: object, problem: str) -> None:
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "x", "affinity": {"a": value}})
+    (told,) = raised.value.problems
+    assert told.startswith(problem)
 
 
 @pytest.mark.parametrize(("fields", "problem"), REFUSED, ids=lambda value: value[:70] if isinstance(value, str) else "")
@@ -118,53 +274,99 @@ def test_what_the_api_server_takes_passes(fields: dict[str, Any]) -> None:
     built(fields)
 
 
-KNOWN = [
-    *("name", "env", "volumes", "containers", "initContainers", "volumeMounts", "mountPath", "securityContext", "add"),
-    *("capabilities", "metadata", "labels", "annotations", "spec", "limits", "ports", "restartPolicy", "finalizers"),
-    *("ownerReferences", "restartPolicyRules", "resources", "namespace", "x"),
-]
+KNOWN = sorted({*OF_SPEC, *(field for fields in TYPES.values() for field in fields), "fromTheFuture"})
 
+texts = st.text(max_size=4) | st.sampled_from(
+    ["a\0", "\ud800", "x\x1b[2J", "base", "A", "1Gi", "0x1", "a" * 64, "\u202e"]
+)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN) | texts, inner, max_size=4),
     max_leaves=12,
 )
 
 
-def is_pod_or_invalid_spec(fields: dict[str, Any]) -> None:
-    """The two things that may come of what is asked; another exception is the test's failure."""
-    with suppress(InvalidSpecError):
-        built(fields)
+def shaped(shape: Shape, depth: int = 0) -> st.SearchStrategy[Any]:
+    """Values of a shape, in which some part is something else now and then."""
+    if depth > 4:
+        return st.none()
+    match shape:
+        case Word():
+            right: st.SearchStrategy[Any] = st.sampled_from(["a", "b", "/x", 1, True, "1Gi", 0.5, "Never"])
+        case Object(name):
+            fields = {
+                field: st.deferred(lambda inner=inner: shaped(inner, depth + 1)) for field, inner in TYPES[name].items()
+            }
+            right = st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True).flatmap(
+                lambda some: st.fixed_dictionaries({field: fields[field] for field in some})
+            )
+        case MapOf(member):
+            right = st.dictionaries(
+                st.sampled_from(["a", "cpu", "podrelay.dev/x"]), shaped(member, depth + 1), max_size=2
+            )
+        case ListOf(member):
+            right = st.lists(shaped(member, depth + 1), max_size=3)
+    return st.one_of(right, right, right, right, json_values)
 
 
-@pytest.mark.parametrize("junk", JUNK[::2], ids=lambda junk: repr(junk)[:30])
-def test_junk_in_any_place_of_a_spec_makes_a_pod_or_an_invalid_spec(junk: Any) -> None:
-    full = json.loads(SPECS["manifest-full"].encode())
-    for path in places(full):
-        if path and path[0] in (*SPEC, "env", "annotations", "labels", "namespace"):
-            is_pod_or_invalid_spec(replaced(full, path, junk))
+def verdict(read: Callable[[], JobSpec]) -> JobSpec | list[str]:
+    try:
+        return read()
+    except InvalidSpecError as refused:
+        return refused.problems
 
 
-@settings(max_examples=400, deadline=None)
+def is_decided_alike(asked: dict[str, Any]) -> None:
+    """Client and worker take it, and it makes a pod; or both refuse it, with its place."""
+    asked = {"id": "j", "image": "x", **asked}
+    by_client, by_worker = verdict(lambda: parse_spec(asked)), verdict(lambda: decode_spec(json.dumps(asked)))
+    if isinstance(by_client, JobSpec):
+        assert by_worker == by_client == decode_spec(by_client.encode())
+        with suppress(InvalidSpecError):  # it has something of podrelay's own
+            pod_of(by_client)
+    else:
+        assert not isinstance(by_worker, JobSpec)
+        for problem in by_client:
+            assert not has_control(problem)
+            assert re.match(r"[a-z_]+", problem)[0] in JobSpec.model_fields or "unknown field" in problem, problem  # type: ignore[index]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk)[:30])
+def test_junk_in_any_place_of_a_spec_is_refused_with_its_place_or_makes_a_pod(junk: Any) -> None:
+    for path in places(FULL):
+        if path:
+            is_decided_alike(replaced(FULL, path, junk))
+
+
+@settings(max_examples=300, deadline=None)
+@given(fields=st.dictionaries(st.sampled_from(sorted(JobSpec.model_fields)), json_values, max_size=4))
+def test_any_json_in_any_field_is_a_pod_or_refused_with_its_place(fields: Any) -> None:
+    is_decided_alike(fields)
+
+
+@settings(max_examples=300, deadline=None)
 @given(
-    fields=st.dictionaries(
-        st.sampled_from([*SPEC, "env", "annotations", "labels", "namespace"]), json_values, max_size=4
+    fields=st.lists(st.sampled_from(sorted(OF_SPEC)), max_size=3, unique=True).flatmap(
+        lambda names: st.fixed_dictionaries({name: shaped(OF_SPEC[name]) for name in names})
     ),
-    base=st.dictionaries(st.sampled_from(["env", "volumeMounts", "resources", "securityContext"]), json_values),
     return_value=st.booleans(),
 )
-def test_any_json_is_a_pod_or_an_invalid_spec(fields: Any, base: Any, return_value: bool) -> None:
-    for asked in (fields, {**fields, **containers(**base)}):
-        is_pod_or_invalid_spec({**asked, "return_value": return_value})
+def test_almost_a_pod_is_a_pod_or_refused_with_its_place(fields: Any, return_value: bool) -> None:
+    is_decided_alike({**fields, "return_value": return_value})
+
+
+@given(text=texts | st.text(), path=st.sampled_from(TEXT_PLACES))
+def test_any_text_in_any_text_field_is_a_pod_or_refused_with_its_place(text: str, path: tuple[Any, ...]) -> None:
+    is_decided_alike(replaced(FULL, path, text))
 
 
 @settings(max_examples=200, deadline=None)
 @given(spec=st.dictionaries(st.sampled_from(["affinity", "securityContext", "dnsConfig", "x"]), json_values))
 def test_lists_of_a_known_name_in_another_place_are_merged_or_replaced(spec: Any) -> None:
     fields = {"affinity": {"env": [{"name": "A"}], "nodeAffinity": {"volumes": [1]}}, "dns_config": {"containers": "x"}}
-    is_pod_or_invalid_spec({**fields, "pod_template": {"spec": spec}})
+    is_decided_alike({**fields, "pod_template": {"spec": spec}})
 
 
 def test_every_field_of_a_spec_with_kubernetes_objects_has_a_shape() -> None:
     shaped = {name for name, field in JobSpec.model_fields.items() if "dict[str, typing.Any]" in str(field.annotation)}
-    assert shaped == set(SPEC)
+    assert shaped == OBJECT_FIELDS - {"env"}

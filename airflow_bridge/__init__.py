@@ -23,6 +23,7 @@ KPO's parameters as a job.
     * ``parameters``: the table of all. A new parameter of KPO is one row here, beside the operator's signature.
     * ``argument_values``: what users give, checked and converted by its kind; refused by the argument's name.
     * ``pod_arguments``: the pod's manifest and the job spec, made by that table.
+    * ``ignored_parameters``: warns of those that have no effect.
     * ``kpo_merge``: KPO's merge of two pods; ``api_json``: Kubernetes' objects as JSON.
     * ``kubernetes_object``: the pod and the variables as users get them: dicts that answer as KPO's objects do.
     * ``masking``: what of a pod may be shown.

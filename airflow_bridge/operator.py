@@ -18,9 +18,10 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from airflow_bridge.callbacks import CallbackPod, ExecutionMode, HookCall, JobClient, call, classes_of, import_path
+from airflow_bridge.ignored_parameters import warn_of_ignored
 from airflow_bridge.kubernetes_object import KubernetesObject, variables
 from airflow_bridge.links import PodLogLink
-from airflow_bridge.parameters import arguments_of, attributes, warn_of_ignored
+from airflow_bridge.parameters import arguments_of, attributes
 
 if TYPE_CHECKING:
     import jinja2
@@ -190,7 +191,7 @@ class PodRelayOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         given = locals()
-        warn_of_ignored(given, stacklevel=3)
+        warn_of_ignored(given)
         super().__init__(**kwargs)
         for parameter, value in attributes(given, templated=self.template_fields):
             setattr(self, parameter, value)

@@ -5,7 +5,6 @@ operator's attribute, the field of pod or job, the warning, and the line in ``do
 compares the table with the installed provider's constructor.
 """
 
-import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +26,6 @@ from airflow_bridge.kubernetes_object import objects_of
 
 #: An operator's arguments after rendering, by KPO's names: see :func:`arguments_of`.
 Arguments = Mapping[str, Any]
-
-
-class IgnoredParameterWarning(UserWarning):
-    """A parameter was given that has no effect here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +72,13 @@ class Ignored:
         default: KPO's; giving it is no reason to warn.
         why: for the warning and the migration page.
         is_attribute: whether KPO has an attribute of this name. Where it has none, a subclass may have a method.
+        is_quiet: whether nobody needs to change anything: a debug line instead of a warning.
     """
 
     default: object
     why: str
     is_attribute: bool = True
+    is_quiet: bool = False
 
 
 _NO_CREDENTIALS = (
@@ -176,12 +173,14 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "log_formatter": Behaviour("while deferred: only a function that the triggerer can import"),
     "container_name_log_prefix_enabled": Behaviour(),
     # Without effect. As attributes they serve subclasses, and some are template fields.
-    "kubernetes_conn_id": Ignored("kubernetes_default", _NO_CREDENTIALS),
-    "in_cluster": Ignored(None, _NO_CREDENTIALS),
-    "cluster_context": Ignored(None, _NO_CREDENTIALS),
-    "config_file": Ignored(None, _NO_CREDENTIALS),
+    "kubernetes_conn_id": Ignored("kubernetes_default", _NO_CREDENTIALS, is_quiet=True),
+    "in_cluster": Ignored(None, _NO_CREDENTIALS, is_quiet=True),
+    "cluster_context": Ignored(None, _NO_CREDENTIALS, is_quiet=True),
+    "config_file": Ignored(None, _NO_CREDENTIALS, is_quiet=True),
     "random_name_suffix": Ignored(
-        True, "the worker names the pod after `name` with a suffix that is made from the job's id, never at random"
+        True,
+        "the pod is never called exactly `name` but `<name>-<hash>-<attempt>`: find it by its labels "
+        "(`kubectl get pods -l dag_id=…,task_id=…,run_id=…`) or by the XCom `pod_name`",
     ),
     "xcom_sidecar_container_security_context": Ignored(
         None, "the return value's sidecar takes its security context from the base container's"
@@ -202,15 +201,6 @@ ADDED: dict[str, str] = {
     "podrelay_queue": "the queue, which chooses the cluster; default: the connection's (`queue` stays Airflow's)",
     "podrelay_options": "any other field of the job spec, e.g. `{'queue_timeout_s': 600, 'retry_on': ['evicted']}`",
 }
-
-
-def warn_of_ignored(given: Mapping[str, object], *, stacklevel: int) -> None:
-    """Warn of each parameter that was given and has no effect here."""
-    for name, parameter in PARAMETERS.items():
-        if isinstance(parameter, Ignored) and given[name] != parameter.default:
-            warnings.warn(
-                f"PodRelayOperator ignores {name}: {parameter.why}", IgnoredParameterWarning, stacklevel=stacklevel + 1
-            )
 
 
 def attributes(given: Mapping[str, object], *, templated: Container[str]) -> Iterator[tuple[str, object]]:

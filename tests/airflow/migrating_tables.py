@@ -11,10 +11,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "migrating-from-kpo.md"
 def parameters() -> str:
     """Every parameter of KPO's constructor, in alphabetical order."""
     rows = {
-        name: ("ignored, with a warning", each.why) if isinstance(each, Ignored) else ("as in KPO", each.note)
+        name: (_ignored(each), each.why) if isinstance(each, Ignored) else ("as in KPO", each.note)
         for name, each in PARAMETERS.items()
     }
     return _table("parameter | what becomes of it | note", rows)
+
+
+def _ignored(parameter: Ignored) -> str:
+    return "ignored" if parameter.is_quiet else "ignored, with a warning"
 
 
 def added() -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import runpy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import BaseOperator
 
+from airflow_bridge import ignored_parameters
+from airflow_bridge.ignored_parameters import IgnoredParameterWarning
 from airflow_bridge.operator import PodRelayOperator
 from airflow_bridge.parameters import (
     ADDED,
     PARAMETERS,
     Ignored,
-    IgnoredParameterWarning,
     JobField,
     PodField,
 )
@@ -69,13 +71,78 @@ def test_every_ignored_parameter_has_a_value_to_try() -> None:
     assert set(GIVEN) == set(IGNORED)
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.fixture
+def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that parses its first file."""
+    monkeypatch.setattr("airflow_bridge.ignored_parameters._told", set())
+
+
+@pytest.mark.parametrize("name", [name for name in GIVEN if not IGNORED[name].is_quiet])
+@pytest.mark.usefixtures("nothing_told")
 def test_an_ignored_parameter_is_accepted_with_a_warning_that_says_why(name: str, task_run: TaskRun) -> None:
     with pytest.warns(IgnoredParameterWarning) as told:
         task_run.make(**{name: GIVEN[name]})
     (warning,) = told
     assert str(warning.message) == f"PodRelayOperator ignores {name}: {IGNORED[name].why}"
     assert warning.filename.endswith("task_run.py"), "the warning points at the DAG"
+
+
+@pytest.mark.parametrize("name", [name for name in GIVEN if IGNORED[name].is_quiet])
+@pytest.mark.usefixtures("nothing_told")
+def test_a_credential_that_does_not_matter_any_more_is_a_debug_line(
+    name: str, task_run: TaskRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "airflow_bridge"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task_run.make(**{name: GIVEN[name]})
+    assert f"PodRelayOperator ignores {name}: {IGNORED[name].why}" in caplog.messages
+
+
+FIVE_TASKS = """
+from airflow.sdk import DAG, task
+from airflow_bridge.operator import PodRelayOperator
+
+with DAG("five", schedule=None):
+    for number in range(3):
+        PodRelayOperator(task_id=f"t{number}", image="i", poll_interval=9, in_cluster=True)
+    PodRelayOperator(task_id="t3", image="i", poll_interval=9,
+                     logging_interval=3, config_file="/kube")
+    PodRelayOperator.partial(task_id="t4", image="i", poll_interval=9).expand(cmds=[["a"], ["b"]])
+"""
+
+
+def parsed(file: Path, name: str = "unusual_prefix_five") -> list[str]:
+    """Execute a DAG file as Airflow does, and return what it warns of."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        runpy.run_path(str(file), run_name=name)
+    return [f"{each.filename}:{each.lineno} {str(each.message).split(':')[0]}" for each in told]
+
+
+@pytest.mark.usefixtures("nothing_told")
+def test_a_dag_file_with_five_tasks_is_told_of_each_parameter_once(tmp_path: Path) -> None:
+    file = tmp_path / "five.py"
+    file.write_text(FIVE_TASKS)
+    assert parsed(file) == [
+        f"{file}:7 PodRelayOperator ignores poll_interval",
+        f"{file}:8 PodRelayOperator ignores logging_interval",
+    ]
+
+
+@pytest.mark.usefixtures("nothing_told")
+def test_a_tasks_own_process_warns_of_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "five.py"
+    file.write_text(FIVE_TASKS)
+    task_runner: dict[str, Any] = {"__name__": "airflow.sdk.execution_time.task_runner", "parsed": parsed}
+    exec("def parse(file): return parsed(file)", task_runner)
+    assert task_runner["parse"](file) == []
+
+
+def test_the_module_that_runs_tasks_is_still_called_so() -> None:
+    from airflow.sdk.execution_time import task_runner
+
+    assert {"parse", "run", "startup"} <= vars(task_runner).keys()
+    assert task_runner.__name__ == ignored_parameters._RUNS_A_TASK
 
 
 def test_the_defaults_warn_of_nothing(task_run: TaskRun) -> None:

@@ -239,6 +239,8 @@ def pubsub(client: "redis.asyncio.Redis") -> PubSub:
 def unavailable(url: str, error: BaseException) -> RedisUnavailableError:
     """Make the error about a Redis that cannot be used."""
     what = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in what:
+        what += " If its authority is one of your own, name it with PODRELAY_REDIS_CA_FILE."
     return RedisUnavailableError(f"Redis at {mask_url(url)} cannot be used: {what}")
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import importlib.util
+import logging
 import os
 import socket
 import sys
@@ -46,6 +47,7 @@ def dispatcher(**flags: Any) -> Iterator["Dispatcher"]:
     with reported_errors():
         from dispatcher.client import Dispatcher
 
+        logging.basicConfig(format="podrelay: %(message)s", level=logging.WARNING)
         with Dispatcher(settings(**flags)) as client:
             yield client
 

@@ -198,9 +198,9 @@ class Installation:
     ) -> Worker:
         """Start a worker with these settings (``lease_s=2`` is PODRELAY_LEASE_S)."""
         given = {f"PODRELAY_{key.upper()}": str(value) for key, value in settings.items()}
-        env = clean_environment(
-            PODRELAY_REDIS_URL=self.redis_url, KUBECONFIG=str(self.kubeconfig), PODRELAY_WORKER_NAME=name, **given
-        )
+        if "redis_url_file" not in settings:
+            given["PODRELAY_REDIS_URL"] = self.redis_url
+        env = clean_environment(KUBECONFIG=str(self.kubeconfig), PODRELAY_WORKER_NAME=name, **given)
         env |= clock.environment if clock else {}
         child = self.processes.start(name, ["worker"], env, ready="worker ready")
         worker = Worker(name, child, self.output[name], self.said)

@@ -11,6 +11,7 @@ from dispatcher.redis_endpoint import RedisEndpoint
 from dispatcher.redis_url import Tls, parse_redis_url
 from dispatcher.settings import ClientSettings
 from tests.support.certificates import Authority
+from tests.support.mounted_secret import MountedSecret
 
 
 @pytest.fixture(autouse=True)
@@ -20,28 +21,9 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-class Secret:
-    """A mounted secret, swapped as Kubernetes does: its directory is a link that changes at once."""
-
-    def __init__(self, root: Path, text: str) -> None:
-        self._root = root
-        self._count = 0
-        (root / "url").symlink_to("..data/url")
-        self.write(text)
-        self.path = root / "url"
-
-    def write(self, text: str | bytes) -> None:
-        self._count += 1
-        fresh = self._root / f"..{self._count}"
-        fresh.mkdir()
-        (fresh / "url").write_bytes(text if isinstance(text, bytes) else text.encode())
-        (self._root / "..new").symlink_to(fresh.name)
-        (self._root / "..new").rename(self._root / "..data")
-
-
 @pytest.fixture
-def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Secret:
-    made = Secret(tmp_path, "redis://me:walrus@h:1/2\n")
+def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MountedSecret:
+    made = MountedSecret(tmp_path, "redis://me:walrus@h:1/2\n")
     monkeypatch.setenv("PODRELAY_REDIS_URL_FILE", str(made.path))
     return made
 
@@ -54,18 +36,18 @@ def why_not(**overrides: str) -> str:
     return str(raised.value)
 
 
-def test_a_file_says_where_redis_is_and_its_last_newline_does_not_count(secret: Secret) -> None:
+def test_a_file_says_where_redis_is_and_its_last_newline_does_not_count(secret: MountedSecret) -> None:
     endpoint = ClientSettings.from_environment().redis
     assert endpoint.address == parse_redis_url("redis://me:walrus@h:1/2")
     assert endpoint.shown == "redis://me:***@h:1/2"
 
 
-def test_a_url_and_a_file_are_one_too_many(secret: Secret, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_and_a_file_are_one_too_many(secret: MountedSecret, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODRELAY_REDIS_URL", "redis://walrus@h")
     assert why_not() == "PODRELAY_REDIS_URL and PODRELAY_REDIS_URL_FILE are both set: one of them must go"
 
 
-def test_a_flag_wins_over_both(secret: Secret, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_wins_over_both(secret: MountedSecret, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODRELAY_REDIS_URL", "redis://walrus@h")
     assert ClientSettings.from_environment(redis_url="redis://flag").redis.shown == "redis://flag:6379/0"
 
@@ -82,7 +64,7 @@ def test_a_flag_wins_over_both(secret: Secret, monkeypatch: pytest.MonkeyPatch) 
         ("redis://:walrus@h/0?" + "x" * 70_000, "is too large for a URL"),
     ],
 )
-def test_a_file_that_holds_no_url_is_told_with_its_path(secret: Secret, text: str | bytes, why: str) -> None:
+def test_a_file_that_holds_no_url_is_told_with_its_path(secret: MountedSecret, text: str | bytes, why: str) -> None:
     secret.write(text)
     told = why_not()
     assert told.startswith(f"PODRELAY_REDIS_URL_FILE: {secret.path}: {why}")
@@ -103,7 +85,7 @@ def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: Path, monkeypatc
     assert why_not().startswith("PODRELAY_REDIS_URL_FILE: ")
 
 
-def test_each_new_connection_is_whom_the_file_names_then(secret: Secret) -> None:
+def test_each_new_connection_is_whom_the_file_names_then(secret: MountedSecret) -> None:
     endpoint = ClientSettings.from_environment().redis
     assert endpoint.account() == ("me", "walrus")
     secret.write("redis://me:second@h:1/2")
@@ -115,7 +97,7 @@ def test_each_new_connection_is_whom_the_file_names_then(secret: Secret) -> None
 
 
 def test_a_file_that_goes_wrong_changes_nothing_and_is_told_once(
-    secret: Secret, caplog: pytest.LogCaptureFixture
+    secret: MountedSecret, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = ClientSettings.from_environment().redis
     with caplog.at_level(logging.WARNING):
@@ -130,7 +112,9 @@ def test_a_file_that_goes_wrong_changes_nothing_and_is_told_once(
     ]
 
 
-def test_another_server_is_not_told_this_one_s_password(secret: Secret, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_server_is_not_told_this_one_s_password(
+    secret: MountedSecret, caplog: pytest.LogCaptureFixture
+) -> None:
     endpoint = ClientSettings.from_environment().redis
     for url in ("redis://me:other@elsewhere:1/2", "redis://me:other@h:1/3", "rediss://me:other@h:1/2"):
         secret.write(url)

@@ -117,8 +117,13 @@ class Containers:
         self._running[name].terminate()
 
     def kill_all(self) -> None:
-        for running in list(self._running.values()):
-            running.kill()
+        self.kill(list(self._running))
+
+    def kill(self, names: Iterable[str]) -> None:
+        """Send KILL to those of these that run."""
+        for name in names:
+            if name in self._running:
+                self._running[name].kill()
 
     def ended(self, name: str, exit_: Exit) -> None:
         """Record an end; one that is known already changes nothing."""

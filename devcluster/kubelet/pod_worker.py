@@ -25,6 +25,9 @@ from devcluster.kubelet.volumes import MountError, set_up_volumes
 from devcluster.runtime.journal import JournalEntry
 from devcluster.runtime.logs import LogFile
 
+#: A sidecar has this much of the grace however long the containers before it took
+#: (the kubelet's ``minimumGracePeriodInSeconds``).
+_LEAST_GRACE_S = 2.0
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -54,6 +57,7 @@ class PodWorker:
         self._stop: Stop | None = None
         self._held_stop: Stop | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
+        self._dying: list[str] = []
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._is_syncing = False
         self.task: asyncio.Task[None] | None = None
@@ -203,14 +207,20 @@ class PodWorker:
         self._report_stop(stop)
         self._arm_kill(stop.grace_s)
         view = self._status.view
-        await self._containers.end([one.name for one in view.of_role("init", "main")])
+        await self._end([one.name for one in view.of_role("init", "main")])
         for sidecar in reversed(view.of_role("sidecar")):
-            await self._containers.end([sidecar.name])
+            self._arm_kill(max(_LEAST_GRACE_S, self._grace_left_s()))
+            await self._end([sidecar.name])
         self._finish_stopped(stop)
         # Asked anew, for a pod over its deadline may meanwhile have been deleted as well.
         if self._stop is not None and self._stop.is_deletion:
             await pause(self._host.latency.removal_s)
             await self._remove()
+
+    async def _end(self, names: list[str]) -> None:
+        """End these; when their grace is over they alone are killed: others may still wait for their turn."""
+        self._dying = names
+        await self._containers.end(names)
 
     def _report_stop(self, stop: Stop) -> None:
         current = self._status.refresh()
@@ -250,7 +260,13 @@ class PodWorker:
     def _arm_kill(self, grace_s: float) -> None:
         if self._kill_timer is not None:
             self._kill_timer.cancel()
-        self._kill_timer = asyncio.get_running_loop().call_later(grace_s, self.kill_containers)
+        self._kill_timer = asyncio.get_running_loop().call_later(grace_s, self._kill_dying)
+
+    def _kill_dying(self) -> None:
+        self._containers.kill(self._dying)
+
+    def _grace_left_s(self) -> float:
+        return self._kill_timer.when() - asyncio.get_running_loop().time() if self._kill_timer is not None else 0.0
 
     def _arm_deadline(self) -> None:
         spec = self._status.spec

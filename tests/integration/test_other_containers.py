@@ -9,6 +9,7 @@ from dispatcher.events import Ended, JobResult, LogChunk, LogGap, Notice, Status
 from dispatcher.status import FailureReason, Status
 from tests.support.real_redis import eventually
 from tests.support.worker_in_process import InProcess, WorkerInProcess, running_in_process, simulated
+from worker.jobs import return_value
 from worker.logs.reader import STILL_RUNNING
 
 
@@ -119,6 +120,16 @@ async def test_a_return_value_s_way_of_ending_the_pod_makes_nobody_fail(
     (warning,) = heard.warnings
     assert "before side" in warning
     assert "143" not in warning
+
+
+async def test_a_return_value_waits_for_the_grace_of_a_container_that_does_not_end(
+    running: InProcess, worker: WorkerInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(return_value, "RETURN_VALUE_S", 1.0)
+    stubborn = side("--duration=600", "--ignore-term")
+    spec = simulated('--return-value={"a": 1}', containers=[stubborn], return_value=True, termination_grace_period_s=3)
+    heard = await Heard.of(running, await running.submit(spec, to=worker))
+    assert (heard.result.status, heard.result.return_value) == (Status.SUCCEEDED, {"a": 1})
 
 
 async def test_a_failed_job_says_what_failed_beside_base_and_no_more(

@@ -96,7 +96,8 @@ class Observation:
     while nobody asked, and also where the pod no longer tells (see :mod:`worker.cluster.pod_json`).
     ``is_node_unreachable``: the control plane gave the node up; it may come back. ``is_restarting``: the kubelet is
     about to start all containers again; ``restart_rules``: what in the spec would start some again
-    (:mod:`worker.cluster.restart_rules`).
+    (:mod:`worker.cluster.restart_rules`). ``deletion_grace_s``: of its deletion; ``termination_grace_s``: by its
+    spec.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Observation:
     deletion_due_at: datetime | None = None
     deletion_requested_at: datetime | None = None
     deletion_grace_s: float = 0.0
+    termination_grace_s: float = 0.0
 
     @property
     def is_being_deleted(self) -> bool:

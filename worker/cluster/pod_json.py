@@ -68,6 +68,7 @@ def observe(pod: Any) -> Observation:
         deletion_due_at=due_at,
         deletion_requested_at=None if due_at is None else _deletion_requested_at(metadata, status, due_at, grace_s),
         deletion_grace_s=grace_s,
+        termination_grace_s=_seconds(spec.get("terminationGracePeriodSeconds")),
     )
 
 

@@ -19,6 +19,7 @@ from worker.cluster.client import Backoff
 from worker.cluster.observation import Observation
 from worker.failpoints import Failpoint, failpoint
 from worker.jobs.owned_job import OwnedJob
+from worker.jobs.pod import LONGEST_GRACE_S
 from worker.jobs.recent_results import RecentResults
 from worker.jobs.result import make_result, read_events
 from worker.jobs.return_value import LOST_RETURN_VALUE, ReturnValue, read_return_value
@@ -171,10 +172,12 @@ class JobFinisher:
         The sidecar prints when it is told to end, which the kubelet does after all plain containers have ended: one
         that goes on is ended by deleting the pod.
         """
-        reading = asyncio.create_task(read_return_value(self._ctx.cluster, pod.namespace, pod.name))
+        goes_on = any(c.state != "terminated" for c in pod.plain_containers)
+        grace_s = min(pod.termination_grace_s, LONGEST_GRACE_S) if goes_on else 0.0
+        reading = asyncio.create_task(read_return_value(self._ctx.cluster, pod.namespace, pod.name, grace_s=grace_s))
         try:
             logs = await self._drain_logs()
-            if any(c.kind == "main" and c.state != "terminated" for c in pod.containers):
+            if goes_on:
                 await self.end_pod(DeletePod(DeletionIntent.FINISHED, ended.reason, ended.message), pod)
             return_value = await reading
         finally:

@@ -90,14 +90,16 @@ class ReturnValue:
 LOST_RETURN_VALUE: Final = ReturnValue(*parse_return_value(b""))
 
 
-async def read_return_value(cluster: Cluster, namespace: str, pod: str) -> ReturnValue:
+async def read_return_value(cluster: Cluster, namespace: str, pod: str, *, grace_s: float = 0.0) -> ReturnValue:
     """Read what the sidecar prints when it is told to end.
+
+    ``grace_s``: how long the pod's other containers may take to end before that.
 
     Only the pod's status tells that it has ended: a kubelet that restarts also ends streams and refuses requests.
     """
     found, reads_after_end, has_ended, back_off = LOST_RETURN_VALUE, 0, False, Backoff()
     with suppress(TimeoutError):
-        async with asyncio.timeout(RETURN_VALUE_S):
+        async with asyncio.timeout(RETURN_VALUE_S + grace_s):
             while reads_after_end < READS_AFTER_END:
                 error: Exception | None = None
                 try:

@@ -487,7 +487,7 @@ class SurveyRow:
     """An active job in short. Times in seconds of Redis' clock.
 
     ``status`` None: it is listed, but its record is gone. ``owner_seen_at``: when its owner last renewed its lease, 0
-    for never. ``is_overdue``: it waits beyond its queue timeout. ``unreadable``: what of it this version cannot read (a
+    for never. ``is_overdue``: it waits beyond one of its limits. ``unreadable``: what of it this version cannot read (a
     newer one's status, junk): whoever does not understand a job leaves it alone.
     """
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.task_identity import safe_label_value
+from dispatcher import names
+from dispatcher.client import Dispatcher
 from tests.airflow.test_what_ends_a_task import Triggerer, term, term_calls_on_kill
 from tests.support.installation import QUICK, Installation, running_installation
 from tests.support.task_run import TaskLog, TaskRun, fired_by
@@ -173,3 +176,73 @@ def test_a_user_who_ends_a_deferred_task_ends_its_pod(
     Triggerer(deferred.trigger).until(task_log.has("[base] working"), then_on_kill=True)
     result = real_run.result(deferred.trigger.job_id)  # type: ignore[attr-defined]
     assert (result.status, result.cancelled_by) == ("CANCELLED", "a user who ended its task in Airflow")
+
+
+class BreaksAtTheStart(PodRelayCallback):
+    """Called in the triggerer too, where KPO would call it in the task's process."""
+
+    @staticmethod
+    def on_pod_creation(**_: Any) -> None:
+        raise SystemExit("bug")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("on_finish_action", ["delete_pod", "keep_pod"])
+def test_a_callback_that_raises_in_the_last_try_leaves_no_pod(
+    deferrable: bool, on_finish_action: str, real_run: TaskRun, installation: Installation
+) -> None:
+    arguments = {**PYTHON, "arguments": [STUBBORN], "callbacks": BreaksAtTheStart, "on_finish_action": on_finish_action}
+    with pytest.raises(PodRelayFailure if deferrable else SystemExit):
+        real_run.run_through(deferrable=deferrable, **arguments)
+    assert real_run.result(real_run.ti.xcoms["podrelay_job_id"]).status == "CANCELLED"
+    wait_until_gone(installation, real_run)
+
+
+def wait_until_gone(installation: Installation, run: TaskRun) -> None:
+    run_id = safe_label_value(run.ti.run_id)
+    installation.pocket.wait_for_pods(
+        lambda pods: all(pod["metadata"].get("labels", {}).get("run_id") != run_id for pod in pods)
+    )
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_failed_task_has_its_value_its_events_and_its_pod_marked_as_kpos(
+    deferrable: bool, real_run: TaskRun, task_log: TaskLog, installation: Installation
+) -> None:
+    code = "import time; time.sleep(1); open('/airflow/xcom/return.json', 'w').write('[3]'); raise SystemExit(4)"
+    with pytest.raises(PodRelayFailure, match="exit_code"):
+        real_run.run_through(
+            deferrable=deferrable,
+            **PYTHON,
+            arguments=[code],
+            do_xcom_push=True,
+            log_events_on_failure=True,
+            on_finish_action="keep_pod",
+        )
+    assert real_run.ti.xcoms["return_value"] == [3]
+    events = [line.split(" - ")[0] for line in task_log.lines if line.startswith("Pod Event: ")]
+    assert {"Pod Event: Scheduled", "Pod Event: Started"} <= set(events)
+    assert any(line.startswith("Container 'base': state='TERMINATED'") for line in task_log.at("error"))
+    run_id = safe_label_value(real_run.ti.run_id)
+    marked = {"run_id": run_id, "already_checked": "True", "kubernetes_pod_operator": "True"}
+    installation.pocket.wait_for_pods(
+        lambda pods: any(marked.items() <= pod["metadata"].get("labels", {}).items() for pod in pods)
+    )
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_mistyped_namespace_fails_the_task_and_names_those_that_are_served(
+    deferrable: bool, real_run: TaskRun, installation: Installation
+) -> None:
+    def its_time_is_over() -> None:
+        job_id = real_run.ti.xcoms["podrelay_job_id"]
+        with Dispatcher(installation.client_settings()) as dispatcher:
+            for heard in dispatcher.follow(job_id):
+                if getattr(heard.event, "detail", "") == "no worker serves namespace defualt":
+                    break
+        with redis.Redis.from_url(installation.redis_url) as server:
+            server.hset(names.job(job_id), "unserved_until", "1.0")
+
+    real_run.ti.when_submitted = its_time_is_over
+    with pytest.raises(PodRelayFailure, match=r"serves namespace 'defualt'; those that are alive serve: default\."):
+        real_run.run_through(deferrable=deferrable, **PYTHON, arguments=["pass"], namespace="defualt")

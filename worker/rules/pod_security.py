@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Any, Final
 
 
@@ -250,10 +251,15 @@ def _values(document: Any, path: str, *, is_required: bool = False) -> Iterator[
 
     What is of another kind than the path goes through comes as it is, and no rule allows it.
     """
-    return _from(document, _STEP.findall(path), "", is_required)
+    return _from(document, _steps(path), "", is_required)
 
 
-def _from(found: Any, steps: list[str], place: str, is_required: bool) -> Iterator[tuple[str, Any]]:
+@cache
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(_STEP.findall(path))
+
+
+def _from(found: Any, steps: tuple[str, ...], place: str, is_required: bool) -> Iterator[tuple[str, Any]]:
     if not steps:
         yield place, found
     elif found is None:
@@ -261,14 +267,14 @@ def _from(found: Any, steps: list[str], place: str, is_required: bool) -> Iterat
             yield ".".join([place, *steps]), None
     elif not isinstance(found, Mapping):
         yield place, _Unreadable(found)
-    elif steps == ["*"]:
+    elif steps == ("*",):
         yield from ((f"{place}.{name}", name) for name, value in found.items() if value is not None)
     else:
         yield from _into(found, steps[0], steps[1:], place, is_required)
 
 
 def _into(
-    found: Mapping[str, Any], step: str, steps: list[str], place: str, is_required: bool
+    found: Mapping[str, Any], step: str, steps: tuple[str, ...], place: str, is_required: bool
 ) -> Iterator[tuple[str, Any]]:
     name, _, which = step.partition("[")
     here = f"{place}.{name}" if place else name

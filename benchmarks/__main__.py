@@ -80,7 +80,7 @@ def bench() -> Iterator[Bench]:
             kubeconfig=None,
             worker_env={"PODRELAY_MAX_JOBS": "5000"},
         )
-        yield Bench(stack, ClientSettings(redis_url=stack.redis_url), processes)  # type: ignore[arg-type]
+        yield Bench(stack, ClientSettings.from_environment({}, redis_url=stack.redis_url), processes)
 
 
 def simulated(*options: str, **fields: Any) -> JobSpec:

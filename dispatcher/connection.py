@@ -187,7 +187,7 @@ class FirstLook:
         # CLIENT SETINFO would be one more right to give, and two round trips. (Before redis-py 7.2: two names.)
         connection.driver_info = connection.lib_name = connection.lib_version = None
         if (tls := self._endpoint.address.tls) is not None and tls.weakness:
-            _warn_once(f"Redis at {self._endpoint.shown} is not verified, {tls.weakness}")
+            _tell_once(logging.WARNING, f"Redis at {self._endpoint.shown} is not verified, {tls.weakness}")
 
     def _end(self, found: list[Any]) -> None:
         """Judge what was found.
@@ -202,7 +202,7 @@ class FirstLook:
         if server.absence:
             raise redis.exceptions.ReadOnlyError(server.absence)
         if server.danger:
-            _warn_once(f"{server.danger}, at {self._endpoint.shown}")
+            _tell_once(logging.ERROR, f"{server.danger}, at {self._endpoint.shown}")
         self.server = server
 
 
@@ -217,8 +217,8 @@ def _unknown_if_refused() -> Iterator[list[Any]]:
 
 
 @lru_cache(maxsize=64)
-def _warn_once(words: str) -> None:
-    log.warning("%s", words)
+def _tell_once(level: int, words: str) -> None:
+    log.log(level, "%s", words)
 
 
 def danger_of(client: "redis.Redis") -> str | None:

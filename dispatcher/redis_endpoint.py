@@ -128,16 +128,17 @@ def check_tls_files(tls: Tls, *, named: Callable[[str], str]) -> None:
         if tls.ca_file:
             context.load_verify_locations(tls.ca_file)
     except OSError as error:
-        raise ValueError(f"{named('ssl_ca_certs')}: {tls.ca_file}: {_why(error)}") from None
+        raise ValueError(f"{named('ssl_ca_certs')}: {tls.ca_file}: {_why(error, 'no certificates in PEM')}") from None
     try:
         if tls.cert_file:
             context.load_cert_chain(tls.cert_file, tls.key_file, password=tls.key_password or "")
     except OSError as error:
         files = " and ".join(filter(None, (tls.cert_file, tls.key_file)))
-        raise ValueError(f"{named('ssl_certfile')}: {files}: {_why(error)}") from None
+        words = "no certificate and its key in PEM, the key in the clear or with ssl_password"
+        raise ValueError(f"{named('ssl_certfile')}: {files}: {_why(error, words)}") from None
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, words: str) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"not what it should be, in PEM: {error.reason or error}"
+        return f"{words} ({error.reason or error})"
     return error.strerror or str(error)

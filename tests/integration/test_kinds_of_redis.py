@@ -99,21 +99,25 @@ def test_a_redis_that_may_evict_is_told_by_caller_and_worker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
+    ("variables", "why"),
     [
-        ("redis://:walrus@127.0.0.1:1/abc", "the database must be a number, found 'abc'"),
-        ("rediss://:walrus@127.0.0.1:1/0?ssl_cert_req=none", "did you mean 'ssl_cert_reqs'?"),
-        ("redis://:wal/rus@127.0.0.1:1/0", "in a password write / as %2F"),
-        ("unix://:walrus@run/redis.sock", "unix:///run/redis.sock"),
+        ({"URL": "redis://:walrus@127.0.0.1:1/abc"}, "_URL: the database must be a number, found 'abc'"),
+        ({"URL": "rediss://:walrus@127.0.0.1:1/0?ssl_cert_req=none"}, "(did you mean 'ssl_cert_reqs'?)"),
+        ({"URL": "redis://:wal/rus@127.0.0.1:1/0"}, "in a password write / as %2F"),
+        ({"URL": "unix://:walrus@run/redis.sock"}, "unix:///run/redis.sock"),
+        ({"URL": "redis://:walrus@h", "URL_FILE": "/none"}, "_URL and PODRELAY_REDIS_URL_FILE are both set"),
+        ({"URL_FILE": "/none"}, "_URL_FILE: /none: No such file or directory"),
+        ({"URL": "rediss://:walrus@h", "CA_FILE": "/none"}, "_CA_FILE: /none: No such file or directory"),
     ],
 )
-def test_an_address_that_cannot_be_used_ends_every_process_alike(url: str, why: str) -> None:
-    env = clean_environment(PODRELAY_REDIS_URL=url, KUBECONFIG="/none")
+def test_an_address_that_cannot_be_used_ends_every_process_alike(variables: dict[str, str], why: str) -> None:
+    given = {f"PODRELAY_REDIS_{name}": value for name, value in variables.items()}
+    env = clean_environment(**given, KUBECONFIG="/none")
     celery = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker")
     for command in ([*PODRELAY, "workers"], [*PODRELAY, "dev"], [sys.executable, "-m", "worker"], celery):
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         (line,) = done.stderr.splitlines()
-        assert (done.returncode, line.startswith("podrelay: PODRELAY_REDIS_URL: ")) == (2, True), (command, done.stderr)
+        assert (done.returncode, line.startswith("podrelay: PODRELAY_REDIS_")) == (2, True), (command, done.stderr)
         assert why in line
         assert "wal" not in line
 

@@ -80,6 +80,18 @@ def _value(rng: random.Random, number: int, kind: str) -> PlannedJob:
     return PlannedJob(kind, _spec(rng, number, kind, args, {"return_value": True}), Status.SUCCEEDED)
 
 
+def _two(rng: random.Random, number: int, kind: str) -> PlannedJob:
+    """Two containers that end in any order: the job waits for both."""
+    args: dict[str, object] = {"lines": rng.randrange(0, 60), "rate": 20}
+    code = rng.choice([0, 0, 9])
+    other = [f"--lines={rng.randrange(0, 120)}", "--rate=20", f"--exit-code={code}"]
+    side = {"name": "side", "image": "simulated:latest", "args": other}
+    spec = _spec(rng, number, kind, args, {"containers": [side], "container_logs": "all", "end_when": "all"})
+    if code == 0:
+        return PlannedJob(kind, spec, Status.SUCCEEDED)
+    return PlannedJob(kind, spec, Status.FAILED, FailureReason.CONTAINER_FAILED)
+
+
 def _cancelled(rng: random.Random, number: int, kind: str) -> PlannedJob:
     spec = _spec(rng, number, kind, {"lines": 6000, "rate": 10, "duration": 600})
     return PlannedJob(
@@ -116,6 +128,7 @@ _KINDS: dict[str, tuple[int, Callable[[random.Random, int, str], PlannedJob]]] =
     "long": (25, _long),
     "failing": (10, _failing),
     "value": (8, _value),
+    "two": (8, _two),
     "cancelled": (10, _cancelled),
     "evicted": (5, _evicted),
     "deleted": (4, _deleted),

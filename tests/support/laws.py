@@ -139,20 +139,36 @@ def broken_laws(
         if result.attempt > max(pods, default=0):
             problems.append(f"the result names attempt {result.attempt}, which never had a pod")
         for attempt, twins in pods.items():
-            problems += _broken_log(spec, transcript, attempt, twins[-1], may_lose_pods=may_lose_pods)
+            for container in _followed(spec, twins[-1]):
+                problems += _broken_log(spec, transcript, attempt, twins[-1], container, may_lose_pods=may_lose_pods)
     return problems
 
 
+def _followed(spec: JobSpec, pod: Mapping[str, Any]) -> list[str]:
+    """The plain containers whose logs are asked for, as far as they were started."""
+    if not spec.get_logs:
+        return []
+    plain = (spec.base_container, *(str(container["name"]) for container in spec.containers))
+    wanted = plain if spec.container_logs == "all" else spec.container_logs or (spec.base_container,)
+    return [name for name in plain if name in wanted and name in pod["containers"]]
+
+
 def _broken_log(
-    spec: JobSpec, transcript: Transcript, attempt: int, pod: Mapping[str, Any], *, may_lose_pods: bool
+    spec: JobSpec,
+    transcript: Transcript,
+    attempt: int,
+    pod: Mapping[str, Any],
+    container: str,
+    *,
+    may_lose_pods: bool,
 ) -> Iterator[str]:
-    written = pod["containers"].get(spec.base_container)
-    if written is None or not spec.get_logs or transcript.result is None:
+    written = pod["containers"][container]
+    if transcript.result is None:
         return
-    what = f"log of attempt {attempt}"
-    stream = transcript.streams.get((attempt, spec.base_container), Stream())
+    what = f"log of attempt {attempt}" + (f", container {container}" if container != spec.base_container else "")
+    stream = transcript.streams.get((attempt, container), Stream())
     is_last = attempt == transcript.result.attempt
-    summary = transcript.result.logs.get(spec.base_container)
+    summary = transcript.result.logs.get(container)
     is_taken = transcript.result.status is Status.CANCELLED or transcript.result.reason in TAKEN
     is_spared = may_lose_pods or transcript.may_hear_again or is_taken
     if is_last and summary is not None:
@@ -169,7 +185,7 @@ def _broken_log(
         yield f"{what}: {stream.end} bytes read of {written['bytes']}, and no gap is told"
     elif is_last and transcript.result.log_complete:
         yield f"{what}: {stream.end} bytes read of {written['bytes']}, and the result says that it is complete"
-    elif not stream.gaps and stream.digest.hexdigest() != expected_digest(spec, stream.end):
+    elif not stream.gaps and stream.digest.hexdigest() != expected_digest(spec, container, stream.end):
         yield f"{what}: the {stream.end} bytes read are not the first that the container wrote"
 
 
@@ -191,13 +207,15 @@ def _false_claims(
         yield f"{what}: incomplete, and no gap says why"
 
 
-def expected_digest(spec: JobSpec, size_bytes: int) -> str:
-    """SHA-256 of the first bytes that the spec's simulated container writes (see ``devcluster.runtime.simulated``)."""
-    options = dict(argument.removeprefix("--").split("=", 1) for argument in spec.args or ())
+def expected_digest(spec: JobSpec, container: str, size_bytes: int) -> str:
+    """SHA-256 of the first bytes that this simulated container writes (see ``devcluster.runtime.simulated``)."""
+    others = {str(other["name"]): other.get("args") for other in spec.containers}
+    arguments = spec.args if container == spec.base_container else others[container]
+    options = dict(argument.removeprefix("--").split("=", 1) for argument in arguments or ())
     line_bytes = int(options.get("line-bytes", "80"))
     digest, left, number = hashlib.sha256(), size_bytes, 0
     while left > 0:
-        line = (b"%s %d " % (spec.base_container.encode(), number)).ljust(line_bytes - 1, b"x") + b"\n"
+        line = (b"%s %d " % (container.encode(), number)).ljust(line_bytes - 1, b"x") + b"\n"
         digest.update(line[:left])
         left -= len(line)
         number += 1

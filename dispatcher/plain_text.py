@@ -10,7 +10,7 @@ import unicodedata
 from typing import Final
 
 #: What ends, moves or reorders text: C0, DEL, C1, line separators, bidirectional controls, and what has no UTF-8.
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Joiners of scripts and emoji: invisible, and a part of what is written.
 _JOINERS: Final = "\u200c\u200d"
 _HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
@@ -34,7 +34,7 @@ def unusable(text: str) -> str | None:
 
 def has_control(text: str) -> bool:
     """Say whether the text has a character that would act on a terminal instead of being shown (newline, tab too)."""
-    return _CONTROL.search(text) is not None
+    return CONTROL.search(text) is not None
 
 
 def visible(text: str) -> str:

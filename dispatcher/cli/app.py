@@ -22,7 +22,7 @@ app = typer.Typer(
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"podrelay {VERSION}")
+        typer.echo(f"podrelay {VERSION}")
         raise typer.Exit
 
 

@@ -15,6 +15,7 @@ def cancel(
 ) -> None:
     """End jobs. Harmless when repeated, or when the job has ended."""
     with session.dispatcher() as client:
+        from dispatcher.cli.output import write_line
         from dispatcher.steps import CancelOutcome
 
         said = {
@@ -24,9 +25,9 @@ def cancel(
         }
         for job in jobs:
             outcome = client.cancel(job, session.me())
-            print(f"{job}: {said[outcome]}", flush=True)
+            write_line(f"{job}: {said[outcome]}")
         for job in jobs if wait else ():
-            print(f"{job}: {client.result(job).status.value}", flush=True)
+            write_line(f"{job}: {client.result(job).status.value}")
 
 
 def acknowledge(jobs: _Jobs) -> None:
@@ -35,6 +36,8 @@ def acknowledge(jobs: _Jobs) -> None:
     The next submit of such a job's key then makes a new job.
     """
     with session.dispatcher() as client:
+        from dispatcher.cli.output import write_line
+
         for job in jobs:
             client.acknowledge(job)
-            print(f"{job}: acknowledged", flush=True)
+            write_line(f"{job}: acknowledged")

@@ -1,12 +1,11 @@
 """`podrelay dev`: everything on this machine, in the foreground."""
 
 import os
-import sys
 from typing import Annotated
 
 import typer
 
-from dispatcher.cli import session
+from dispatcher.cli import output, process, session
 from dispatcher.cli.exits import ExitCode
 
 
@@ -23,7 +22,7 @@ def dev(
 
     def sink(name: str, line: str) -> None:
         if not quiet:
-            print(f"{name:<7} | {line}", file=sys.stderr, flush=True)
+            output.pass_on(name, line)
 
     def show(stack: LocalStack) -> None:
         text = environment(
@@ -32,10 +31,12 @@ def dev(
             kubeconfig=stack.kubeconfig,
             cluster_url=stack.cluster_url,
         )
-        print(text, flush=True)
+        for line in text.split("\n"):
+            output.write_line(line)
 
     with session.reported_errors():
         session.settings()
+        process.interruptible()
         try:
             run_local_stack(
                 sink,

@@ -6,6 +6,7 @@ import typer
 
 from dispatcher.cli import session
 from dispatcher.cli.exits import ExitCode
+from dispatcher.cli.output import RAW_HELP
 
 if TYPE_CHECKING:
     from dispatcher.cursor import Cursor
@@ -16,11 +17,13 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to the end; exit as the job does.")] = False,
     container: Annotated[str | None, typer.Option("--container", "-c", help="Only this container's log.")] = None,
     cursor: Annotated[str | None, typer.Option(help="Only what comes after this place (see --json).")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help=RAW_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line, with cursors.")] = False,
 ) -> None:
     """Print a job's log.
 
-    Its bytes go to stdout as the containers wrote them, everything else to stderr.
+    Its bytes go to stdout as the containers wrote them, everything else to stderr. On a terminal control characters
+    are shown instead of obeyed, colours and carriage returns apart.
     """
     with session.dispatcher() as client:
         from dispatcher.cli import screens
@@ -29,13 +32,13 @@ def logs(
 
         start, wanted = _decoded(cursor), of_container(container)
         if follow:
-            with screens.screen(as_json=as_json) as screen:
+            with screens.screen(as_json=as_json, raw=raw) as screen:
                 code = follow_to_end(client, job, screen, start, wanted=wanted)
             raise typer.Exit(code)
-        plain = screens.JsonScreen() if as_json else screens.PlainScreen()
-        for update in client.read_so_far(job, start):
-            if wanted(update) and (as_json or isinstance(update.event, LogChunk | LogGap)):
-                plain.show(update)
+        with screens.plain_screen(as_json=as_json, raw=raw) as plain:
+            for update in client.read_so_far(job, start):
+                if wanted(update) and (as_json or isinstance(update.event, LogChunk | LogGap)):
+                    plain.show(update)
 
 
 def _decoded(cursor: str | None) -> "Cursor | None":

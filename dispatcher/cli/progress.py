@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from dispatcher.cli import words
-from dispatcher.cli.output import write_bytes
+from dispatcher.cli.output import LogOutput, set_off
 from dispatcher.events import Ended, JobUpdate, LogChunk, LogGap, Silence, StatusChanged
+from dispatcher.plain_text import visible
 from dispatcher.status import Status
 from dispatcher.steps import Submitted
 
@@ -42,7 +43,8 @@ class ProgressScreen:
     It draws from a thread of its own, as the reader blocks; one lock guards the terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: LogOutput) -> None:
+        self._log = log
         self._console = Console(stderr=True, highlight=False)
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -62,6 +64,7 @@ class ProgressScreen:
         self._drawer.join()
         with self._lock:
             self._clear()
+            self._log.end()
             self._end_line()
 
     def submitted(self, found: Submitted, queue: str) -> None:
@@ -70,7 +73,7 @@ class ProgressScreen:
     def show(self, update: JobUpdate) -> None:
         event = update.event
         if isinstance(event, LogChunk):
-            self._write(event.data)
+            self._write(event)
         elif isinstance(event, StatusChanged):
             self._now = event
         elif isinstance(event, Ended):
@@ -84,18 +87,18 @@ class ProgressScreen:
     def say(self, text: str) -> None:
         self._print(text, "dim")
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, chunk: LogChunk) -> None:
         with self._lock:
             self._clear()
-            write_bytes(data)
-            if self._shares_terminal and data:
-                self._mid_line = not data.endswith(b"\n")
+            self._log.write(chunk)
+            if self._shares_terminal and chunk.data:
+                self._mid_line = not chunk.data.endswith(b"\n")
 
     def _print(self, text: str, style: str) -> None:
         with self._lock:
             self._clear()
             self._end_line()
-            self._console.print(Text(text, style=style), soft_wrap=True)
+            self._console.print(Text(set_off(text), style=style), soft_wrap=True)
 
     def _draw_until_done(self) -> None:
         while not self._done.wait(_REDRAW_S):
@@ -106,10 +109,11 @@ class ProgressScreen:
     def _draw(self) -> None:
         elapsed_s = time.monotonic() - self._began
         frame = _SPINNER[int(elapsed_s / _REDRAW_S) % len(_SPINNER)]
-        status, _, rest = words.move(self._now).partition(" ")
+        status, _, rest = visible(words.move(self._now)).partition(" ")
         line: Any = Text.assemble(
             (f"{frame} {status}", _style(self._now.status)), f" {elapsed_s:.0f} s ", (rest, "dim")
         )
+        self._log.settle()
         self._console.file.write(_CLEAR)
         self._console.print(line, end="", no_wrap=True, overflow="ellipsis", crop=True)
         self._console.file.flush()
@@ -122,7 +126,8 @@ class ProgressScreen:
             self._is_drawn = False
 
     def _end_line(self) -> None:
-        """Begin a new line where the log did not end its last one."""
+        """Begin a new line where the log did not end its last one, in no colour of its own."""
+        self._log.settle()
         if self._mid_line:
             self._console.file.write("\n")
             self._console.file.flush()

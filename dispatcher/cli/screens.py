@@ -1,7 +1,7 @@
 """Where a followed job is shown: as plain lines, as JSON objects, or on a terminal with a line of progress.
 
 Log bytes go to stdout as the container wrote them; whatever podrelay says itself goes to stderr. So `> file` and
-`| grep` get the log and nothing else, and bytes that are not UTF-8 pass unharmed.
+`| grep` get the log and nothing else, and bytes that are not UTF-8 pass unharmed. A terminal gets of a log what shows.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from dispatcher.cli import words
-from dispatcher.cli.output import write_bytes, write_object
+from dispatcher.cli.output import LogOutput, say, write_line, write_object
 from dispatcher.errors import JobIdTakenError
 from dispatcher.events import JobUpdate, LogChunk
 from dispatcher.steps import Submitted
@@ -31,35 +31,51 @@ class Screen(Protocol):
 
 
 @contextmanager
-def screen(*, as_json: bool) -> Iterator[Screen]:
-    """Choose the screen that fits where the output goes."""
-    if as_json:
-        yield JsonScreen()
-    elif sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+def screen(*, as_json: bool, raw: bool = False) -> Iterator[Screen]:
+    """Choose the screen that fits where the output goes. ``raw``: log goes as it is to a terminal too."""
+    if not as_json and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from dispatcher.cli.progress import ProgressScreen
 
-        with ProgressScreen() as progress:
+        with ProgressScreen(LogOutput(raw=raw)) as progress:
             yield progress
     else:
-        yield PlainScreen()
+        with plain_screen(as_json=as_json, raw=raw) as plain:
+            yield plain
+
+
+@contextmanager
+def plain_screen(*, as_json: bool, raw: bool) -> Iterator[Screen]:
+    """Choose a screen that has no line of progress."""
+    if as_json:
+        yield JsonScreen()
+        return
+    log = LogOutput(raw=raw)
+    try:
+        yield PlainScreen(log)
+    finally:
+        log.end()
 
 
 class PlainScreen:
     """Log to stdout, one line for everything else to stderr."""
+
+    def __init__(self, log: LogOutput) -> None:
+        self.log = log
 
     def submitted(self, found: Submitted, queue: str) -> None:
         self.say(words.submitted(found, queue))
 
     def show(self, update: JobUpdate) -> None:
         if isinstance(update.event, LogChunk):
-            write_bytes(update.event.data)
+            self.log.write(update.event)
             return
         text = words.line(update)
         if text is not None:
             self.say(text)
 
     def say(self, text: str) -> None:
-        print(f"podrelay: {text}", file=sys.stderr, flush=True)
+        self.log.settle()
+        say(text)
 
 
 class JsonScreen:
@@ -72,7 +88,7 @@ class JsonScreen:
         write_object(words.as_object(update))
 
     def say(self, text: str) -> None:
-        print(f"podrelay: {text}", file=sys.stderr, flush=True)
+        say(text)
 
 
 def print_submitted(found: Submitted, *, as_json: bool) -> None:
@@ -80,7 +96,7 @@ def print_submitted(found: Submitted, *, as_json: bool) -> None:
     if as_json:
         write_object(submitted_object(found))
     else:
-        print(found.job_id)
+        write_line(found.job_id)
 
 
 def print_id_taken(error: JobIdTakenError) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from dispatcher.cli import process
 from dispatcher.cli.exits import ExitCode
+from dispatcher.plain_text import visible
 
 if TYPE_CHECKING:
     from dispatcher.client import Dispatcher
@@ -49,6 +51,7 @@ def dispatcher(**flags: Any) -> Iterator["Dispatcher"]:
 
         logging.basicConfig(format="podrelay: %(message)s", level=logging.WARNING)
         with Dispatcher(settings(**flags)) as client:
+            process.interruptible()
             yield client
 
 
@@ -84,7 +87,9 @@ def _close_stdout() -> None:
 
 def complain(text: str) -> None:
     """Write one line to stderr."""
-    print(f"podrelay: {text}", file=sys.stderr, flush=True)
+    from dispatcher.cli.output import say
+
+    say(text)
 
 
 def fail(text: str, code: ExitCode) -> NoReturn:
@@ -106,4 +111,4 @@ def me() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user that /etc/passwd does not know
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return visible(f"{user}@{socket.gethostname()}")

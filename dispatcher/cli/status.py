@@ -26,7 +26,7 @@ def status(
         rows = [row for row in rows_of(record) if row[1]]
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            print(f"{name:<{width}}  {value}")
+            output.write_line(f"{name:<{width}}  {output.set_off(value, width + 2)}")
 
 
 def rows_of(record: "JobRecord") -> Iterator[tuple[str, str]]:

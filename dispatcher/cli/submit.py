@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli import session, spec_source
+from dispatcher.cli.output import RAW_HELP
 
 _Many = list[str] | None
 
@@ -35,6 +36,7 @@ def submit(
     retry_on: Annotated[_Many, typer.Option(metavar="REASON", help="Try again after this failure.")] = None,
     on_finish: Annotated[str | None, typer.Option(metavar="delete_pod|keep_pod|…", help="The pod's fate.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show status and log; exit as the job does.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help=RAW_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line.")] = False,
 ) -> None:
     """Submit a job and print its id.
@@ -69,15 +71,16 @@ def submit(
             "on_finish": on_finish,
         }
         data = spec_source.merged(spec_source.read_spec_file(file) if file else {}, flags)
-        _submit(data, source=_source(file), follow=follow, as_json=as_json)
+        _submit(data, source=_source(file), follow=follow, as_json=as_json, raw=raw)
 
 
 def _source(file: str | None) -> str:
     return "flags" if file is None else "standard input" if file == "-" else file
 
 
-def _submit(data: dict[str, Any], *, source: str, follow: bool, as_json: bool) -> None:
+def _submit(data: dict[str, Any], *, source: str, follow: bool, as_json: bool, raw: bool) -> None:
     from dispatcher.cli import screens
+    from dispatcher.cli.follow import follow_to_end
     from dispatcher.errors import JobIdTakenError
     from dispatcher.spec import parse_spec
 
@@ -90,12 +93,13 @@ def _submit(data: dict[str, Any], *, source: str, follow: bool, as_json: bool) -
             if as_json:
                 screens.print_id_taken(error)
             raise
+        except KeyboardInterrupt:
+            session.complain(f"interrupted: job {spec.id} may have been submitted; see podrelay status {spec.id}")
+            raise
         if not follow:
             screens.print_submitted(submitted, as_json=as_json)
             return
-        from dispatcher.cli.follow import follow_to_end
-
-        with screens.screen(as_json=as_json) as screen:
+        with screens.screen(as_json=as_json, raw=raw) as screen:
             screen.submitted(submitted, spec.queue)
             code = follow_to_end(client, submitted.job_id, screen)
     raise typer.Exit(code)

@@ -1,17 +1,20 @@
-# Everything here works with Python 3.11, make and the Python package index only.
-PYTHON ?= python3.11
+# Everything here works with Python 3.11 or newer, make and the Python package index only. PYTHON: which one; else the first
+# that runs and can make an environment.
+PYTHON ?=
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# Hundreds of processes are started: none should compile what another has compiled.
-unexport PYTHONDONTWRITEBYTECODE
+# Hundreds of processes are started: none should compile what another has compiled, or be changed by what somebody has set
+# for a Python of theirs.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONIOENCODING PYTHONUTF8
 
 .PHONY: demo test check format chaos bench clean constraints
 
 # The environment is made again whenever the pins or the project's metadata change.
 $(VENV)/.made: constraints.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt
+	@python=$$(sh .ci/find_python.sh "$(PYTHON)") && echo "$$python -m venv $(VENV)" && "$$python" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt || { echo >&2 \
+	  "make: pip did not get the packages (its words stand above): is an index within reach? PIP_INDEX_URL, proxies"; exit 1; }
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import settings
 
 from devcluster.local.redis_server import RedisServer
+from tests.support import caller_environment
 from tests.support.redis_servers import emptied, redis_binaries
+
+# Before the tests are imported, and what reads it with them.
+caller_environment.forget()
 
 # A busy machine is no failure; laws that need more examples say so themselves.
 settings.register_profile("podrelay", deadline=None, max_examples=50)

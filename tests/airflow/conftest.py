@@ -1,10 +1,12 @@
 """Airflow without a database: an operator's task, run in this process with a real connection to a real Redis."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 # Before Airflow is imported, which happens when the tests are.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="podrelay-airflow-home-"))
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="podrelay-airflow-home-")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__PODRELAY__DEFERRED_AT_LEAST_S"] = "0"  # there is no scheduler; tests/airflow/test_holding.py
@@ -16,6 +18,8 @@ import structlog.testing
 
 from devcluster.local.redis_server import RedisServer
 from tests.support.task_run import TaskLog, TaskRun
+
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.fixture

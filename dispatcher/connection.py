@@ -162,7 +162,14 @@ class FirstLook:
     def look(self, connection: Any) -> None:
         """Prepare a new connection, and look where nobody has."""
         self._begin(connection)
-        connection.on_connect()
+        try:
+            connection.on_connect()
+        except redis.exceptions.ResponseError as error:
+            self._look(connection)  # a cluster and a Sentinel refuse SELECT before they can say what they are
+            raise self._refused(error) from None
+        self._look(connection)
+
+    def _look(self, connection: Any) -> None:
         if self.server is None:
             connection.send_command("INFO", check_health=False)
             with _unknown_if_refused() as found:
@@ -173,15 +180,28 @@ class FirstLook:
         """Do as :meth:`look`. Cancelled, it leaves no reply for whoever takes the connection next."""
         self._begin(connection)
         try:
-            await connection.on_connect()
-            if self.server is None:
-                await connection.send_command("INFO", check_health=False)
-                with _unknown_if_refused() as found:
-                    found.append(await connection.read_response())
-                self._end(found)
+            try:
+                await connection.on_connect()
+            except redis.exceptions.ResponseError as error:
+                await self._look_async(connection)
+                raise self._refused(error) from None
+            await self._look_async(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+
+    async def _look_async(self, connection: Any) -> None:
+        if self.server is None:
+            await connection.send_command("INFO", check_health=False)
+            with _unknown_if_refused() as found:
+                found.append(await connection.read_response())
+            self._end(found)
+
+    def _refused(self, error: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
+        """Say of a server that refuses a connection what it has not got."""
+        if "out of range" in str(error):
+            return WrongServerError(f"it has no database {self._endpoint.address.database}: {error}")
+        return error
 
     def _begin(self, connection: Any) -> None:
         # CLIENT SETINFO would be one more right to give, and two round trips. (Before redis-py 7.2: two names.)

@@ -307,14 +307,14 @@ def _decoded(text: str) -> str:
     """Decode a part.
 
     Raises:
-        ValueError: it is no text.
+        ValueError: it is no text, or has what nobody means: the newline at the end of a secret, mostly.
     """
     try:
         found = unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
         raise ValueError("percent-encoded bytes that are no UTF-8") from None
-    if "\0" in found:
-        raise ValueError("a NUL")
+    if re.search(r"[\x00-\x1f\x7f]", found):
+        raise ValueError("a control character (such as %0A, a newline)")
     return found
 
 

@@ -34,7 +34,7 @@ def podrelay(
     ] = False,
 ) -> None:
     """Run containers on Kubernetes without holding Kubernetes credentials."""
-    if redis_url:
+    if redis_url is not None:
         session.override(redis_url=redis_url)
 
 

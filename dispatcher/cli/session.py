@@ -31,9 +31,15 @@ def override(**settings: Any) -> None:
 
 def settings(**flags: Any) -> "ClientSettings":
     """Read the settings; flags win over variables."""
+    from dispatcher.errors import SettingsError
     from dispatcher.settings import ClientSettings
 
-    return ClientSettings.from_environment(**_overrides, **flags)
+    try:
+        return ClientSettings.from_environment(**_overrides, **flags)
+    except SettingsError as error:
+        if "redis_url" not in _overrides:
+            raise
+        raise SettingsError(str(error).replace("PODRELAY_REDIS_URL: ", "--redis-url: ")) from None
 
 
 def redis_url_given() -> str | None:

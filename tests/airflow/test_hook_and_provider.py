@@ -73,7 +73,8 @@ def test_a_connection_is_a_redis_url(fields: dict[str, Any], url: str) -> None:
         ({"host": "redis", "port": 70000}, "port: the port must be"),
         ({"host": "redis", "schema": "abc"}, "schema: the database must be a number, found 'abc'"),
         ({"host": "redis", "schema": "-1"}, "schema: the database must be a number, found '-1'"),
-        ({"host": "redis", "password": "walrus\0"}, "a NUL"),
+        ({"host": "redis", "password": "walrus\0"}, "a control character"),
+        ({"host": "redis", "password": "walrus\n"}, "the user or its password has a control character"),
         ({"host": "redis", "password": "walrus\udc80"}, "a character that is no text"),
         ({"extra": '{"Queue": "gpu"}'}, "extra: no such field 'Queue' (did you mean 'queue'?)"),
         (

@@ -71,6 +71,8 @@ def test_a_redis_cluster_is_named_by_everybody_and_nobody_goes_on() -> None:
         assert "it is a Redis Cluster" in worker.lines[-1]
         assert not any("Traceback" in line for line in worker.lines)
         assert "it is a Redis Cluster" in hook(extra={"redis_url": installation.redis_url})
+        # It refuses another database before it can be asked what it is.
+        assert "it is a Redis Cluster" in podrelay(installation.redis_url.replace("/0", "/2"), "workers").stderr
 
 
 def test_a_read_only_replica_is_named_and_a_worker_waits_until_it_is_none() -> None:
@@ -86,6 +88,23 @@ def test_a_read_only_replica_is_named_and_a_worker_waits_until_it_is_none() -> N
         worker.wait_for_line("waiting to start", "it is a read-only replica")
         installation.fail_over_to(replica)
         worker.wait_until_ready()
+
+
+def test_a_database_that_there_is_not_is_named_and_ends_a_worker() -> None:
+    with running_installation() as installation:
+        url = installation.redis_url = installation.redis_url.replace("/0", "/99")
+        (line,) = podrelay(url, "workers").stderr.splitlines()
+        assert f"Redis at {url} cannot be used: it has no database 99: " in line
+        worker = installation.start_worker(is_awaited=False)
+        assert worker.wait_for_end(60) == 1
+        assert "it has no database 99" in worker.lines[-1]
+
+
+@pytest.mark.parametrize("url", ["", "redis://:walrus@h/abc", "localhost:6379"])
+def test_a_flag_that_cannot_be_used_is_named_and_never_passed_over(url: str) -> None:
+    done = podrelay("redis://127.0.0.1:1/0", "--redis-url", url, "workers")
+    assert done.returncode == 2
+    assert done.stderr.startswith("podrelay: --redis-url: ")
 
 
 def test_a_redis_that_may_evict_is_told_by_caller_and_worker() -> None:

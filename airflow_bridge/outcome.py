@@ -124,6 +124,9 @@ def _lines_of_failure(result: "JobResult", arguments: "Arguments", manifest: Map
         yield Line(logging.INFO, f"The worker adds labels and annotations of its own{sidecar}.")
         yield Line(logging.INFO, json.dumps(masked(manifest), indent=1))
         yield Line(logging.INFO, "::endgroup::")
+    for container, text in (result.last_lines or {}).items():
+        yield Line(logging.INFO, f"Last lines of container {container!r}, whose log was not asked for:")
+        yield from (Line(logging.INFO, f"[{container}] {line}") for line in text.splitlines())
 
 
 def _xcoms(result: "JobResult", *, multiple_outputs: bool) -> dict[str, object]:

@@ -115,6 +115,7 @@ class JobResult(_Wire):
     logs: dict[str, LogSummary] = {}  #: by container, of the last attempt
     log_complete: bool = True
     log_url: str | None = None
+    last_lines: dict[str, str] | None = None  #: by container, of those that failed and whose log was not asked for
     cancelled_by: str | None = None
 
     @property

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,7 +65,14 @@ def end(result: JobResult) -> str:
         text += f"; it returned {_short(result.return_value)}"
     if not result.log_complete:
         text += "; its log is not complete"
-    return text
+    return "".join(_last_lines(result)) + text
+
+
+def _last_lines(result: JobResult) -> Iterator[str]:
+    """Write what containers said last that failed, and whose log was not asked for."""
+    for container, said in (result.last_lines or {}).items():
+        yield f"last lines of container {container}:\n"
+        yield from (f"  {line}\n" for line in said.splitlines())
 
 
 def _short(value: Any) -> str:

@@ -90,3 +90,13 @@ def test_a_failures_lines_are_what_was_asked_for_and_its_message_is_not_among_th
         '{\n "kind": "Pod"\n}',
         "::endgroup::",
     ]
+
+
+def test_what_a_failed_container_said_last_stands_right_before_the_message() -> None:
+    failure = decided({**FAILED, "last_lines": {"setup": "no such table\nroll back"}})
+    assert isinstance(failure, TaskFailure)
+    assert [line.text for line in failure.lines] == [
+        "Last lines of container 'setup', whose log was not asked for:",
+        "[setup] no such table",
+        "[setup] roll back",
+    ]

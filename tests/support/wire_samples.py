@@ -80,6 +80,14 @@ EVENTS = {
             events=(ClusterEvent(reason="Started", message="Container started", last_seen_at=AT, type="Normal"),),
         )
     ),
+    "event-ended-last-lines.json": Ended(
+        result=JobResult(
+            job_id="job-1",
+            status=Status.FAILED,
+            reason=FailureReason.INIT_FAILED,
+            last_lines={"setup": "no such table\nroll back"},
+        )
+    ),
     "event-ended-plain.json": Ended(result=JobResult(job_id="job-1", status=Status.SUCCEEDED)),
 }
 

@@ -212,11 +212,18 @@ class Cluster:
 
     @asynccontextmanager
     async def log(
-        self, namespace: str, name: str, container: str, *, since: str | None, follow: bool
+        self,
+        namespace: str,
+        name: str,
+        container: str,
+        *,
+        since: str | None,
+        follow: bool,
+        tail_lines: int | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Stream the container's log with timestamps, as pieces of any size.
 
-        ``since``: RFC 3339, whole seconds count.
+        ``since``: RFC 3339, whole seconds count; ``tail_lines``: only so many of the last ones.
 
         Raises:
             ClusterRefusedError: the pod is not there (``is_not_found``), or e.g. status 400 while the container has not
@@ -226,6 +233,8 @@ class Cluster:
         query = [("container", container), ("timestamps", "true"), ("follow", "true" if follow else "false")]
         if since is not None:
             query.append(("sinceTime", since))
+        if tail_lines is not None:
+            query.append(("tailLines", str(tail_lines)))
         request = Request("GET", f"{_pod(namespace, name)}/log", tuple(query))
         read_s = None if follow else REQUEST_S
         async with self._transport.stream(RequestInfo("log", namespace, name), request, read_s=read_s) as response:

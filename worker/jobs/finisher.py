@@ -18,6 +18,7 @@ from dispatcher.steps import forget
 from worker.cluster.client import Backoff
 from worker.cluster.observation import Observation
 from worker.failpoints import Failpoint, failpoint
+from worker.jobs.last_lines import read_last_lines, unread_failures
 from worker.jobs.owned_job import OwnedJob
 from worker.jobs.pod import LONGEST_GRACE_S
 from worker.jobs.recent_results import RecentResults
@@ -139,6 +140,7 @@ class JobFinisher:
             events=await self._events(ended),
             logs=logs,
             log_url=self._log_url(),
+            last_lines=await self._last_lines(ended),
         )
         event = EndedEvent(result=result)
         await job.owned.end(event)
@@ -157,6 +159,13 @@ class JobFinisher:
         if message and not has_failed:
             await self._job.owned.move(event=Notice(level="warning", text=message))
         return replace(ended, message=message)
+
+    async def _last_lines(self, ended: AttemptEnded) -> dict[str, str]:
+        job = self._job
+        if job.pod.last is None or job.pod.is_gone:
+            return {}
+        unread = unread_failures(job.record.spec, ended.reason, job.pod.last)
+        return await read_last_lines(self._ctx.cluster, job.pod.last, unread) if unread else {}
 
     async def _drain_logs(self) -> dict[str, LogSummary]:
         job = self._job

@@ -33,12 +33,9 @@ async def read_events(cluster: Cluster, namespace: str, uid: str) -> tuple[Clust
 
 
 def last_warnings(events: tuple[ClusterEvent, ...]) -> tuple[ClusterEvent, ...]:
-    """Return the last warnings of a pod, those that explain nothing before the others."""
-    warnings = sorted(
-        (event.model_copy(update={"type": None}) for event in events if event.is_warning),
-        key=lambda event: (event.reason not in BACKGROUND_WARNINGS, _seen_at(event)),
-    )
-    return tuple(warnings[-MOST_WARNINGS:])
+    """Return the last warnings of a pod, without those that explain nothing."""
+    warnings = [event for event in events if event.is_warning and event.reason not in BACKGROUND_WARNINGS]
+    return tuple(event.model_copy(update={"type": None}) for event in warnings[-MOST_WARNINGS:])
 
 
 def _seen_at(event: ClusterEvent) -> datetime:
@@ -73,6 +70,7 @@ def make_result(
     events: tuple[ClusterEvent, ...] | None,
     logs: Mapping[str, LogSummary],
     log_url: str | None,
+    last_lines: Mapping[str, str],
 ) -> JobResult:
     """Make the job's result; a return value that cannot be used fails a job that has succeeded."""
     status, reason, message = ended.status, ended.reason, ended.message
@@ -102,6 +100,7 @@ def make_result(
         logs=dict(logs),
         log_complete=all(summary.is_complete for summary in logs.values()) and not _is_unread(record, pod, logs),
         log_url=log_url,
+        last_lines=dict(last_lines) or None,
         cancelled_by=record.cancel_requested_by if status is Status.CANCELLED else None,
     )
 

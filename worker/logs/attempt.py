@@ -47,7 +47,7 @@ class JobLogs:
         """Begin with the containers that have started, and tell the followed ones what becomes of theirs."""
         self._last, self._attempt = pod, record.attempt
         for container in pod.containers:
-            if not _is_wanted(container, record.spec):
+            if not is_wanted(container, record.spec):
                 continue
             if container.has_started and not self._is_followed(container.name, container.restarts):
                 self._begin(container.name, record, restarts=container.restarts)
@@ -245,7 +245,8 @@ async def _either(event: asyncio.Event, task: asyncio.Task[None]) -> None:
         waiting.cancel()
 
 
-def _is_wanted(container: Container, spec: JobSpec) -> bool:
+def is_wanted(container: Container, spec: JobSpec) -> bool:
+    """Whether the container's log is asked for."""
     if not spec.get_logs or not container.is_user_container:
         return False
     wanted = spec.container_logs if container.kind == "main" else spec.init_container_logs

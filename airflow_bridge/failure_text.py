@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dispatcher.events import ClusterEvent, JobResult
     from dispatcher.spec import JobSpec
 
-#: What the author of a task writes for a field of the job's spec.
+#: What the author of a task writes, or does, where the worker speaks of the job.
 _ARGUMENTS = {
     "startup_timeout_s": "startup_timeout_seconds",
     "schedule_timeout_s": "schedule_timeout_seconds",
@@ -27,6 +27,10 @@ _ARGUMENTS = {
     "resources.limits.memory": "the memory limit in container_resources",
     "resources.requests.memory": "the memory request in container_resources",
     "resources.requests": "the requests in container_resources",
+    "submit the job again": "clear the task",
+    "submit it again": "clear the task",
+    "Submit the job again": "Clear the task",
+    "Submit it again": "Clear the task",
 }
 _FIELD = re.compile("|".join(rf"\b{re.escape(field)}\b" for field in _ARGUMENTS))
 
@@ -115,7 +119,8 @@ def asked_pod(spec: "JobSpec", result: "JobResult") -> dict[str, Any]:
     for field in ("initContainers", "containers"):
         if isinstance(pod.get(field), list):
             pod[field] = [_without(container, _UNWRITTEN_IN_CONTAINERS) for container in pod[field]]
-    return {**template, "metadata": {name: value for name, value in metadata.items() if value}, "spec": pod}
+    named = {name: value for name, value in metadata.items() if value}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": pod}
 
 
 def _without(given: Mapping[str, Any], unwritten: Mapping[str, object]) -> dict[str, Any]:

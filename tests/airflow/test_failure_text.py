@@ -46,6 +46,7 @@ def test_the_worker_knows_better_than_the_reason_who_should_act() -> None:
         ("raise queue_timeout_s", "raise podrelay_options={'queue_timeout_s': …}"),
         ("check command and args", "check cmds and arguments"),
         ("Raise resources.limits.memory, or", "Raise the memory limit in container_resources, or"),
+        ("a drain: submit it again", "a drain: clear the task"),
         ("my_startup_timeout_s is", "my_startup_timeout_s is"),
     ],
 )

@@ -198,7 +198,8 @@ def _refused(reason: FailureReason, said: str) -> Refused:
 
 def refusal(error: ClusterRefusedError, namespace: str, *, sent_bytes: int) -> Refused | Later:
     """Return what the API server's refusal of a create means. ``sent_bytes``: how large the pod was, as JSON."""
-    said = error.message if not error.causes else f"{error.message} ({'; '.join(error.causes)})"
+    causes = [cause for cause in error.causes if cause not in error.message]
+    said = f"{error.message} ({'; '.join(causes)})" if causes else error.message
     if error.is_too_large:
         text = f"the pod is too large for the cluster: {sent_bytes:,} bytes with all that the worker adds ({said})"
         return _refused(FailureReason.INVALID_SPEC, text)

@@ -33,9 +33,9 @@ class PlannedJob:
 
 def make_jobs(rng: random.Random, count: int) -> list[PlannedJob]:
     """So many jobs of mixed kinds, the same for the same seed."""
-    kinds = list(_KINDS)
-    weights = [weight for weight, _ in _KINDS.values()]
-    return [_KINDS[kind][1](rng, number, kind) for number, kind in enumerate(rng.choices(kinds, weights, k=count))]
+    kinds = list(KINDS)
+    weights = [weight for weight, _ in KINDS.values()]
+    return [KINDS[kind][1](rng, number, kind) for number, kind in enumerate(rng.choices(kinds, weights, k=count))]
 
 
 def _spec(
@@ -122,7 +122,8 @@ def _deleted(rng: random.Random, number: int, kind: str) -> PlannedJob:
     )
 
 
-_KINDS: dict[str, tuple[int, Callable[[random.Random, int, str], PlannedJob]]] = {
+#: How often each is planned, and what plans it.
+KINDS: dict[str, tuple[int, Callable[[random.Random, int, str], PlannedJob]]] = {
     "fast": (30, _fast),
     "chatty": (8, _chatty),
     "long": (25, _long),

@@ -17,7 +17,7 @@ from dispatcher import names
 from dispatcher.aio import AsyncDispatcher
 from dispatcher.errors import JobUnknownError, RedisUnavailableError
 from dispatcher.status import FailureReason, Status
-from tests.chaos.faults import LOSSY, LOST_NODE_S, REBUILT_AFTER_S, Faults, Workers, schedule
+from tests.chaos.faults import LOSSY, LOST_NODE_S, REBUILT_AFTER_S, Fault, Faults, Workers, schedule
 from tests.chaos.kinds import Intervention, PlannedJob, make_jobs
 from tests.support.api_proxy import ApiProxy
 from tests.support.installation import Installation, running_installation
@@ -70,11 +70,21 @@ class Report:
         )
 
 
+def planned_jobs(seed: int, count: int) -> list[PlannedJob]:
+    """The jobs of a seed; another kind of jobs leaves its faults as they are."""
+    return make_jobs(random.Random(f"jobs of seed {seed}"), count)
+
+
+def planned_faults(rng: random.Random, jobs: int) -> list[Fault]:
+    """The faults of a seed's run, which are the first that its numbers are drawn for."""
+    return schedule(rng, until_s=jobs * SUBMITTED_EVERY_S + 12, every_s=FAULT_EVERY_S)
+
+
 def run_seed(seed: int, jobs: int, *, keep_output: Path | None = None) -> Report:
     """Run one seed. The output of every process is written to ``keep_output`` where a law is broken."""
     began = time.monotonic()
     rng = random.Random(seed)
-    planned = make_jobs(rng, jobs)
+    planned = planned_jobs(seed, jobs)
     latency = f"lost_node_grace_s={LOST_NODE_S}"
     with running_installation(
         nodes=3, history=200, append_only=True, latency=latency, kept_lines=200_000
@@ -131,8 +141,7 @@ class _Run:
 
     async def _live(self, faults: Faults) -> None:
         """Submit, follow, break things; until every job has ended or had its time."""
-        until_s = len(self._jobs) * SUBMITTED_EVERY_S + 12
-        plan = schedule(self._rng, until_s=until_s, every_s=FAULT_EVERY_S)
+        plan = planned_faults(self._rng, len(self._jobs))
         self._is_lossy = any(fault.kind in LOSSY for fault in plan)
         for job in self._jobs:
             job.transcript.may_hear_again = self._is_lossy

@@ -3,6 +3,7 @@
 Importing this module reads the settings, because it *is* a process' entry point.
 """
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -42,6 +43,13 @@ def _settings() -> WorkerSettings:
     return settings
 
 
+def _forget_celery_s_variables() -> None:
+    """Take Celery's own variables out of the environment: there they win over what it is told here."""
+    for name in [name for name in os.environ if name.startswith("CELERY_")]:
+        del os.environ[name]
+
+
+_forget_celery_s_variables()
 settings = _settings()
 dead_letters = DeadLetters(settings)
 

@@ -296,3 +296,13 @@ def _recorded(raw: "redis.Redis", ids: list[str]) -> list[str]:
     for job_id in ids:
         wait_for_key(raw, names.job(job_id), within_s=WITHIN_S)
     return ids
+
+
+def test_celery_s_own_variables_send_a_worker_to_no_other_broker() -> None:
+    elsewhere = "amqp://elsewhere.invalid:1//"
+    told = {"CELERY_BROKER_URL": elsewhere, "CELERY_BROKER_READ_URL": elsewhere}
+    code = "import worker.app as w; print(w.app.connection_for_read().as_uri())"
+    own = "redis://127.0.0.1:7/3"
+    env = clean_environment(PODRELAY_REDIS_URL=own, **told)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == own

@@ -3,7 +3,8 @@
 One module a command: `submit`, `logs`, `status`, `jobs` (list), `cancel` (and acknowledge), `workers`, `worker`, `dev`;
 `app` lists them. Below them: `follow` (a job to its end), `screens` and `progress` (where it is shown), `words` (as
 text and as JSON), `output`, `terminal_log` and `tables` (how that is written), `session` (settings, the client, errors
-as exit codes), `spec_source` (file and flags), `exits` (exit codes), `process` (Ctrl-C, arguments, streams).
+as exit codes), `spec_source` (file and flags), `spec_file` and `yaml_data` (the file), `exits` (exit codes), `process`
+(Ctrl-C, arguments, streams).
 
 A shell user waits for every import, so these modules import what they need when a command runs; `--help` loads typer
 and nothing else.

@@ -1,66 +1,11 @@
-"""Reads what `podrelay submit` was given, file and flags, into one plain mapping; the spec itself checks it."""
+"""Makes one plain mapping of what `podrelay submit` was given, file and flags; the spec itself checks it."""
 
-import json
-import sys
 from collections.abc import Iterable
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
-from dispatcher.bounded_json import check_bounded
 from dispatcher.errors import InvalidSpecError
 
-#: The largest file that is read: what is submitted is a quarter of it at most, comments and indents apart.
-MAX_FILE_BYTES = 1024 * 1024
-#: A spec of the largest size has fewer values. An alias of YAML may stand for more than the file has.
-MAX_VALUES = 256 * 1024
-
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def read_spec_file(path: str) -> dict[str, Any]:
-    """Read YAML or JSON; ``-`` is standard input.
-
-    Raises:
-        InvalidSpecError: it cannot be read, is neither, or is no mapping; with the line where there is one.
-    """
-    source = "standard input" if path == "-" else path
-    try:
-        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-        text = raw.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSpecError([f"cannot be read: {error}"], source) from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise InvalidSpecError([f"larger than {MAX_FILE_BYTES} bytes"], source)
-    try:
-        data = _parse(text, source)
-        check_bounded(data, max_nodes=MAX_VALUES)
-    except RecursionError:
-        raise InvalidSpecError(["nested too deep"], source) from None
-    except ValueError as error:
-        raise InvalidSpecError([str(error)], source) from None
-    if not isinstance(data, dict):
-        raise InvalidSpecError([f"must be a mapping of the spec's fields, not {type(data).__name__}"], source)
-    return data
-
-
-def _parse(text: str, source: str) -> Any:
-    if text.lstrip().startswith("{"):
-        try:
-            return json.loads(text)
-        except ValueError:
-            pass  # YAML's flow style begins so too, and its messages name the line as well
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InvalidSpecError([f"{where}{error.problem or error.context}"], source) from None
-    except yaml.YAMLError as error:
-        raise InvalidSpecError([f"not YAML: {' '.join(str(error).split())}"], source) from None
 
 
 def merged(file: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +24,9 @@ def merged(file: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged_env(before: Any, flags: list[dict[str, Any]]) -> Any:
-    if isinstance(before, dict):
-        before = [{"name": n, **v} if isinstance(v, dict) else {"name": n, "value": v} for n, v in before.items()]
+    if isinstance(before, dict):  # it stays a mapping: a mistake in it is named by the variable, not by a position
+        by_name = {v["name"]: {k: inner for k, inner in v.items() if k != "name"} for v in flags}
+        return {**before, **by_name}
     if not isinstance(before, list):
         return flags if before is None else before  # wrong: the spec says so
     named = {variable["name"] for variable in flags}

@@ -1,11 +1,15 @@
 """`podrelay submit`: ask for a job, and perhaps follow it."""
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dispatcher.cli import session, spec_source
 from dispatcher.cli.output import RAW_HELP
+
+if TYPE_CHECKING:
+    from dispatcher.cli.spec_file import SpecFile
 
 _Many = list[str] | None
 
@@ -48,6 +52,8 @@ def submit(
       podrelay submit -f job.yaml --key nightly-2026-11-22
     """  # noqa: D301 -- click looks for this very character
     with session.reported_errors():
+        from dispatcher.cli import spec_file
+
         flags = {
             "image": image,
             "name": name,
@@ -70,22 +76,24 @@ def submit(
             "retry_on": retry_on,
             "on_finish": on_finish,
         }
-        data = spec_source.merged(spec_source.read_spec_file(file) if file else {}, flags)
-        _submit(data, source=_source(file), follow=follow, as_json=as_json, raw=raw)
+        found = spec_file.read_spec_file(file) if file else spec_file.SpecFile({}, {})
+        asked = replace(found, data=spec_source.merged(found.data, flags))
+        _submit(asked, source=_source(file), follow=follow, as_json=as_json, raw=raw)
 
 
 def _source(file: str | None) -> str:
     return "flags" if file is None else "standard input" if file == "-" else file
 
 
-def _submit(data: dict[str, Any], *, source: str, follow: bool, as_json: bool, raw: bool) -> None:
+def _submit(asked: "SpecFile", *, source: str, follow: bool, as_json: bool, raw: bool) -> None:
     from dispatcher.cli import screens
     from dispatcher.cli.follow import follow_to_end
     from dispatcher.errors import JobIdTakenError
     from dispatcher.spec import parse_spec
 
     settings = session.settings()
-    spec = parse_spec({"queue": settings.queue, "submitted_by": session.me(), **data}, source)
+    data = {"queue": settings.queue, "submitted_by": session.me(), **asked.data}
+    spec = parse_spec(data, source, written=asked.written)
     with session.dispatcher() as client:
         try:
             submitted = client.submit(spec)

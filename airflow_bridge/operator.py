@@ -377,44 +377,50 @@ class PodRelayOperator(BaseOperator):
     def _give_up(self, context: "Context", error: BaseException) -> None:
         from airflow_bridge.leaving import Leaving, cancelled_by, leaving
 
-        is_last_try = self._is_last_try(context, error)
-        left_to = leaving(error, is_durable=self.durable, is_last_try=is_last_try)
+        ti = context["ti"]
+        left_to = leaving(error, is_durable=self.durable, is_last_try=ti.try_number > (ti.max_tries or 0))
         if left_to is Leaving.THE_TRY_GOES_ON or self._is_killed or self._has_ended:
             return
         self._is_given_up = True
-        if left_to is Leaving.NEXT_TRY:
+        if left_to is Leaving.NEXT_TRY and not self._is_refused_a_retry(context, error):
             if self._job_id is not None:
                 self.log.info("Job %s goes on: the next try attaches to it.", self._job_id)
             return
         try:
-            self._job_id = self._job_id or self._job_without_a_try(context)
+            self._job_id = self._job_id or self._job_without_a_try(context, error)
             self._cancel(cancelled_by(error))
         except Exception as other:  # noqa: BLE001 - the task ends by what was raised first
             self.log.warning("Job %s could not be cancelled: %r", self._job_id, other)
 
-    def _is_last_try(self, context: "Context", error: BaseException) -> bool:
-        """Tell whether Airflow runs the task no more after this exception, by its retries or its retry policy."""
+    def _is_refused_a_retry(self, context: "Context", error: BaseException) -> bool:
+        """Tell whether the task's retry policy, which Airflow asks for itself too, ends the task by this exception."""
         from airflow.sdk.definitions.retry_policy import RetryAction
+        from airflow.sdk.exceptions import AirflowRescheduleException
 
-        ti = context["ti"]
-        max_tries = ti.max_tries or 0
-        if ti.try_number > max_tries:
-            return True
-        if (policy := getattr(self, "retry_policy", None)) is None:
+        policy, ti = getattr(self, "retry_policy", None), context["ti"]
+        if policy is None or isinstance(error, AirflowRescheduleException):
             return False
         try:
-            decision = policy.evaluate(exception=error, try_number=ti.try_number, max_tries=max_tries, context=context)
+            decision = policy.evaluate(
+                exception=error, try_number=ti.try_number, max_tries=ti.max_tries or 0, context=context
+            )
         except Exception:  # noqa: BLE001 - Airflow logs it, and tries again
             return False
         return bool(decision.action is RetryAction.FAIL)
 
-    def _job_without_a_try(self, context: "Context") -> str | None:
+    def _job_without_a_try(self, context: "Context", error: BaseException) -> str | None:
         """Find the task's job where the try does not know it: an earlier try's, or the submit's answer was lost."""
-        if not self.durable:
-            return self._asked.id if self._asked else None
+        from dispatcher.errors import PodrelayError, RedisUnavailableError
+
+        was_refused = isinstance(error, PodrelayError) and not isinstance(error, RedisUnavailableError)
+        asked = None if was_refused else self._asked
+        if asked is not None and asked.key is None:
+            return asked.id
+        if asked is None and not self.durable:
+            return None
+        queue = self._asked.queue if self._asked else self.podrelay_queue
         with self._client() as dispatcher:
-            key = self._asked.key if self._asked else self._identity(context).key
-            return dispatcher.find(key or "", self._asked.queue if self._asked else self.podrelay_queue)
+            return dispatcher.find((asked and asked.key) or self._identity(context).key, queue)
 
     def _submit(self, dispatcher: "Dispatcher", context: "Context") -> None:
         """Submit the job, or attach to that of an earlier try."""

@@ -5,7 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.definitions.retry_policy import (
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryDecision,
+    RetryPolicy,
+    RetryRule,
+)
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -21,7 +27,8 @@ from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.leaving import Leaving, cancelled_by, leaving
 from airflow_bridge.outcome import PodRelayFailure
 from dispatcher.client import Dispatcher
-from dispatcher.errors import RedisUnavailableError
+from dispatcher.errors import PodrelayError, RedisUnavailableError
+from dispatcher.spec import JobSpec
 from dispatcher.status import Status
 from tests.support.scripted_worker import PlayedJob, ScriptedWorker
 from tests.support.task_run import TaskLog, TaskRun, fired_by
@@ -176,13 +183,50 @@ def test_with_a_try_left_that_will_not_attach_the_job_is_cancelled(
     assert worker.played[0].record().status is Status.CANCELLED
 
 
-def test_a_last_try_that_fails_before_it_attaches_ends_the_job_of_the_try_before(task_run: TaskRun) -> None:
-    with ScriptedWorker(task_run.redis_url, until_cancelled) as worker:
-        task_run.submit_and_die()
-        task_run.next_try()
+class Asked(RetryPolicy):
+    """Never ends a task; notes for which exceptions it was asked."""
+
+    def __init__(self) -> None:
+        self.exceptions: list[BaseException] = []
+
+    def evaluate(self, exception: BaseException, *_: Any, **__: Any) -> RetryDecision:
+        self.exceptions.append(exception)
+        return RetryDecision.default()
+
+
+def test_a_retry_policy_is_asked_only_about_a_failure_that_leaves_a_job(task_run: TaskRun) -> None:
+    task_run.ti.max_tries, policy, bug = 1, Asked(), RuntimeError("bug")
+    with ScriptedWorker(
+        task_run.redis_url,
+        lambda job: job.running().fail(),
+        lambda job: job.running(),
+        arrives_after=task_run.is_deferred.wait,
+    ):
+        deferred = task_run.defer(retry_policy=policy)
+        event = fired_by(deferred.trigger)
+        with pytest.raises(PodRelayFailure):
+            task_run.resume(deferred.method_name, {"event": event}, retry_policy=policy)
+        assert policy.exceptions == [], "neither the deferral nor the end of the job is of its concern"
         with pytest.raises(RuntimeError, match="bug"):
-            task_run.execute(callbacks=raising("on_pod_manifest_created", RuntimeError("bug")))
-    assert worker.played[0].record().status is Status.CANCELLED
+            task_run.execute(callbacks=raising("on_pod_starting", bug), retry_policy=policy)
+    assert policy.exceptions == [bug]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_submit_that_is_refused_ends_no_other_job(durable: bool, task_run: TaskRun) -> None:
+    with task_run._dispatcher() as dispatcher:
+        dispatcher.submit(JobSpec(id="others", image="another"))
+    with pytest.raises(PodrelayError):
+        task_run.execute(durable=durable, podrelay_options={"id": "others"})
+    assert task_run.record("others").cancel_requested_by is None
+
+
+def test_a_last_try_that_fails_before_it_attaches_ends_the_job_of_the_try_before(task_run: TaskRun) -> None:
+    task_run.submit_and_die()
+    task_run.next_try()
+    with pytest.raises(RuntimeError, match="bug"):
+        task_run.execute(callbacks=raising("on_pod_manifest_created", RuntimeError("bug")))
+    assert [job.status for job in task_run.jobs()] == [Status.CANCELLED]
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -228,16 +272,15 @@ def test_arguments_that_airflow_cannot_store_fail_the_task_before_it_defers(task
 def test_a_trigger_that_fails_while_xcoms_cannot_be_read_leaves_no_pod(
     task_run: TaskRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ScriptedWorker(task_run.redis_url, until_cancelled) as worker:
-        task_run.defer()
+    task_run.defer()
 
-        def away(**_: Any) -> Any:
-            raise ConnectionError("Airflow's API server is away")
+    def away(**_: Any) -> Any:
+        raise ConnectionError("Airflow's API server is away")
 
-        monkeypatch.setattr(task_run.ti, "xcom_pull", away)
-        with pytest.raises(TaskDeferralError):
-            task_run.resume("__fail__", {"error": "Trigger failure"})
-    assert worker.played[0].record().cancel_requested_by == "Airflow: Trigger failure"
+    monkeypatch.setattr(task_run.ti, "xcom_pull", away)
+    with pytest.raises(TaskDeferralError):
+        task_run.resume("__fail__", {"error": "Trigger failure"})
+    assert [job.cancel_requested_by for job in task_run.jobs()] == ["Airflow: Trigger failure"]
 
 
 class Exits(PodRelayCallback):

@@ -26,6 +26,7 @@ KPO's parameters as a job.
     * ``ignored_parameters``: warns of those that have no effect.
     * ``kpo_merge``: KPO's merge of two pods; ``api_json``: Kubernetes' objects as JSON.
     * ``kubernetes_object``: the pod and the variables as users get them: dicts that answer as KPO's objects do.
+    * ``kpo_methods``: what subclasses of KPO override in vain.
     * ``masking``: what of a pod may be shown.
 
 What triggers share.

@@ -15,12 +15,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_bridge.api_json import ApiObject
+from airflow_bridge.kubernetes_object import KubernetesObject, kubernetes_object
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from dispatcher.aio import AsyncDispatcher
     from dispatcher.client import Dispatcher
-    from dispatcher.events import JobResult, StatusChanged
+    from dispatcher.events import ContainerEnd, JobResult, StatusChanged
     from dispatcher.record import JobRecord
     from dispatcher.steps import CancelOutcome
 
@@ -38,8 +41,39 @@ class ExecutionMode(StrEnum):
 _PHASES = {"QUEUED": "Pending", "STARTING": "Pending", "RUNNING": "Running", "SUCCEEDED": "Succeeded"}
 
 
+class _KnownPart:
+    """A part of a pod, or a client, of which users ask what KPO's has; what is not there is told in a sentence."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # else mypy would let any name pass
+
+        def __getattr__(self, name: str) -> object:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(_MISSING[type(self).__name__].format(name=name) + _PAGE)
+
+
+_PAGE = ". See docs/migrating-from-kpo.md, 'Callbacks'"
+_POD = (
+    "is not known to podrelay: a hook gets the pod's name, namespace, phase, node and result, at the end the states of "
+    "its containers, and operator.pod_request_obj is the pod as it was asked for"
+)
+_CLIENT = (
+    "{{name}} is a Kubernetes client's, for which Airflow has no credentials: client is podrelay's {}, with record(), "
+    "cancel(by) and dispatcher"
+)
+_MISSING = {
+    "CallbackPod": f"pod.{{name}} {_POD}",
+    "PodMetadata": f"pod.metadata.{{name}} {_POD}",
+    "PodStatus": f"pod.status.{{name}} {_POD}",
+    "JobClient": _CLIENT.format("JobClient"),
+    "AsyncJobClient": _CLIENT.format("AsyncJobClient"),
+}
+
+
 @dataclass(frozen=True, slots=True)
-class PodMetadata:
+class PodMetadata(_KnownPart):
     """As ``V1ObjectMeta``."""
 
     name: str | None
@@ -49,14 +83,37 @@ class PodMetadata:
 
 
 @dataclass(frozen=True, slots=True)
-class PodStatus:
-    """As ``V1PodStatus``."""
+class PodStatus(_KnownPart):
+    """As ``V1PodStatus``; the containers' states are known when the job has ended, None before."""
 
     phase: str
+    container_statuses: list[KubernetesObject] | None = None
+    init_container_statuses: list[KubernetesObject] | None = None
+
+    @classmethod
+    def of_result(cls, result: "JobResult") -> "PodStatus":
+        """Make it from the job's result."""
+        states = {is_init: [_state(c) for c in result.containers if c.is_init is is_init] for is_init in (False, True)}
+        return cls(_PHASES.get(result.status.value, "Failed"), states[False], states[True] or None)
+
+
+def _state(container: "ContainerEnd") -> KubernetesObject:
+    """Return it as ``V1ContainerStatus``, as far as it is known."""
+    known = {
+        "exitCode": container.exit_code,
+        "reason": container.reason,
+        "message": container.message,
+        "startedAt": container.started_at,
+        "finishedAt": container.finished_at,
+    }
+    state = ApiObject({name: value for name, value in known.items() if value is not None})
+    return kubernetes_object(
+        "V1ContainerStatus", {"name": container.name, "state": ApiObject({container.state: state})}
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackPod:
+class CallbackPod(_KnownPart):
     """The job's pod as hooks get it, as far as the channel tells; ``result`` is set when the job has ended."""
 
     job_id: str
@@ -75,9 +132,8 @@ class CallbackPod:
     @classmethod
     def of_result(cls, result: "JobResult") -> "CallbackPod":
         """Make it from the job's result."""
-        status = PodStatus(_PHASES.get(result.status.value, "Failed"))
         metadata = PodMetadata(result.pod, result.namespace, result.pod_uid)
-        return cls(result.job_id, metadata, status, result.node, result.attempt, result)
+        return cls(result.job_id, metadata, PodStatus.of_result(result), result.node, result.attempt, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +153,7 @@ class HookCall:
 
 
 @dataclass(frozen=True, slots=True)
-class JobClient:
+class JobClient(_KnownPart):
     """What a hook in the task's process may do with the job; ``job_id`` is None before the submit."""
 
     dispatcher: "Dispatcher"
@@ -118,7 +174,7 @@ class JobClient:
 
 
 @dataclass(frozen=True, slots=True)
-class AsyncJobClient:
+class AsyncJobClient(_KnownPart):
     """What a hook in the triggerer may do with the job."""
 
     dispatcher: "AsyncDispatcher"

@@ -14,8 +14,8 @@ from airflow_bridge.parameters import PARAMETERS, Ignored
 
 log = logging.getLogger(__name__)
 
-#: Whose frames stand between a DAG file and an operator's constructor.
-_NOT_THE_DAGS: Final = ("airflow", "airflow_bridge")
+#: Whose frames stand between a DAG file and an operator's constructor, or the making of its class.
+_NOT_THE_DAGS: Final = ("airflow", "airflow_bridge", "abc")
 #: What runs a task in its own process. It parses the file, and makes operators of mapped ones.
 _RUNS_A_TASK: Final = "airflow.sdk.execution_time.task_runner"
 
@@ -33,7 +33,7 @@ def warn_of_ignored(given: Mapping[str, object]) -> None:
         for name, parameter in PARAMETERS.items()
         if isinstance(parameter, Ignored) and given[name] != parameter.default
     }
-    frame = _frame_of_the_dag() if ignored else None
+    frame = frame_of_the_dag() if ignored else None
     if frame is None:
         return
     for name, parameter in ignored.items():
@@ -45,7 +45,7 @@ def warn_of_ignored(given: Mapping[str, object]) -> None:
             _told.add(place)
 
 
-def _frame_of_the_dag() -> FrameType | None:
+def frame_of_the_dag() -> FrameType | None:
     """Return the frame of the DAG file (or of a subclass's); None where a task is run."""
     frame, found = inspect.currentframe(), None
     while frame is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from airflow_bridge.callbacks import CallbackPod, ExecutionMode, HookCall, JobClient, call, classes_of, import_path
 from airflow_bridge.ignored_parameters import warn_of_ignored
+from airflow_bridge.kpo_methods import NEVER_CALLED, warn_of_overrides, why_missing
 from airflow_bridge.kubernetes_object import KubernetesObject, variables
 from airflow_bridge.links import PodLogLink
 from airflow_bridge.parameters import arguments_of, attributes
@@ -239,6 +240,17 @@ class PodRelayOperator(BaseOperator):
     def container_logs(self, value: ContainerNames | None) -> None:
         self._container_logs = value
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        warn_of_overrides(cls, PodRelayOperator)
+
+    if not TYPE_CHECKING:  # else mypy would let any name pass
+
+        def __getattr__(self, name: str) -> object:
+            if name in NEVER_CALLED:
+                raise AttributeError(why_missing(name))
+            return super().__getattribute__(name)  # raises what it has raised before
+
     # Rendering
 
     def _do_render_template_fields(
@@ -358,7 +370,7 @@ class PodRelayOperator(BaseOperator):
                     result = self._follow(dispatcher, context)
                     if not self._resubmit_if_cleared(dispatcher, context, result):
                         return self._finish(dispatcher, context, result)
-            self.invoke_defer_method(context)
+            self.invoke_defer_method(context=context)
         return None
 
     @contextmanager
@@ -487,6 +499,8 @@ class PodRelayOperator(BaseOperator):
         if isinstance(due, Line):
             self.log.log(due.level, due.text)
             return
+        if due.pod is not None:
+            self.pod = self.remote_pod = due.pod
         if due.hook == "on_pod_creation" and due.pod is not None:
             self._push_pod(context, due.pod)
         arguments = due.arguments(client=client, mode=ExecutionMode.SYNC, operator=self, context=context)
@@ -512,7 +526,7 @@ class PodRelayOperator(BaseOperator):
 
         self._has_ended = True
         self.log_url = result.log_url
-        pod = CallbackPod.of_result(result)
+        self.pod = self.remote_pod = pod = CallbackPod.of_result(result)
         self._push_pod(context, pod)
         hook = partial(self._call, pod=pod, client=JobClient(dispatcher, result.job_id), context=context)
         hook("on_pod_completion")
@@ -569,12 +583,13 @@ class PodRelayOperator(BaseOperator):
 
     # Deferred
 
-    def invoke_defer_method(self, context: "Context") -> None:
-        """Give up the slot; a trigger follows the job."""
+    def invoke_defer_method(self, last_log_time: object = None, context: "Context | None" = None) -> None:
+        """Give up the slot; a trigger follows the job. ``last_log_time`` is KPO's, for its subclasses."""
         from airflow.sdk.serde import serialize
 
         from airflow_bridge.trigger import PodRelayTrigger
 
+        context = cast("Context", context if context is not None else last_log_time)  # given alone, it comes first
         self.raise_if_killed()
         deadline_at, backstop = self._deadline(context)
         trigger = PodRelayTrigger(
@@ -611,9 +626,12 @@ class PodRelayOperator(BaseOperator):
         """Go on after the trigger has fired: the log is written, and the result is to be taken."""
         from airflow_bridge.outcome import PodRelayFailure
         from airflow_bridge.pod_arguments import normal_name
-        from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
+        from airflow_bridge.trigger_event import ForeignEventError, JobTriggerEvent, JobTriggerStatus
 
-        fired = JobTriggerEvent.decode(event)
+        try:
+            fired = JobTriggerEvent.decode(event)
+        except ForeignEventError as error:
+            raise PodRelayFailure(str(error)) from None
         self.name = normal_name(self.name)
         self._job_id = fired.job_id
         with self._client() as dispatcher:
@@ -630,7 +648,7 @@ class PodRelayOperator(BaseOperator):
                 self._call_late(fired.uncalled, record, pod=pod, client=client, context=context)
                 self._call("on_operator_resuming", pod=pod, event=event, client=client, context=context)
                 return self._finish(dispatcher, context, record.result)
-        self.invoke_defer_method(context)
+        self.invoke_defer_method(context=context)
         return None
 
     def _call_late(self, uncalled: "Sequence[str]", record: "JobRecord", **arguments: object) -> None:
@@ -643,9 +661,14 @@ class PodRelayOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> object:
         """Resume a deferred task, also one on whose trigger Airflow gave up (``__fail__``)."""
+        from airflow_bridge.outcome import PodRelayFailure
+        from airflow_bridge.trigger_event import no_such_method
+
         with self._leaves_no_job(context):
             if next_method == "__fail__":
                 self._job_id = self._deferred_job(context)
+            elif not hasattr(type(self), next_method):
+                raise PodRelayFailure(str(no_such_method(next_method)))
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _deferred_job(self, context: "Context") -> str | None:

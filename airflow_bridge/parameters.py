@@ -166,7 +166,7 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
     "trigger_kwargs": Behaviour(),
     "on_kill_action": Behaviour("an execution timeout always cancels"),
     "skip_on_exit_code": Behaviour("never for a pod that was stopped from outside"),
-    "callbacks": Behaviour("with our own objects for client and pod; see the table of hooks"),
+    "callbacks": Behaviour("with our own objects for client and pod; see *Callbacks*"),
     "log_events_on_failure": Behaviour("the failure's message has the last three warnings in any case"),
     "log_events_on_startup": Behaviour("False: what a starting pod waits for is not logged"),
     "log_pod_spec_on_failure": Behaviour("logged as what was asked for, not inside the exception"),

@@ -1,6 +1,7 @@
 """Airflow without a database: an operator's task, run in this process with a real connection to a real Redis."""
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 import structlog.testing
 
 from devcluster.local.redis_server import RedisServer
+from tests.support.installation import QUICK, Installation, connection_of, running_installation
 from tests.support.task_run import TaskLog, TaskRun
 
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
@@ -39,3 +41,18 @@ def task_log() -> Iterator[TaskLog]:
     log = TaskLog()
     with structlog.testing.capture_logs(processors=[log.hear]):
         yield log
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    with running_installation() as installation:
+        installation.start_worker(**QUICK)
+        yield installation
+
+
+@pytest.fixture
+def real_run(installation: Installation, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TaskRun:
+    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps(connection_of(installation)))
+    run = TaskRun(installation.redis_url)
+    run.ti.run_id = f"manual__{request.node.name}"
+    return run

@@ -190,6 +190,7 @@ def test_what_is_no_object_is_refused_by_name(name: str, value: Any) -> None:
         ("image", ["i"]),
         ("service_account_name", {"a": 1}),
         ("podrelay_options", "evicted"),
+        ("trigger_kwargs", "{{ 'a text' }}"),
     ],
 )
 def test_a_field_of_another_type_is_refused_by_name(name: str, value: Any, task_run: TaskRun) -> None:

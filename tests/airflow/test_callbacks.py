@@ -1,14 +1,18 @@
 """Which hook is called when, with what, in both modes. The hooks' table in the documentation is this."""
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
+from airflow.providers.cncf.kubernetes.utils.container import container_is_succeeded
+from kubernetes import client as k8s
 
 from airflow_bridge.callbacks import AsyncJobClient, JobClient, PodRelayCallback, import_object, import_path
 from airflow_bridge.outcome import PodRelayFailure
+from dispatcher.events import ContainerEnd
 from dispatcher.status import FailureReason
 from tests.support.scripted_worker import PlayedJob, Script, ScriptedWorker
 from tests.support.task_run import TaskLog, TaskRun, fired_by
@@ -247,3 +251,56 @@ def test_only_what_another_process_can_import_has_a_path() -> None:
     assert import_path(lambda: 0) is None
     assert import_object(import_path(AsyncRecorder) or "") is AsyncRecorder
     assert import_path(type("FromADagFile", (), {"__module__": "unusual_prefix_0ab_dag"})) is None
+
+
+@pytest.mark.parametrize("client", [JobClient, AsyncJobClient])
+def test_what_a_kubernetes_client_has_is_told_in_a_sentence(client: Any) -> None:
+    with pytest.raises(AttributeError) as told:
+        client(None, "job").read_namespaced_pod(name="p", namespace="n")
+    assert str(told.value) == (
+        "read_namespaced_pod is a Kubernetes client's, for which Airflow has no credentials: client is podrelay's "
+        f"{client.__name__}, with record(), cancel(by) and dispatcher. See docs/migrating-from-kpo.md, 'Callbacks'"
+    )
+    assert not hasattr(client(None, "job"), "list_namespaced_pod")
+    assert copy.deepcopy(client(None, "job")) == client(None, "job")
+
+
+def test_what_is_known_of_a_pod_is_there_and_the_rest_is_told_in_a_sentence(task_run: TaskRun) -> None:
+    """The states of the containers as KPO's own helper reads them."""
+    with ScriptedWorker(task_run.redis_url, lambda job: job.running().succeed(containers=ENDS)):
+        task_run.execute(callbacks=[Recorder])
+    pod = dict(Recorder.calls)["on_pod_completion"]["pod"]
+    assert container_is_succeeded(pod, "base")
+    (base,) = pod.status.container_statuses
+    assert (base.name, base.state.terminated.exit_code, base.state.running) == ("base", 0, None)
+    assert [each.name for each in pod.status.init_container_statuses] == ["setup"]
+    assert dict(Recorder.calls)["on_pod_creation"]["pod"].status.container_statuses is None
+    for path, ask in (
+        ("pod.spec", lambda: pod.spec),
+        ("pod.metadata.annotations", lambda: pod.metadata.annotations),
+        ("pod.status.conditions", lambda: pod.status.conditions),
+    ):
+        with pytest.raises(AttributeError, match=rf"^{path} is not known to podrelay: .* 'Callbacks'$"):
+            ask()
+
+
+ENDS = (
+    ContainerEnd(name="setup", state="terminated", is_init=True, exit_code=0),
+    ContainerEnd(name="base", state="terminated", exit_code=0, reason="Completed"),
+)
+
+
+def test_a_hook_changes_the_pod_as_kpos(task_run: TaskRun) -> None:
+    class Edit(PodRelayCallback):
+        @staticmethod
+        def on_pod_manifest_created(*, pod_request: Any, **_: Any) -> None:
+            pod_request.metadata.labels["team"] = pod_request.metadata.labels["dag_id"]
+            pod_request.spec.priority_class_name = "low"
+            pod_request.spec.containers[0].env.append(k8s.V1EnvVar(name="A", value="1"))
+
+    with ScriptedWorker(task_run.redis_url, hello) as worker:
+        task_run.execute(callbacks=Edit)
+    spec = worker.played[0].spec
+    asked = (spec.pod_template or {})["spec"]
+    assert (spec.labels["team"], asked["priorityClassName"]) == ("nightly", "low")
+    assert asked["containers"][0]["env"] == [{"name": "A", "value": "1"}]

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,28 +15,8 @@ from airflow_bridge.task_identity import safe_label_value
 from dispatcher import names
 from dispatcher.client import Dispatcher
 from tests.airflow.test_what_ends_a_task import Triggerer, term, term_calls_on_kill
-from tests.support.installation import QUICK, Installation, running_installation
+from tests.support.installation import QUICK, Installation
 from tests.support.task_run import TaskLog, TaskRun, fired_by
-
-
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    with running_installation() as installation:
-        installation.start_worker(**QUICK)
-        yield installation
-
-
-@pytest.fixture
-def real_run(installation: Installation, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TaskRun:
-    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps(connection_of(installation)))
-    run = TaskRun(installation.redis_url)
-    run.ti.run_id = f"manual__{request.node.name}"
-    return run
-
-
-def connection_of(installation: Installation) -> dict[str, Any]:
-    return {"conn_type": "podrelay", "extra": json.dumps({"redis_url": installation.redis_url})}
-
 
 PYTHON = {"image": "python:3.6", "cmds": ["python", "-c"]}
 

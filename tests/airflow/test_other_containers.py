@@ -21,8 +21,7 @@ from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from tests.airflow.test_end_to_end import connection_of
-from tests.support.installation import QUICK, Installation, running_installation
+from tests.support.installation import QUICK, Installation, connection_of, running_installation
 from tests.support.task_run import TaskLog, TaskRun, fired_by
 from worker.cluster.pod_json import observe
 from worker.logs.reader import STILL_RUNNING

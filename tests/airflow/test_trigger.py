@@ -3,15 +3,18 @@
 import asyncio
 import json
 import threading
+from typing import Any
 
 import pytest
 from airflow.triggers.base import TriggerEvent
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_bridge.callbacks import PodRelayCallback
 from airflow_bridge.outcome import PodRelayFailure
 from airflow_bridge.shared_client import borrowed_client
 from airflow_bridge.trigger import PodRelayTrigger
-from airflow_bridge.trigger_event import JobTriggerEvent, JobTriggerStatus
+from airflow_bridge.trigger_event import ForeignEventError, JobTriggerEvent, JobTriggerStatus
 from devcluster.local.redis_server import RedisServer
 from tests.airflow.test_what_ends_a_task import Triggerer
 from tests.support.scripted_worker import PlayedJob, ScriptedWorker
@@ -168,6 +171,57 @@ def test_the_event_crosses_airflows_database_unchanged(status: JobTriggerStatus)
     assert JobTriggerEvent.decode(payload) == fired
 
 
-def test_another_triggers_event_is_refused() -> None:
-    with pytest.raises(KeyError):
-        JobTriggerEvent.decode({"status": "success"})
+def test_an_event_of_another_version_says_so() -> None:
+    for other in (
+        {"status": "paused"},
+        {"status": None},
+        {"job_id": 5},
+        {"job_id": ""},
+        {"message": {"a": 1}},
+        {"uncalled": 5},
+    ):
+        payload = JobTriggerEvent("job", JobTriggerStatus.SUCCESS).encode() | other
+        with pytest.raises(ForeignEventError, match=r"of another version of podrelay: .* Bring .* to one version"):
+            JobTriggerEvent.decode(payload)
+
+
+def test_what_a_newer_version_adds_to_the_event_passes() -> None:
+    payload = JobTriggerEvent("job", JobTriggerStatus.SUCCESS).encode() | {"new": 1}
+    assert JobTriggerEvent.decode(payload).extra == {"new": 1}
+
+
+#: As the trigger of KPO 10.25 fires them; a user's ``trigger_kwargs`` stand in them too.
+KPOS: list[dict[str, Any]] = [
+    {"status": "success", "namespace": "etl", "name": "load-1", "last_log_time": None},
+    {"status": "failed", "namespace": "etl", "name": "load-1", "message": "pod failed", "job_id": "mine"},
+    {"status": "error", "namespace": "etl", "name": "load-1", "message": "boom", "stack_trace": "Traceback"},
+    {"status": "timeout", "namespace": "etl", "name": "load-1", "message": "m", "_execution_deadline": 5},
+    {"status": "running", "namespace": "etl", "name": "load-1", "last_log_time": "2026-01-01T00:00:00Z"},
+]
+
+
+@pytest.mark.parametrize("event", KPOS)
+def test_kpos_own_event_says_what_to_do(event: dict[str, Any]) -> None:
+    with pytest.raises(ForeignEventError) as told:
+        JobTriggerEvent.decode(event)
+    assert str(told.value).startswith("This task was deferred by KubernetesPodOperator (or another operator)")
+    assert f"status {event['status']} for pod etl/load-1, which may still be there" in str(told.value)
+    assert "clear the task, or let it retry" in str(told.value)
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text() | st.sampled_from(["job_id", "status", "cursor", "name"]), inner, max_size=4)
+    ),
+)
+
+
+@given(event=any_json)
+def test_any_event_at_all_is_ours_or_gets_a_sentence(event: Any) -> None:
+    try:
+        assert JobTriggerEvent.decode(event).job_id
+    except ForeignEventError as told:
+        assert str(told).isprintable()  # noqa: PT017 - either may happen
+        assert len(str(told)) < 1500  # noqa: PT017

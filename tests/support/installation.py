@@ -316,3 +316,8 @@ def _end_together(workers: list[Worker]) -> None:
 
 def _token(kubeconfig: Path) -> str:
     return str(yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"])
+
+
+def connection_of(installation: Installation) -> dict[str, Any]:
+    """The installation as a connection of Airflow."""
+    return {"conn_type": "podrelay", "extra": json.dumps({"redis_url": installation.redis_url})}

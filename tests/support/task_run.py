@@ -106,13 +106,13 @@ class TaskRun:
         operator = operator or self.make(**arguments)
         return run(operator, operator.execute, context=self.context)
 
-    def submit_and_die(self, **arguments: Any) -> None:
+    def submit_and_die(self, operator: PodRelayOperator | None = None, **arguments: Any) -> None:
         """The try's process is killed (no handler runs) when its job is submitted."""
         child = os.fork()
         if child == 0:
             try:
                 self.ti.when_submitted = lambda: os._exit(0)
-                self.execute(**arguments)
+                self.execute(operator, **arguments)
             finally:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0

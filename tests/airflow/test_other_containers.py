@@ -224,13 +224,16 @@ def test_a_container_that_works_longer_than_base_is_waited_for_and_its_log_is_wh
     assert task_log.at("warning") == []
 
 
-@pytest.mark.parametrize(("base", "side"), [("sleep 1", "exit 9"), ("sleep 0.3", "sleep 1; exit 9")])
-def test_a_container_that_fails_fails_the_task_before_and_after_base_s_end(task: Task, base: str, side: str) -> None:
-    two = pod_of(shell(side, name="side"))
+@pytest.mark.parametrize(("base", "side"), [("sleep 1", "true"), ("sleep 0.3", "sleep 1")])
+def test_a_container_that_fails_fails_the_task_before_and_after_base_s_end_with_its_last_lines(
+    task: Task, task_log: TaskLog, base: str, side: str
+) -> None:
+    two = pod_of(shell(f"{side}; echo the reason; exit 9", name="side"))
     with pytest.raises(PodRelayFailure, match="'side' exited with code 9") as failure:
         task(**BASE, arguments=[base], full_pod_spec=two)
     assert failure.value.result is not None
     assert failure.value.result.exit_code == 0
+    assert any("the reason" in line for line in task_log.lines)
 
 
 def test_a_return_value_is_base_s_and_waits_for_the_logs_that_were_asked_for_alone(

@@ -319,6 +319,7 @@ def test_deferred_execution_timeout_without_a_triggerer_cancels_the_job_too(task
     """Airflow's scheduler gives up on the trigger and has a worker fail the task."""
     with ScriptedWorker(task_run.redis_url, lambda job: job.running().cancelled()) as worker:
         task_run.defer(execution_timeout=timedelta(hours=1))
+        assert worker.has_taken.wait(30)
         with pytest.raises(TaskDeferralTimeout):
             task_run.resume("__fail__", {"error": "Trigger timeout"})
     assert worker.played[0].record().cancel_requested_by == "Airflow: Trigger timeout"
@@ -345,6 +346,7 @@ def test_deferred_a_trigger_that_fails_in_the_last_try_leaves_no_orphan(
     task_run.ti.max_tries = 1 if arguments else 0
     with ScriptedWorker(task_run.redis_url, lambda job: job.running().cancelled()) as worker:
         task_run.defer(**arguments)
+        assert worker.has_taken.wait(30)
         with pytest.raises(TaskDeferralError):
             task_run.resume("__fail__", {"error": "Trigger failure"}, **arguments)
     assert worker.played[0].record().cancel_requested_by == "Airflow: Trigger failure"

@@ -143,6 +143,7 @@ class ScriptedWorker:
         self._scripts = list(scripts)
         self._errors: list[BaseException] = []
         self._arrives_after = arrives_after
+        self.has_taken = threading.Event()  #: its first job
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._play_all, daemon=True)
 
@@ -178,6 +179,7 @@ class ScriptedWorker:
         assert claimed.record is not None, claimed
         job = PlayedJob(self.client, self.url, claimed.record)
         self.played.append(job)
+        self.has_taken.set()
         return job
 
     def _unowned(self) -> str:

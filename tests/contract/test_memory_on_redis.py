@@ -49,6 +49,9 @@ def append_until_refused(worker: Worker, job_id: str, *, at_most: int = 1000, **
 def test_log_stops_below_the_servers_limit_and_goes_on_when_there_is_room(store: RedisDriver) -> None:
     worker = store.worker()
     job_id = store.owned(worker)
+    store.run(
+        steps.log_room(0)
+    )  # a script takes memory when it is first sent: some 30 KiB, as much as may be left below
     leave_memory(store, 8 * MIB)
     limit = 0.95 * store.client.info("memory")["maxmemory"]
     assert append_until_refused(worker, job_id) is AppendOutcome.FULL

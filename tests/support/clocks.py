@@ -39,7 +39,9 @@ class WrongClock:
     def environment(self) -> dict[str, str]:
         """What a process needs in its environment beside its own; what it starts inherits the clock."""
         return {
-            "LD_PRELOAD": str(_library() or ""),
+            # By its name alone: in LD_PRELOAD a path ends at its first space.
+            "LD_PRELOAD": Path(_LIBRARY).name,
+            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, (_directory(), os.environ.get("LD_LIBRARY_PATH")))),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -111,6 +113,11 @@ def remove_traces(pid: int) -> None:
     """Remove what a killed process with a wrong clock leaves in shared memory; others remove it themselves."""
     for left in Path("/dev/shm").glob(f"*faketime_*_{pid}"):
         left.unlink(missing_ok=True)
+
+
+def _directory() -> str:
+    library = _library()
+    return str(library.parent) if library else ""
 
 
 def _library() -> Path | None:

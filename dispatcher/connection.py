@@ -23,6 +23,7 @@ import redis.retry
 
 from dispatcher.async_pool import PubSub, WaitingPool
 from dispatcher.errors import PodrelayError, RedisUnavailableError
+from dispatcher.plain_text import half_a_pair, shown
 from dispatcher.record import decode_generation
 from dispatcher.redis_endpoint import RedisEndpoint
 from dispatcher.redis_server import UNKNOWN, Server, judge_server
@@ -300,6 +301,8 @@ def translated(url: str) -> Iterator[None]:
         if is_about_a_key(error):
             raise PodrelayError(f"Redis at {mask_url(url)} holds something else than is asked for: {error}") from error
         raise unavailable(url, error) from error
+    except UnicodeEncodeError as error:  # an id, a queue, a name: nothing was sent
+        raise PodrelayError(f"{shown(error.object)}: {half_a_pair(error.object)}") from error
 
 
 @asynccontextmanager

@@ -455,3 +455,11 @@ async def test_jobs_queues_and_workers_are_listed(url: str, real_store: RedisDri
         assert a_spec().queue in await dispatcher.queues()
         (worker,) = await dispatcher.workers()
         assert worker.is_alive
+
+
+async def test_a_text_that_no_utf_8_can_carry_is_refused_in_words(dispatcher: AsyncDispatcher) -> None:
+    job_id = (await dispatcher.submit(a_spec())).job_id
+    for call in (dispatcher.cancel(job_id, by="me\udcff"), dispatcher.get("odd\udcff")):
+        with pytest.raises(PodrelayError, match=r"udcff.*: half a surrogate pair \(U\+DCFF\)"):
+            await call
+    assert (await dispatcher.get(job_id)).cancel_requested_by is None, "nothing was sent"

@@ -294,3 +294,17 @@ def test_queues_and_workers_that_somebody_made_up_cost_no_round_trip_each(
     calls = client.info("commandstats")
     sent = [calls[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "hgetall", "smembers")]  # type: ignore[index]
     assert sum(sent) < 200
+
+
+def test_a_text_that_no_utf_8_can_carry_is_refused_in_words(dispatcher: Dispatcher) -> None:
+    job_id = dispatcher.submit(a_spec()).job_id
+    calls = [
+        lambda: dispatcher.cancel(job_id, by="me\udcff"),
+        lambda: dispatcher.get("odd\udcff"),
+        lambda: list(dispatcher.follow("odd\udcff")),
+        lambda: dispatcher.list("odd\udcff"),
+    ]
+    for call in calls:
+        with pytest.raises(PodrelayError, match=r"udcff.*: half a surrogate pair \(U\+DCFF\)"):
+            call()
+    assert dispatcher.get(job_id).cancel_requested_by is None, "nothing was sent"

@@ -44,7 +44,8 @@ def another_shape(place: str, value: Any, shape: Shape, written: Mapping[str, st
         shape = Word.TEXT
     said = written.get(place)
     as_written = f" (written {shown(said)})" if said and said != _json(value) else ""
-    hint = _hint(value, shape, said)
+    is_long = isinstance(value, str) and len(value) > _LONGEST_HINT  # to take apart what is not shown would only cost
+    hint = "" if is_long else _hint(value, shape, said)
     short = hint if hint and len(hint) <= _LONGEST_HINT else ""
     return f"{place}: must be {meant(shape, key)}, not {found(value)}{as_written}" + (short and f": write {short}")
 

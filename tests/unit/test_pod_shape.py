@@ -191,6 +191,15 @@ def test_what_was_meant_is_written_out(fields: dict[str, Any], line: str) -> Non
     assert raised.value.problems == [line]
 
 
+def test_a_long_text_is_not_taken_apart_for_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_apart: list[str] = []
+    monkeypatch.setattr("shlex.split", lambda text: taken_apart.append(text) or [])
+    with pytest.raises(InvalidSpecError) as raised:
+        parse_spec({"image": "x", "command": "a " * 100_000})
+    assert len(raised.value.problems[0]) < 200
+    assert taken_apart == []
+
+
 TWICE: list[tuple[dict[str, Any], str]] = [
     (
         {"pod_template": {"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}}},

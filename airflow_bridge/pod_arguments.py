@@ -225,15 +225,21 @@ def job_spec(pod: object, arguments: Arguments, identity: TaskIdentity, *, defau
         **{each.field: arguments[name] for name, each in PARAMETERS.items() if isinstance(each, JobField)},
         **_logs(arguments),
     }
-    options, source = arguments["podrelay_options"], f"task {identity.task_id}"
-    if not isinstance(options, Mapping):
-        raise PodArgumentsError(f"podrelay_options: must be a dict of fields of the job spec, not {options!r:.60}")
+    options, source = _dict("podrelay_options", arguments), f"task {identity.task_id}"
+    _dict("trigger_kwargs", arguments)  # of which the triggerer would know only when the job runs
     try:
         spec = parse_spec({**asked, **options}, source=source)
         ends = _end(spec)
         return parse_spec({**asked, **ends, **options}, source=source) if ends else spec
     except InvalidSpecError as error:
         raise InvalidSpecError([_with_argument(each, arguments) for each in error.problems], error.source) from None
+
+
+def _dict(name: str, arguments: Arguments) -> Mapping[str, Any]:
+    value = arguments[name]
+    if not isinstance(value, Mapping | None):
+        raise PodArgumentsError(f"{name}: must be a dict, not {value!r:.60}")
+    return value or {}
 
 
 def _with_argument(problem: str, arguments: Arguments) -> str:

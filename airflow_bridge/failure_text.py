@@ -6,6 +6,7 @@ arguments.
 """
 
 import re
+import textwrap
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,10 @@ _OF_A_CONTAINER = frozenset(
     }
 )
 MOST_WARNINGS = 3
+
+#: In characters; the first line stands behind the exception's name.
+WIDTH = 80
+_NAME = "PodRelayFailure: "
 #: So much of a warning's end is looked for in the message.
 _TAIL_CHARS = 24
 
@@ -60,15 +65,25 @@ def failure_message(result: "JobResult") -> str:
     if result.status is Status.CANCELLED:
         by = f" by {result.cancelled_by}" if result.cancelled_by else ""
         said = result.message if result.message != f"cancelled{by}" else ""
-        return "\n".join(text for text in (f"The job was cancelled{by}.", _sentence(said), where) if text)
+        return _folded([text for text in (f"The job was cancelled{by}.", _sentence(said), where) if text])
     reason = result.reason or FailureReason.CLUSTER_ERROR
     message = _FIELD.sub(lambda found: _ARGUMENTS[found[0]], result.message)
     lines = [
         _sentence(f"{reason.value}: {message}".removesuffix(": ")),
-        f"Responsible: {(result.responsible or reason.traits.blame).value}. {where}",
+        f"Responsible: {(result.responsible or reason.traits.blame).value}.",
+        where,
     ]
     lines += [f"Kubernetes warning: {w.reason}: {w.message}" for w in explaining_warnings(result)]
-    return "\n".join(lines)
+    return _folded(lines)
+
+
+def _folded(lines: list[str]) -> str:
+    """Break lines at spaces: of an exception Airflow's page shows half its width, and cuts the rest."""
+    first, *others = lines
+    folded = textwrap.wrap(_NAME + first, WIDTH, break_long_words=False, break_on_hyphens=False)
+    for line in others:
+        folded += textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(folded).removeprefix(_NAME)
 
 
 def _sentence(text: str) -> str:

@@ -23,11 +23,26 @@ def warned(reason: str, message: str, at: datetime | None = None) -> ClusterEven
     return ClusterEvent(reason=reason, message=message, last_seen_at=at)
 
 
-def test_the_first_line_says_what_happened_and_the_second_who_should_act() -> None:
+def unfolded(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_long_message_is_folded_where_airflows_page_would_cut_it() -> None:
+    url = "https://registry.example.com/" + "x" * 100
+    message = failure_message(failed(FailureReason.IMAGE_PULL, f"{'one two three ' * 20}{url} four"))
+    first, *others = message.splitlines()
+    assert len(first) <= 80 - len("PodRelayFailure: ")
+    assert {len(line) <= 80 for line in others if line != url} == {True}
+    assert url in others
+    assert unfolded(message).startswith(f"image_pull: {'one two three ' * 20}{url} four. Responsible: the image.")
+
+
+def test_it_says_what_happened_first_then_who_should_act_then_what_it_was() -> None:
     result = failed(FailureReason.EXIT_CODE, "container 'base' exited with code 3. See its log.")
     assert failure_message(result).splitlines() == [
         "exit_code: container 'base' exited with code 3. See its log.",
-        "Responsible: user code. Pod: n/p-1. Job: j.",
+        "Responsible: user code.",
+        "Pod: n/p-1. Job: j.",
     ]
 
 
@@ -51,14 +66,14 @@ def test_the_worker_knows_better_than_the_reason_who_should_act() -> None:
     ],
 )
 def test_fields_of_the_spec_are_called_as_the_operators_arguments(message: str, told: str) -> None:
-    assert told in failure_message(failed(FailureReason.START_TIMEOUT, message))
+    assert told in unfolded(failure_message(failed(FailureReason.START_TIMEOUT, message)))
 
 
 def test_a_cancel_says_by_whom_once() -> None:
     result = JobResult(job_id="j", status=Status.CANCELLED, message="cancelled by a user", cancelled_by="a user")
     assert failure_message(result) == "The job was cancelled by a user.\nJob: j."
     unheard = result.model_copy(update={"message": "cancelled by a user; its node does not answer"})
-    assert "its node does not answer." in failure_message(unheard)
+    assert "its node does not answer." in unfolded(failure_message(unheard))
 
 
 def test_what_was_overcome_before_the_container_started_does_not_explain_its_end() -> None:

@@ -212,7 +212,8 @@ def test_a_failure_is_told_once_with_reason_message_and_who_should_act(task_run:
     job = worker.played[0]
     assert str(failure.value).splitlines() == [
         "image_pull: no such image.",
-        f"Responsible: the image. Pod: {NAMESPACE}/{job.pod}. Job: {job.job_id}.",
+        "Responsible: the image.",
+        f"Pod: {NAMESPACE}/{job.pod}. Job: {job.job_id}.",
         *(f"Kubernetes warning: BackOff: try {n}" for n in (2, 3, 4)),
     ]
     assert isinstance(failure.value, AirflowException)
@@ -293,7 +294,7 @@ def test_a_pod_that_was_stopped_is_never_success_nor_skip(end: dict[str, Any], t
 def test_every_reason_says_who_should_act(reason: FailureReason, task_run: TaskRun) -> None:
     with ScriptedWorker(task_run.redis_url, failing(reason=reason)), pytest.raises(PodRelayFailure) as failure:
         task_run.execute()
-    assert f"Responsible: {reason.traits.blame.value}. " in str(failure.value)
+    assert f"Responsible: {reason.traits.blame.value}." in str(failure.value)
     assert isinstance(reason.traits.blame, Blame)
 
 

@@ -229,7 +229,7 @@ def test_a_container_that_fails_fails_the_task_before_and_after_base_s_end_with_
     task: Task, task_log: TaskLog, base: str, side: str
 ) -> None:
     two = pod_of(shell(f"{side}; echo the reason; exit 9", name="side"))
-    with pytest.raises(PodRelayFailure, match="'side' exited with code 9") as failure:
+    with pytest.raises(PodRelayFailure, match=r"'side'\s+exited\s+with\s+code\s+9") as failure:
         task(**BASE, arguments=[base], full_pod_spec=two)
     assert failure.value.result is not None
     assert failure.value.result.exit_code == 0

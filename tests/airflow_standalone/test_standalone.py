@@ -205,7 +205,7 @@ def test_the_sample_dag_passes_and_fails_as_its_authors_say(
     assert airflow.container_lines(passing) == ["hello world"]
     airflow.wait_for_state(failing, "failed")
     errors = [entry for entry in airflow.log(failing) if entry.get("error_detail")]
-    told = str(errors[-1]["error_detail"][0]["exc_value"])
+    told = " ".join(str(errors[-1]["error_detail"][0]["exc_value"]).split())
     assert "start_error" in told
     assert '"python": executable file not found' in told
     assert "Responsible: the image." in told

@@ -174,7 +174,7 @@ def test_an_image_that_cannot_be_pulled_is_told_once_although_the_kubelet_takes_
     pods = [step.pod for step in steps("image-pull-failure")[4:7]]
     told = tellings(JobController(spec_of(image_pull_grace_s=600)), pods * 3, with_takeovers=with_takeovers)
     assert len(told) == 1
-    assert told[0].startswith("container base: ErrImagePull: failed to pull")
+    assert told[0].startswith("container base: ErrImagePull: failed to resolve reference")
 
 
 @pytest.mark.parametrize("with_takeovers", [False, True])
@@ -193,7 +193,7 @@ def test_a_back_off_that_does_not_repeat_why_is_no_news() -> None:
     waiting["message"] = 'Back-off pulling image "registry.invalid/no/such:image"'
     told = tellings(JobController(spec_of(image_pull_grace_s=600)), [first, back_off] * 3)
     assert len(told) == 1
-    assert told[0].startswith("container base: ErrImagePull: failed to pull")
+    assert told[0].startswith("container base: ErrImagePull: failed to resolve reference")
 
 
 def test_an_image_whose_trouble_changes_is_told_again() -> None:

@@ -41,6 +41,10 @@ _IMAGE: Final = _IMAGE_NEVER | {
     "RegistryUnavailable",
     "SignatureValidationFailed",
 }
+#: What a runtime says first of a pull, where the next call names the image again.
+_CALLS_OF_A_PULL: Final = re.compile(
+    r'^(rpc error: code = \w+ desc = )?failed to pull and unpack image "[^"]*": (?=failed to resolve reference)'
+)
 _BACK_OFF: Final = re.compile(r'Back-off pulling image "[^"]*": (\w+): ')
 _CONFIG: Final = frozenset({"CreateContainerConfigError"})
 _START: Final = frozenset({"CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError"})
@@ -98,6 +102,7 @@ def waiting_words(container: Container) -> str:
     reason, message = container.reason, container.message
     if reason == "ImagePullBackOff" and (found := _BACK_OFF.match(message)):
         reason, message = found[1], message[found.end() :]
+    message = _CALLS_OF_A_PULL.sub("", message)
     return f"{reason}: {quoted(message)}".removesuffix(": ")
 
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from devcluster.local.redis_server import free_port
+from dispatcher import names
 from dispatcher.client import Dispatcher
 from dispatcher.events import Ended, LogChunk
 from dispatcher.redis_url import parse_redis_url
@@ -19,6 +21,7 @@ from dispatcher.status import Status
 from tests.support.installation import QUICK, clean_environment, running_installation
 from tests.support.mounted_secret import MountedSecret
 from tests.support.podrelay_process import PODRELAY
+from tests.support.redis_changes import wait_for_key
 from tests.support.redis_servers import redis_binaries
 from tests.support.rights import CALLER, PASSWORDS, WORKER, make_users
 
@@ -171,6 +174,9 @@ def test_a_password_is_rotated_under_a_running_worker_and_a_job_does_not_notice(
                 secrets[user].write(url_for(installation.redis_url, user, "second"))
                 installation.redis_command("ACL", "SETUSER", user, f"<{password}")
                 assert installation.redis_command("CLIENT", "KILL", "USER", user) > 0
+            with redis.Redis.from_url(installation.redis_url) as raw:  # the worker is back, by its second password
+                is_back = lambda: any(client["user"] == WORKER for client in raw.client_list())  # noqa: E731
+                wait_for_key(raw, names.workers("default"), is_back)
             secrets[WORKER].write("rubbish")
             installation.redis_command("CLIENT", "KILL", "USER", WORKER)
             worker.wait_for_line("the account that was read before is used on")

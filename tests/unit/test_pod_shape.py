@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.errors import InvalidSpecError
@@ -337,6 +337,7 @@ def is_decided_alike(asked: dict[str, Any]) -> None:
         assert not isinstance(by_worker, JobSpec)
         for problem in by_client:
             assert not has_control(problem)
+        for problem in [x for x in by_client if not re.fullmatch(r"and \d+ more", x)]:
             assert re.match(r"[a-z_]+", problem)[0] in JobSpec.model_fields or "unknown field" in problem, problem  # type: ignore[index]
 
 
@@ -354,6 +355,7 @@ def test_any_json_in_any_field_is_a_pod_or_refused_with_its_place(fields: Any) -
 
 
 @settings(max_examples=300, deadline=None)
+@example(fields={"key": 1, "env": [None, *[{"action": 1}] * 10], "annotations": None}, return_value=False)
 @given(
     fields=st.lists(st.sampled_from(sorted(OF_SPEC)), max_size=3, unique=True).flatmap(
         lambda names: st.fixed_dictionaries({name: shaped(OF_SPEC[name]) for name in names})

@@ -158,7 +158,10 @@ PARAMETERS: dict[str, PodField | JobField | Behaviour | Ignored] = {
         "False: every try is a job of its own; True: a retry attaches to the job, also when it has succeeded"
     ),
     "reattach_on_restart": Behaviour("as `durable`"),
-    "get_logs": Behaviour("False keeps the log out of Redis; the link *Pod log* leads to the site's own log store"),
+    "get_logs": Behaviour(
+        "False keeps the log out of Redis; the link *Pod log* leads to the site's own log store where the worker has "
+        "`PODRELAY_LOG_URL_TEMPLATE`, else there is none"
+    ),
     "container_logs": Behaviour("also while deferred, where KPO shows the base container's log alone"),
     "init_container_logs": Behaviour(),
     # The task.

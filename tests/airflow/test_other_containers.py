@@ -1,7 +1,7 @@
 """Tasks whose pods have more containers than base end as KPO's tasks do: by KPO's own code, and on a pocket cluster."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +21,6 @@ from dispatcher.record import JobRecord
 from dispatcher.settings import ClientSettings
 from dispatcher.spec import JobSpec
 from dispatcher.status import Status
-from tests.support.installation import QUICK, Installation, connection_of, running_installation
 from tests.support.task_run import TaskLog, TaskRun, fired_by
 from worker.cluster.pod_json import observe
 from worker.logs.reader import STILL_RUNNING
@@ -170,21 +169,6 @@ def test_the_task_ends_when_and_as_kpo_s_own_code_says(
 
 
 # On a pocket cluster
-
-
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    with running_installation() as installation:
-        installation.start_worker(**QUICK)
-        yield installation
-
-
-@pytest.fixture
-def real_run(installation: Installation, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TaskRun:
-    monkeypatch.setenv("AIRFLOW_CONN_PODRELAY_DEFAULT", json.dumps(connection_of(installation)))
-    run = TaskRun(installation.redis_url)
-    run.ti.run_id = f"manual__{request.node.name}"
-    return run
 
 
 Task = Callable[..., Any]

@@ -1,10 +1,11 @@
-"""The `podrelay` process and a played worker, on the session's Redis."""
+"""The `podrelay` process, a played worker, and workers in the test's own process, on the session's Redis."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.support.podrelay_process import PlayedWorker, Podrelay
+from tests.support.worker_in_process import InProcess, running_in_process
 
 
 @pytest.fixture
@@ -17,3 +18,9 @@ def played_worker(redis_url: str) -> Iterator[PlayedWorker]:
     worker = PlayedWorker(redis_url)
     yield worker
     worker.close()
+
+
+@pytest.fixture
+async def running(redis_url: str) -> AsyncIterator[InProcess]:
+    async with running_in_process(redis_url) as made:
+        yield made

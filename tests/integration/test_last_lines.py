@@ -1,6 +1,5 @@
 """A container that fails, and whose log nobody asked for, says its last lines before its pod goes."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,13 +8,7 @@ from dispatcher.cli import words
 from dispatcher.events import JobResult
 from dispatcher.spec import JobSpec
 from dispatcher.status import FailureReason
-from tests.support.worker_in_process import InProcess, WorkerInProcess, running_in_process, simulated
-
-
-@pytest.fixture
-async def running(redis_url: str) -> AsyncIterator[InProcess]:
-    async with running_in_process(redis_url) as made:
-        yield made
+from tests.support.worker_in_process import InProcess, WorkerInProcess, simulated
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Jobs whose pods have more containers than base: when they end, what fails them, and that their logs come whole."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,15 +7,9 @@ import pytest
 from dispatcher.events import Ended, JobResult, LogChunk, LogGap, Notice, StatusChanged
 from dispatcher.status import FailureReason, Status
 from tests.support.real_redis import eventually
-from tests.support.worker_in_process import InProcess, WorkerInProcess, running_in_process, simulated
+from tests.support.worker_in_process import InProcess, WorkerInProcess, simulated
 from worker.jobs import return_value
 from worker.logs.reader import STILL_RUNNING
-
-
-@pytest.fixture
-async def running(redis_url: str) -> AsyncIterator[InProcess]:
-    async with running_in_process(redis_url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -10,17 +10,11 @@ import pytest
 
 from dispatcher.status import Status
 from dispatcher.steps import ClaimOutcome
-from tests.support.worker_in_process import QUICK, InProcess, running_in_process, simulated
+from tests.support.worker_in_process import QUICK, InProcess, simulated
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
 NOWHERE = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-async def running(redis_url: str) -> AsyncIterator[InProcess]:
-    async with running_in_process(redis_url) as made:
-        yield made
 
 
 def a_supervisor(url: str, set_consuming: Callable[[bool], None] = lambda _: None, **settings: Any) -> Supervisor:

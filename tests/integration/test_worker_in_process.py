@@ -1,8 +1,5 @@
 """The life of a job, and who owns it, on workers in the test's own event loop."""
 
-from collections.abc import AsyncIterator
-
-import pytest
 import redis
 
 from dispatcher import names
@@ -12,13 +9,7 @@ from dispatcher.status import FailureReason, Status
 from dispatcher.steps import ClaimOutcome
 from dispatcher.version import VERSION
 from tests.support.real_redis import eventually
-from tests.support.worker_in_process import InProcess, running_in_process, simulated
-
-
-@pytest.fixture
-async def running(redis_url: str) -> AsyncIterator[InProcess]:
-    async with running_in_process(redis_url) as made:
-        yield made
+from tests.support.worker_in_process import InProcess, simulated
 
 
 async def reach(running: InProcess, job_id: str, status: Status) -> None:

@@ -50,6 +50,11 @@ class _Line:
         state = _state(data)
         return [] if not state or state == self.told else self._pieces(state, at_least=0)
 
+    def untold(self) -> bytes:
+        r"""Return what a successor needs of ``rest``: not the state that was told when its ``\r`` came."""
+        written, ending, begun = self.rest.rpartition(b"\r")
+        return begun if ending and _state(written) == self.told else self.rest
+
     def went_on(self, data: bytes, at: datetime) -> list[str]:
         """Keep what may still change, and return what is to be told already."""
         stands_from = _stands_from(data)
@@ -117,10 +122,10 @@ class LineAssembler:
 
     def resumable(self, cursor: Cursor) -> Cursor:
         """Return the cursor from which a successor gets the unfinished lines whole; ``cursor``: the reader's own."""
-        kept = {stream: line for stream, line in self._lines.items() if line.rest}
+        kept = {stream: line for stream, line in self._lines.items() if line.untold()}
         if not kept:
             return cursor
-        ends = tuple((a, c, end - len(kept[a, c].rest) if (a, c) in kept else end) for a, c, end in cursor.ends)
+        ends = tuple((a, c, end - len(kept[a, c].untold()) if (a, c) in kept else end) for a, c, end in cursor.ends)
         log_id = min((line.log_id for line in kept.values()), key=id_order)
         return replace(cursor, log_id=log_id, ends=ends)
 

@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_bridge.container_lines import CONTINUED, GOES_ON, MAX_LINE_BYTES, ContainerLine, LineAssembler
@@ -43,6 +44,7 @@ def test_lines_do_not_depend_on_where_the_chunks_are_cut(data: bytes, cuts: list
     order=st.randoms(use_true_random=False),
     stop=st.integers(0, 30),
 )
+@example(data=b"one\r\n", other=b"", cuts=[4], other_cuts=[], order=Random(0), stop=1)  # cut within the line's end
 def test_a_successor_tells_exactly_what_was_not_told(
     data: bytes, other: bytes, cuts: list[int], other_cuts: list[int], order: object, stop: int
 ) -> None:

@@ -5,25 +5,51 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Who the door plays, and what was seen of those that came meanwhile."""
+
+    context: ssl.SSLContext
+    target: int | None
+    heard: bytearray = field(default_factory=bytearray)
+    ends: list[str] = field(default_factory=list)
 
 
 class TlsDoor:
     """Listens on a port of the loopback interface. Use with ``with``.
 
-    Attributes:
-        context: what new connections are met with; ``target``: the port to which they are forwarded, None: nowhere.
-        heard: all that was sent through TLS.
-        ends: how each handshake ended, in order: "" or why it failed.
+    Args:
+        context: what connections are met with.
+        target: the port to which they are forwarded; None: nowhere.
     """
 
     def __init__(self, context: ssl.SSLContext, target: int | None = None) -> None:
-        self.context = context
-        self.target = target
-        self.heard = b""
-        self.ends: list[str] = []
+        self._played = Played(context, target)
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
+
+    @property
+    def heard(self) -> bytes:
+        """All that was sent through TLS by those that have come since the last :meth:`play`."""
+        return bytes(self._played.heard)
+
+    @property
+    def ends(self) -> list[str]:
+        """How each of their handshakes ended, in order: "" or why it failed."""
+        return self._played.ends
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return self._played.context
+
+    def play(self, context: ssl.SSLContext, target: int | None = None) -> None:
+        """Be another server for whoever comes from now on; those that are there are cut off."""
+        self._played = Played(context, target)
+        self.cut()
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -51,40 +77,41 @@ class TlsDoor:
         with suppress(OSError):
             while True:
                 accepted, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(accepted, self.context), daemon=True).start()
+                threading.Thread(target=self._serve, args=(accepted, self._played), daemon=True).start()
 
-    def _serve(self, accepted: socket.socket, context: ssl.SSLContext) -> None:
+    def _serve(self, accepted: socket.socket, played: Played) -> None:
         self._open.add(accepted)
         try:
-            shaken = context.wrap_socket(accepted, server_side=True)
+            shaken = played.context.wrap_socket(accepted, server_side=True)
         except OSError as error:
-            self._ended(str(error) or type(error).__name__)
+            self._ended(played, str(error) or type(error).__name__)
             accepted.close()
             return
         finally:
             self._open.discard(accepted)
-        self._ended("")
+        self._ended(played, "")
         self._open.add(shaken)
         with shaken, suppress(OSError):
-            self._forward(shaken)
+            self._forward(shaken, played)
         self._open.discard(shaken)
 
-    def _ended(self, how: str) -> None:
+    def _ended(self, played: Played, how: str) -> None:
         with self._changed:
-            self.ends.append(how)
+            played.ends.append(how)
             self._changed.notify_all()
 
-    def _forward(self, shaken: ssl.SSLSocket) -> None:
-        if self.target is None:
+    @staticmethod
+    def _forward(shaken: ssl.SSLSocket, played: Played) -> None:
+        if played.target is None:
             while data := shaken.recv(65536):
-                self.heard += data
+                played.heard.extend(data)
             return
-        with socket.create_connection(("127.0.0.1", self.target)) as beyond:
+        with socket.create_connection(("127.0.0.1", played.target)) as beyond:
             while True:
                 ready, _, _ = select.select([shaken, beyond], [], [], 0 if shaken.pending() else None)
                 if shaken.pending() or shaken in ready:
                     data = shaken.recv(65536)
-                    self.heard += data
+                    played.heard.extend(data)
                     if not data:
                         return
                     beyond.sendall(data)
